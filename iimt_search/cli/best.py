@@ -1,0 +1,98 @@
+"""``iimt-search best``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from iimt_search.cli.options import json_option, print_json, root_option, storage_option, study_option
+from iimt_search.study.choice import Choice
+from iimt_search.study.hand_out import hand_out
+from iimt_search.study.open import open_study
+
+
+def _content(choice: Choice) -> dict[str, Any]:
+    content = choice.to_json()
+    del content["schema"]
+    return content
+
+
+def choices_json(choices: list[Choice]) -> dict[str, Any]:
+    """Return the choice as JSON values; of a ``per_task`` study its choices under ``answers``."""
+    if len(choices) == 1:
+        return _content(choices[0])
+    return {"study": choices[0].study, "answers": [_content(choice) for choice in choices]}
+
+
+def _table(choice: Choice) -> Table:
+    names = list(next(iter(choice.scores.values())))
+    table = Table("task", *names, title="scores with fresh seeds (label-free)", title_justify="left")
+    for task, scores in choice.scores.items():
+        table.add_row(task, *(f"{scores[name]:.4f}" for name in names))
+    return table
+
+
+def _print_choice(console: Console, choice: Choice) -> None:
+    say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
+    if choice.trial is None:
+        say("best: source-only, the model without adaptation")
+    else:
+        say(f"best: trial {choice.trial}")
+        for name, value in choice.params.items():
+            say(f"  {name:<14s} {value:.4g}" if isinstance(value, float) else f"  {name:<14s} {value}")
+    say(f"  {choice.objective} {choice.score:.4f}, {choice.reason}")
+    rivals = [f"{c.name} {c.mean:.4f}" for c in choice.candidates if c.name != choice.candidate]
+    say(f"  against {', '.join(rivals)}" if rivals else "  without a rival")
+    console.print(_table(choice))
+
+
+def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) -> None:
+    """Print what a study chose, as text or JSON."""
+    if as_json:
+        print_json(choices_json(choices))
+        return
+    console = Console()
+    for choice in choices:
+        _print_choice(console, choice)
+    if next_commands:
+        study = choices[0].study
+        click.echo("next:")
+        click.echo(f"  iimt-search best --study {study} --export     the trained models")
+        click.echo(f"  iimt-search dashboard --study {study}         every trial and its learning curve")
+        click.echo(
+            f"  iimt-search audit --study {study}             measured with the test labels, if there are any"
+        )
+
+
+@click.command("best")
+@study_option
+@click.option(
+    "--export",
+    "export",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    metavar="[DIR]",
+    help="Write one model folder for each task to DIR (by default NAME-models).",
+)
+@storage_option
+@root_option
+@json_option
+def command(study: str | None, export: str | None, storage: str | None, root: Path, as_json: bool) -> None:
+    """Show a study's choice: the configuration, its scores, and the trained models."""
+    opened = open_study(root, study, storage)
+    choices = opened.made_choices()
+    if export is None:
+        print_choices(choices, as_json=as_json, next_commands=not as_json)
+        return
+    folder = Path(export or f"{opened.folder.name}-models")
+    written = hand_out(choices, folder)
+    if as_json:
+        print_json({**choices_json(choices), "exported": {task: str(path) for task, path in written.items()}})
+        return
+    print_choices(choices, as_json=False, next_commands=False)
+    for task, path in written.items():
+        click.echo(f"exported {task} to {path}/")
+    click.echo(f"use: iimt-search predict {next(iter(written.values()))} IMAGE…")

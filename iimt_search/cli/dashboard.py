@@ -1,0 +1,30 @@
+"""``iimt-search dashboard``."""
+
+from pathlib import Path
+
+import click
+
+from iimt_search.cli.options import root_option, storage_option, study_option
+from iimt_search.study.open import open_study
+
+
+@click.command("dashboard")
+@study_option
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The dashboard has no login and can delete studies: leave it on loopback.",
+)
+@storage_option
+@root_option
+def command(study: str | None, port: int, host: str, storage: str | None, root: Path) -> None:
+    """Serve the Optuna dashboard on a study's storage until Ctrl-C."""
+    opened = open_study(root, study, storage)
+    first = opened.studies[0]
+
+    import optuna_dashboard
+
+    click.echo(f"http://{host}:{port}/dashboard/studies/{first._study_id}  (Ctrl-C ends it)")
+    optuna_dashboard.run_server(first._storage, host=host, port=port)

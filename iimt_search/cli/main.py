@@ -1,0 +1,71 @@
+"""The group of verbs, and how errors end."""
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from iimt_search import __version__
+from iimt_search.errors import IimtSearchError
+
+# Verb → module; imported when the verb is used, so that `--help` loads neither torch nor Ray.
+VERBS: dict[str, tuple[str, str]] = {
+    "run": ("iimt_search.cli.run", "Search, confirm, retrain: the whole job of a space file."),
+    "status": ("iimt_search.cli.status", "Show where a study stands."),
+    "best": ("iimt_search.cli.best", "Show a study's choice; --export hands out its models."),
+    "predict": ("iimt_search.cli.predict", "Classify images with an exported model."),
+    "dashboard": ("iimt_search.cli.dashboard", "Open the Optuna dashboard on a study, on loopback."),
+    "audit": ("iimt_search.cli.audit", "After the choice, measure it with the sealed test labels."),
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when used, and whose errors are one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs, in the order of use."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a verb's command."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(VERBS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs without importing any."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, short) for verb, (_, short) in VERBS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; our own errors become one line and their exit code."""
+        try:
+            return super().invoke(ctx)
+        except IimtSearchError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            else:
+                click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {type(error).__name__}: {error}  (--debug shows where)", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(__version__, prog_name="iimt-search")
+def cli(debug: bool) -> None:
+    """Find the hyperparameters of a domain-adaptation training without a single target label."""
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(cli(prog_name="iimt-search", standalone_mode=True))

@@ -1,0 +1,116 @@
+"""Shows a run's progress: a live display on a terminal, plain lines otherwise."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from iimt_search.study.listener import Snapshot
+
+_PLAIN_EVERY = 15.0
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as ``1 h 02 min``, ``3 min 05 s`` or ``12 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+class _TimeLeft:
+    """Estimates the time left from the share of the work done since this run began."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._first: float | None = None
+
+    def text(self, done: float) -> str:
+        if self._first is None:
+            self._first = done
+        gained = done - self._first
+        if gained < 0.01:
+            return ""
+        seconds = (time.monotonic() - self._began) * (1 - done) / gained
+        return f"about {duration(seconds)} left"
+
+
+class PlainProgress:
+    """A listener that prints lines, for logs and pipes."""
+
+    def __init__(self, to_stderr: bool = False) -> None:
+        self._to_stderr = to_stderr
+        self._left = _TimeLeft()
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def line(self, text: str) -> None:
+        """Print the line."""
+        click.echo(text, err=self._to_stderr)
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Print where the run stands, at most every 15 seconds."""
+        left = self._left.text(snapshot.done)
+        if time.monotonic() - self._said < _PLAIN_EVERY:
+            return
+        self._said = time.monotonic()
+        best = f"best: {snapshot.best}" if snapshot.best else ""
+        self.line("  ".join(filter(None, [f"[{snapshot.done:4.0%}] {snapshot.phase}", best, left])))
+
+
+class RichProgress:
+    """A listener with a live bar for the run and one for each job under way."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._left = _TimeLeft()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=True,
+        )
+        self._all = self._progress.add_task("search", total=1.0, note="")
+        self._jobs: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def line(self, text: str) -> None:
+        """Print the line above the bars."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Move the bars."""
+        best = f"best: {snapshot.best}" if snapshot.best else ""
+        note = ", ".join(filter(None, [best, self._left.text(snapshot.done)]))
+        self._progress.update(self._all, completed=snapshot.done, description=snapshot.phase, note=note)
+        for key in set(self._jobs) - set(snapshot.running):
+            self._progress.remove_task(self._jobs.pop(key))
+        for key, share in snapshot.running.items():
+            if key not in self._jobs:
+                self._jobs[key] = self._progress.add_task(f"  {key}", total=1.0, note="")
+            self._progress.update(self._jobs[key], completed=share)
+
+
+def make_progress() -> PlainProgress | RichProgress:
+    """Return the display that fits where standard output goes."""
+    console = Console()
+    return RichProgress(console) if console.is_terminal else PlainProgress()

@@ -1,0 +1,142 @@
+"""``iimt-search run``."""
+
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from iimt_search.cli.options import json_option, root_option, storage_option
+from iimt_search.cli.progress import PlainProgress, duration, make_progress
+from iimt_search.data.registry import DOMAINS
+from iimt_search.errors import StudyInterruptedError
+from iimt_search.space import KnownNames, Space, load_space
+from iimt_search.validators.registry import VALIDATORS
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_MAX_WORKERS = 8
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_workers(cores: int) -> int:
+    """Return one worker a core, at most 8: small networks gain more by trials than by threads."""
+    return max(1, min(cores, _MAX_WORKERS))
+
+
+def _check_device(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        raise click.BadParameter(f"must be auto, cpu, cuda or cuda:N, got {value!r}")
+    return value
+
+
+def _with_overrides(space: Space, study: str | None, seed: int | None, budget: dict[str, Any]) -> Space:
+    content = space.canonical()
+    content["budget"].update({key: value for key, value in budget.items() if value is not None})
+    if study is not None:
+        content["study"] = study
+    if seed is not None:
+        content["seed"] = seed
+    return Space.model_validate(content)
+
+
+@contextmanager
+def _stopped_by_signals(say: Callable[[str], None]) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C or SIGTERM into a set event; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def handle(_signum: int, _frame: FrameType | None) -> None:
+        say("stopping…")
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@click.command("run")
+@click.option("--space", "path", type=click.Path(path_type=Path), required=True, help="Space file (YAML).")
+@click.option("--trials", type=click.IntRange(min=1), help="Budget: finished trials.")
+@click.option("--timeout", metavar="TIME", help="Budget: wall time of the search, as 90s, 30m or 8h.")
+@click.option("--workers", type=click.IntRange(min=0), help="Worker processes; 0: within this one.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of everything.")
+@click.option("--study", metavar="NAME", help="Study name; by default the space file's.")
+@storage_option
+@click.option(
+    "--device", default="auto", show_default=True, callback=_check_device, help="auto, cpu, cuda, cuda:N."
+)
+@root_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    path: Path,
+    trials: int | None,
+    timeout: str | None,
+    workers: int | None,
+    seed: int | None,
+    study: str | None,
+    storage: str | None,
+    device: str,
+    root: Path,
+    as_json: bool,
+) -> None:
+    """Search, confirm and retrain, as a space file says; run it again to continue."""
+    space = load_space(path, KnownNames(DOMAINS, VALIDATORS))
+    try:
+        space = _with_overrides(space, study, seed, {"trials": trials, "timeout": timeout})
+    except ValueError as error:
+        reason = json.loads(error.json())[0]["msg"] if hasattr(error, "json") else str(error)
+        raise click.UsageError(reason) from error
+
+    # Optuna takes most of a second to import; a wrong space file is answered before that.
+    from iimt_search.cli.best import print_choices
+    from iimt_search.study.executor import Executor
+    from iimt_search.study.inline_executor import InlineExecutor
+    from iimt_search.study.local_executor import LocalExecutor
+    from iimt_search.study.proposals import quiet_optuna
+    from iimt_search.study.run import RunOptions, run_study
+    from iimt_search.study.storage import StudyFolder, sqlite_url
+
+    quiet_optuna()
+    folder = StudyFolder(root / space.study)
+    cores = usable_cores()
+    count = default_workers(cores) if workers is None else workers
+    debug = bool(ctx.find_root().params.get("debug"))
+
+    def start_executor() -> Executor:
+        if count == 0:
+            return InlineExecutor(debug)
+        return LocalExecutor(count, max(1, cores // count), debug)
+
+    began = time.monotonic()
+    progress = PlainProgress(to_stderr=True) if as_json else make_progress()
+    progress.line(f"study {space.study!r} in {folder.path}/, {count} workers on {cores} cores")
+    options = RunOptions(storage or sqlite_url(folder.database), device)
+    try:
+        with progress, _stopped_by_signals(progress.line) as stop:
+            choices = run_study(space, folder, options, start_executor, progress, stop)
+    except StudyInterruptedError as error:
+        raise StudyInterruptedError(f"{error}. Continue with: iimt-search run --space {path}") from error
+    progress.line(f"done in {duration(time.monotonic() - began)}")
+    print_choices(choices, as_json=as_json, next_commands=True)

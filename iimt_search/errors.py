@@ -1,0 +1,83 @@
+"""The exceptions that this package raises.
+
+IimtSearchError                 exit code 1
+├── UsageError                  exit code 2: the caller asked for something that cannot be
+│   └── SpaceError              a space file, with file, line and key
+├── DataError                   a domain could not be made or read
+├── StudyError                  a study could not be opened, continued or written
+│   ├── StudyLockedError        another driver holds the study
+│   ├── StudyInterruptedError   the user stopped the run; exit code 130
+│   └── StudyMismatchError      the stored study was made by another space file
+├── TrainingError               a training could not go on
+│   └── NonFiniteLossError      a loss term became NaN or infinite
+└── ModelFileError              an exported model could not be read
+"""
+
+from pathlib import Path
+
+
+class IimtSearchError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(IimtSearchError):
+    """The caller asked for something that cannot be."""
+
+    exit_code = 2
+
+
+class SpaceError(UsageError):
+    """A space file is wrong: says where (file, line, key), what, and what would be right."""
+
+    def __init__(self, message: str, *, path: Path | None = None, line: int | None = None) -> None:
+        self.path = path
+        self.line = line
+        where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(where + message)
+
+
+class DataError(IimtSearchError):
+    """A domain could not be made or read."""
+
+
+class StudyError(IimtSearchError):
+    """A study could not be opened, continued or written."""
+
+
+class StudyLockedError(StudyError):
+    """Another driver holds the study."""
+
+
+class StudyInterruptedError(StudyError):
+    """The user stopped the run; everything finished or checkpointed is kept."""
+
+    exit_code = 130
+
+
+class StudyMismatchError(StudyError):
+    """The stored study was made by another space file."""
+
+
+class TrainingError(IimtSearchError):
+    """A training could not go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """A loss term became NaN or infinite.
+
+    Attributes:
+        term: the loss term's name, such as ``intra_target``.
+        step: the training step at which it was first not finite, counted from 0.
+        task: the domain task's name, or "" where none is known.
+    """
+
+    def __init__(self, term: str, step: int, task: str = "") -> None:
+        self.term, self.step, self.task = term, step, task
+        where = f" of {task}" if task else ""
+        super().__init__(f"loss term {term!r}{where} was not finite at step {step}")
+
+
+class ModelFileError(IimtSearchError):
+    """An exported model could not be read."""

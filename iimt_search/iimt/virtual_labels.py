@@ -1,0 +1,38 @@
+"""Virtual labels of target samples (Yan et al. 2020, section 3.1)."""
+
+import torch
+from torch import Tensor
+
+
+def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
+    """Sharpen distributions: q[c] = p[c]^(1/T) / Σ_c' p[c']^(1/T).
+
+    Args:
+        probabilities: float (..., C), rows in [0, 1] that sum to 1.
+        temperature: T > 0; below 1 sharpens, 1 changes nothing, above 1 flattens.
+
+    Returns:
+        float (..., C), rows that sum to 1. Computed from logarithms, so that a small T does not
+        underflow every class to 0.
+
+    Raises:
+        ValueError: ``temperature`` is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"`temperature > 0` must hold, got {temperature}")
+    tiny = torch.finfo(probabilities.dtype).tiny
+    return torch.softmax(probabilities.clamp_min(tiny).log() / temperature, dim=-1)
+
+
+def virtual_labels(logits: Tensor, temperature: float) -> Tensor:
+    """Average the predictions over K augmentations, then sharpen: q̄_i = (1/K) Σ_k softmax(h(x̂_ik)).
+
+    Args:
+        logits: float (K, B, C), the model's logits for each of K augmentations of B target samples.
+        temperature: T > 0.
+
+    Returns:
+        float (B, C), rows that sum to 1, detached: no gradient flows through virtual labels.
+    """
+    mean = torch.softmax(logits.detach(), dim=-1).mean(dim=0)
+    return sharpen(mean, temperature)

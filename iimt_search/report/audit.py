@@ -1,0 +1,108 @@
+"""Measures a choice with the sealed target labels, after it was made."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from iimt_search.data.assemble import load_task
+from iimt_search.data.sealed import SealedTarget, open_sealed_target
+from iimt_search.data.task import Labelled
+from iimt_search.seeding import derive_seed
+from iimt_search.settings import TrainSettings
+from iimt_search.space import Space
+from iimt_search.study.choice import Choice
+from iimt_search.study.proposals import source_only_settings
+from iimt_search.study.scope import SOURCE_ONLY_KEY
+from iimt_search.task_name import parse_task_name
+from iimt_search.training.load import load_model
+from iimt_search.training.task_training import TaskTraining, predict
+from iimt_search.validators.source_accuracy import source_accuracy
+
+
+@dataclass(frozen=True)
+class TaskAudit:
+    """Target test accuracies of one task, in percent.
+
+    Attributes:
+        source_only: of the model without adaptation, trained as long as the chosen one.
+        choice: of the chosen model.
+        ceiling: of a model trained on the target's labels, as long; None where it was not asked for.
+        test_samples: how many samples these are measured on.
+    """
+
+    source_only: float
+    choice: float
+    ceiling: float | None
+    test_samples: int
+
+
+def _exported_accuracy(folder: Path, test: Labelled) -> float:
+    model = load_model(folder).model
+    logits, _ = predict(model, torch.from_numpy(test.x))
+    return 100 * source_accuracy(logits, torch.from_numpy(test.y))
+
+
+def _ceiling(task: str, sealed: SealedTarget, settings: TrainSettings, seed: int) -> float:
+    """Train on the labelled target and return the test accuracy, in percent."""
+    open_task = load_task(task, settings.image_size)
+    labelled = replace(open_task, name=f"labelled target of {task}", source_train=sealed.train)
+    training = TaskTraining(labelled, settings, seed)
+    training.advance(settings.steps)
+    logits, _ = predict(training.evaluated_model(), torch.from_numpy(sealed.test.x))
+    return 100 * source_accuracy(logits, torch.from_numpy(sealed.test.y))
+
+
+def audit_choice(choice: Choice, space: Space, models: Path, ceiling: bool) -> dict[str, TaskAudit]:
+    """Measure a choice.
+
+    Args:
+        choice: what was chosen.
+        space: the study's space.
+        models: the folder of the study's exported models.
+        ceiling: train a model on the target's labels, too, as the mark of what could be reached.
+
+    Returns:
+        Task name → accuracies.
+    """
+    settings = source_only_settings(space)
+    settings = settings.model_copy(update={"steps": space.retrain.steps or settings.steps})
+    found = {}
+    for task in choice.tasks:
+        slug = parse_task_name(task).slug
+        sealed = open_sealed_target(task, settings.image_size)
+        found[task] = TaskAudit(
+            source_only=_exported_accuracy(models / SOURCE_ONLY_KEY / slug, sealed.test),
+            choice=_exported_accuracy(models / choice.candidate / slug, sealed.test),
+            ceiling=_ceiling(task, sealed, settings, derive_seed(space.seed, "ceiling")) if ceiling else None,
+            test_samples=len(sealed.test),
+        )
+    return found
+
+
+def audit_json(study: str, audits: dict[str, TaskAudit]) -> dict[str, Any]:
+    """Return audits as JSON values, accuracies in percent."""
+
+    def row(audit: TaskAudit) -> dict[str, Any]:
+        values = asdict(audit)
+        values["choice"] = {"target_accuracy": audit.choice}
+        return values
+
+    def mean(values: Sequence[float]) -> float:
+        return fmean(values)
+
+    rows = list(audits.values())
+    gains = [audit.choice - audit.source_only for audit in rows]
+    summary = {
+        "source_only": mean([audit.source_only for audit in rows]),
+        "choice": mean([audit.choice for audit in rows]),
+        "mean_gain": mean(gains),
+        "worst_gain": min(gains),
+    }
+    ceilings = [audit.ceiling for audit in rows if audit.ceiling is not None]
+    if ceilings:
+        summary["ceiling"] = mean(ceilings)
+    return {"study": study, "tasks": {task: row(audit) for task, audit in audits.items()}, "summary": summary}

@@ -1,0 +1,62 @@
+"""Every setting of one training, with its range, default and origin.
+
+Any numeric or named setting here can be searched or fixed in a space file. "Paper" is Yan et al. 2020
+(arXiv 2001.00677); what it leaves open is marked "ours".
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class TrainSettings(BaseModel):
+    """The settings of one training. Immutable; unknown names and values out of range are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lambda_max: Weight = Field(1.0, description="maximum of w_t, the target intra-domain weight (paper)")
+    alpha: float = Field(1.0, gt=0, le=100, description="mixing coefficient λ ~ Beta(α, α) (paper)")
+    temperature: float = Field(
+        0.5, gt=0, le=10, description="sharpening temperature T, below 1 sharpens (paper)"
+    )
+    k: int = Field(2, ge=1, le=64, description="augmentations K averaged into a virtual label (paper)")
+
+    w_q: Weight = Field(1.0, description="weight of inter-domain mixup L_q (paper: 1)")
+    w_d: Weight = Field(1.0, description="weight of the domain-adversarial loss L_d (paper: 1)")
+    w_z: Weight = Field(1.0, description="weight of the consistency regularizer L_z (paper: 1)")
+    w_s: Weight = Field(1.0, description="weight of source intra-domain mixup L_s (paper: 1)")
+    w_source: Weight = Field(0.0, description="weight of plain source cross-entropy (ours; 1 for baselines)")
+
+    steps: int = Field(200, ge=1, description="training steps")
+    batch_size: int = Field(64, ge=2, description="samples a step from each domain")
+    learning_rate: float = Field(1e-2, gt=0, le=1, description="Adam's peak learning rate (ours)")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's β1 (ours)")
+    weight_decay: Weight = Field(0.0, description="decoupled weight decay (ours)")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate rises (ours)")
+    ramp: bool = Field(
+        True, description="raise reversal strength and w_z from 0 by 2/(1+exp(−10p))−1 (ours; off: constant)"
+    )
+    reversal: Weight = Field(0.1, description="maximum strength of the gradient reversal (ours)")
+    ema_decay: float = Field(
+        0.95, ge=0, lt=1, description="decay of the averaged weights used for evaluation; 0: off"
+    )
+
+    image_size: int = Field(16, ge=8, le=256, description="side of the square images in pixels")
+    network: Literal["small"] = Field("small", description="encoder by name")
+    width: int = Field(32, ge=4, le=512, description="channels of the encoder's first stage")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the embedding, before the classifier")
+    discriminator_width: int = Field(
+        64, ge=4, le=4096, description="hidden units of the domain discriminator"
+    )
+    augmentation: float = Field(1.0, ge=0, le=4, description="strength of the stochastic augmentation (ours)")
+    augment_inputs: bool = Field(
+        True, description="augment what is mixed too, not only for virtual labels (ours)"
+    )
+    joint_batch_norm: bool = Field(
+        True, description="one BatchNorm pass over both domains and all mixtures (ours; off: one pass each)"
+    )
+    evaluations: int = Field(
+        5, ge=1, description="evaluations in a training, evenly spaced, the last at its end"
+    )

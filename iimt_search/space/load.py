@@ -1,0 +1,154 @@
+"""Reads a space file; every error says file, line, key, and what would be right."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from iimt_search.errors import SpaceError
+from iimt_search.settings import TrainSettings
+from iimt_search.space.lines import LineMap, parse_yaml
+from iimt_search.space.schema import Choices, NumberRange, Space
+from iimt_search.task_name import parse_task_name
+
+_MODELS_BY_KEY = {
+    name: field.annotation
+    for name, field in Space.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+}
+_TAGS = {"number", "choices"}
+
+
+@dataclass(frozen=True)
+class KnownNames:
+    """Names that a space file may use and that live on higher floors.
+
+    Attributes:
+        domains: the domains of ``source->target``.
+        validators: the validators of ``objective`` and ``validators``.
+    """
+
+    domains: Collection[str]
+    validators: Collection[str]
+
+
+def nearest(name: str, valid: Collection[str]) -> str:
+    """Return `` (did you mean 'x'?)`` or, with nothing near, the valid names."""
+    close = get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
+
+
+def _valid_keys(path: tuple[str | int, ...]) -> Collection[str]:
+    """Return the keys that the mapping at ``path`` may have."""
+    if not path:
+        return [field.alias or name for name, field in Space.model_fields.items()]
+    if path[0] == "search":
+        return [*NumberRange.model_fields, *Choices.model_fields]
+    model = _MODELS_BY_KEY.get(str(path[0]))
+    return model.model_fields if model is not None else ()
+
+
+def _explain(error: Any, lines: LineMap) -> SpaceError:
+    path = tuple(part for part in error["loc"] if part not in _TAGS)
+    key = ".".join(str(part) for part in path)
+    if error["type"] == "extra_forbidden":
+        message = f"unknown key {key!r}; {nearest(str(path[-1]), _valid_keys(path[:-1]))}"
+    elif error["type"] == "missing":
+        message = f"missing key {key!r}"
+    else:
+        reason = error["msg"].removeprefix("Value error, ")
+        given = "" if error["type"] == "value_error" else f", got {error['input']!r}"
+        message = f"{key}: {reason}{given}" if key else f"{reason}{given}"
+    return SpaceError(message, line=lines.line(path))
+
+
+def _check_value(name: str, value: Any, where: str, line: int) -> None:
+    try:
+        TrainSettings.model_validate({name: value}, strict=isinstance(value, (str, bool)))
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise SpaceError(f"search.{name}: {where} {value!r} cannot be: {reason}", line=line) from error
+
+
+def _check_search(space: Space, fixed: Collection[str], lines: LineMap) -> None:
+    """Check searched names and bounds against the settings that they stand for."""
+    fields = TrainSettings.model_fields
+    for name, searched in space.search.items():
+        line = lines.line(("search", name))
+        if name not in fields:
+            raise SpaceError(f"search: unknown setting {name!r}; {nearest(name, fields)}", line=line)
+        if name in fixed:
+            raise SpaceError(f"{name!r} is searched and fixed; take it out of search or of train", line=line)
+        if isinstance(searched, Choices):
+            for value in searched.choices:
+                _check_value(name, value, "choice", line)
+            continue
+        annotation = fields[name].annotation
+        kind = {int: "int", float: "float"}.get(annotation if isinstance(annotation, type) else object)
+        kind = "float" if kind is None and float in get_args(annotation) else kind
+        if kind is None:
+            raise SpaceError(f"search.{name} is not a number; give {{choices: [...]}}", line=line)
+        if kind == "int" and searched.type == "float":
+            raise SpaceError(f"search.{name} is an integer setting; give type: int", line=line)
+        as_int = "int" in (kind, searched.type)
+        for where, value in (("low", searched.low), ("high", searched.high), ("step", searched.step)):
+            if value is None:
+                continue
+            if as_int and not value.is_integer():
+                raise SpaceError(f"search.{name}.{where} must be an integer, got {value:g}", line=line)
+            if where != "step":
+                _check_value(name, int(value) if as_int else value, where, line)
+
+
+def _check_names(space: Space, known: KnownNames, lines: LineMap) -> None:
+    for index, task in enumerate(space.tasks):
+        for domain in parse_task_name(task):
+            if domain not in known.domains:
+                line = lines.line(("tasks", index))
+                raise SpaceError(
+                    f"tasks: unknown domain {domain!r}; {nearest(domain, known.domains)}", line=line
+                )
+    named = [(("objective",), space.objective)]
+    named += [(("validators", i), name) for i, name in enumerate(space.validators or ())]
+    for path, name in named:
+        if name not in known.validators:
+            hint = nearest(name, known.validators)
+            raise SpaceError(f"{path[0]}: unknown validator {name!r}; {hint}", line=lines.line(path))
+
+
+def space_from_text(text: str, known: KnownNames) -> Space:
+    """Parse and check the text of a space file.
+
+    Raises:
+        SpaceError: with the line and key, but no file.
+    """
+    document, lines = parse_yaml(text)
+    if not isinstance(document, dict):
+        raise SpaceError("a space file is a mapping that begins with 'schema: 1'", line=1)
+    try:
+        space = Space.model_validate(document)
+    except ValidationError as error:
+        raise _explain(error.errors()[0], lines) from error
+    _check_search(space, document.get("train") or (), lines)
+    _check_names(space, known, lines)
+    return space
+
+
+def load_space(path: Path, known: KnownNames) -> Space:
+    """Read, parse and check a space file.
+
+    Raises:
+        SpaceError: the file cannot be read, or is wrong; says file, line, key and what would be right.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise SpaceError(f"cannot read the space file: {reason}", path=path) from error
+    try:
+        return space_from_text(text, known)
+    except SpaceError as error:
+        raise SpaceError(str(error), path=path, line=error.line) from error

@@ -1,0 +1,184 @@
+"""The space file's schema."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from iimt_search.settings import TrainSettings
+from iimt_search.task_name import parse_task_name
+
+Scalar = bool | int | float | str
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NumberRange(_Strict):
+    """A searched number between two bounds, both included.
+
+    Attributes:
+        low: lower bound.
+        high: upper bound.
+        log: search on a logarithmic scale; then ``low > 0``.
+        step: grid width; not together with ``log``.
+        type: ``float`` or ``int``; by default what the setting itself is.
+    """
+
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+    log: bool = False
+    step: float | None = Field(None, gt=0)
+    type: Literal["float", "int"] | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"`low <= high` must hold, got low={self.low:g}, high={self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"`low > 0` must hold when log is true, got low={self.low:g}")
+        if self.log and self.step is not None:
+            raise ValueError("`step` and `log` exclude each other")
+        return self
+
+
+class Choices(_Strict):
+    """A searched setting with a fixed list of values."""
+
+    choices: tuple[Scalar, ...] = Field(min_length=1)
+
+
+def _range_kind(value: Any) -> str:
+    has_choices = "choices" in value if isinstance(value, dict) else isinstance(value, Choices)
+    return "choices" if has_choices else "number"
+
+
+SearchRange = Annotated[
+    Annotated[NumberRange, Tag("number")] | Annotated[Choices, Tag("choices")], Discriminator(_range_kind)
+]
+
+
+def default_search() -> dict[str, NumberRange | Choices]:
+    """Return what is searched where a space file does not say: the method's four parameters."""
+    return {
+        "lambda_max": NumberRange(low=0.01, high=100, log=True),
+        "alpha": NumberRange(low=0.1, high=2.0, log=True),
+        "temperature": NumberRange(low=0.1, high=1.0),
+        "k": NumberRange(low=1, high=4, type="int"),
+    }
+
+
+class Budget(_Strict):
+    """When the search ends: at whichever comes first.
+
+    Attributes:
+        trials: finished trials (complete, pruned or failed); for ``per_task``, of each task.
+        steps: training steps of all trials and tasks together.
+        timeout: seconds of search in one run, or a text such as ``90s``, ``30m``, ``8h``.
+    """
+
+    trials: int | None = Field(16, ge=1)
+    steps: int | None = Field(None, ge=1)
+    timeout: float | None = Field(None, gt=0)
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        if isinstance(value, str) and (found := re.fullmatch(r"\s*([\d.]+)\s*([smhd])\s*", value)):
+            return float(found[1]) * _UNITS[found[2]]
+        return value
+
+    @model_validator(mode="after")
+    def _some_end(self) -> Self:
+        if self.trials is None and self.steps is None and self.timeout is None:
+            raise ValueError("a budget needs at least one of trials, steps and timeout")
+        return self
+
+
+class SamplerSettings(_Strict):
+    """Which Optuna sampler proposes configurations.
+
+    Attributes:
+        name: ``tpe``, ``random``, ``qmc`` or ``gp``.
+        startup_trials: trials drawn at random before a model is fitted (``tpe``, ``gp``).
+    """
+
+    name: Literal["tpe", "random", "qmc", "gp"] = "tpe"
+    startup_trials: int = Field(8, ge=0)
+
+
+class PrunerSettings(_Strict):
+    """Which Optuna pruner ends hopeless trials early.
+
+    Attributes:
+        name: ``median``, ``percentile``, ``successive_halving``, ``hyperband`` or ``none``.
+        startup_trials: finished trials before any is pruned (``median``, ``percentile``).
+        warmup: share of the training steps before any trial is pruned (``median``, ``percentile``).
+            Below about half of the ramp of w_t a high ``lambda_max`` has not shown itself.
+        percentile: trials below this percentile of the others are pruned (``percentile``).
+    """
+
+    name: Literal["median", "percentile", "successive_halving", "hyperband", "none"] = "median"
+    startup_trials: int = Field(4, ge=0)
+    warmup: float = Field(0.4, ge=0, le=1)
+    percentile: float = Field(25.0, gt=0, lt=100)
+
+
+class ConfirmSettings(_Strict):
+    """How the best few configurations are run again before one is named best.
+
+    Attributes:
+        top: how many configurations; the default configuration and source-only are run besides.
+        seeds: fresh seeds for each.
+    """
+
+    top: int = Field(3, ge=1)
+    seeds: int = Field(2, ge=1)
+
+
+class RetrainSettings(_Strict):
+    """How the chosen configuration is retrained.
+
+    Attributes:
+        steps: training steps; by default ``train.steps``.
+    """
+
+    steps: int | None = Field(None, ge=1)
+
+
+class Space(_Strict):
+    """A whole space file. See ``docs/space-file.md``."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    tasks: tuple[str, ...] = Field(min_length=1)
+    search: dict[str, SearchRange] = Field(default_factory=default_search)
+    train: TrainSettings = TrainSettings()
+    objective: str = "composite"
+    validators: tuple[str, ...] | None = None
+    scope: Literal["joint", "per_task"] = "joint"
+    budget: Budget = Budget()
+    sampler: SamplerSettings = SamplerSettings()
+    pruner: PrunerSettings = PrunerSettings()
+    confirm: ConfirmSettings = ConfirmSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("sampler", "pruner", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(str(parse_task_name(text)) for text in value)
+        if len(set(names)) < len(names):
+            raise ValueError("a task is named twice")
+        return names
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the space as plain JSON values, every default written out."""
+        return self.model_dump(mode="json", by_alias=True)

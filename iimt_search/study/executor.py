@@ -1,0 +1,36 @@
+"""The executor contract: runs jobs, reports their evaluations, and hears "go on" or "stop".
+
+An executor knows nothing of Optuna, samplers or selection. The driver is the only one that does, and
+the only writer of the study.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from iimt_search.records import Event, Job
+
+
+class Executor(Protocol):
+    """Runs jobs for the driver.
+
+    The life of a job: :meth:`submit`, then for each evaluation a
+    :class:`~iimt_search.records.Report` out of :meth:`wait` and one :meth:`answer`, then one
+    :class:`~iimt_search.records.Finished`. A job that was told to stop ends as ``stopped``, one that
+    raised as ``failed``, one whose process died as ``lost``.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs can run at once, at least 1."""
+
+    def submit(self, job: Job) -> None:
+        """Start a job. At most ``capacity`` may be under way."""
+
+    def wait(self, timeout: float) -> Sequence[Event]:
+        """Return what has happened, waiting at most ``timeout`` seconds for it; may be empty."""
+
+    def answer(self, key: str, go_on: bool) -> None:
+        """Answer a job's report."""
+
+    def close(self) -> None:
+        """End every job and process. Jobs under way keep their last checkpoint."""

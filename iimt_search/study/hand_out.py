@@ -1,0 +1,44 @@
+"""Copies a choice's trained models to where a user wants them."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from iimt_search.errors import StudyError, UsageError
+from iimt_search.study.choice import Choice
+from iimt_search.task_name import parse_task_name
+
+
+def _copy(source: Path, target: Path) -> None:
+    beside = target.with_name(target.name + ".tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(source, beside)
+    shutil.rmtree(target, ignore_errors=True)
+    beside.rename(target)
+
+
+def hand_out(choices: Iterable[Choice], folder: Path) -> dict[str, Path]:
+    """Copy every task's exported model to a folder of its own within ``folder``.
+
+    Returns:
+        Task name → folder.
+
+    Raises:
+        UsageError: something that is not an exported model stands in the way.
+        StudyError: a model is no longer in the study's folder.
+    """
+    pairs = [
+        (task, Path(choice.models) / parse_task_name(task).slug)
+        for choice in choices
+        for task in choice.tasks
+    ]
+    for task, source in pairs:
+        target = folder / source.name
+        if not (source / "model.json").exists():
+            raise StudyError(f"the model of {task} is not in {source}; `iimt-search run` trains it again")
+        if target.exists() and not (target / "model.json").exists():
+            raise UsageError(f"{target} exists and is no exported model; give --export another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for _, source in pairs:
+        _copy(source, folder / source.name)
+    return {task: folder / source.name for task, source in pairs}

@@ -1,0 +1,136 @@
+"""Keeps an executor busy with jobs from a source, and carries reports and answers between them."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from iimt_search.errors import StudyInterruptedError
+from iimt_search.records import Evaluation, Finished, Job, Report
+from iimt_search.study.executor import Executor
+
+MAX_RETRIES = 2
+_POLL_SECONDS = 0.5
+
+
+class JobSource(Protocol):
+    """Where jobs come from and where what became of them goes."""
+
+    def next_job(self) -> Job | None:
+        """Return a job to start now, or None where there is none (now or ever)."""
+
+    def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
+        """Take an evaluation; returns whether the job shall go on."""
+
+    def finished(self, job: Job, outcome: Finished) -> None:
+        """Take a job's end; it is never ``lost``."""
+
+
+class FixedJobs:
+    """A source of jobs known beforehand, none of which is stopped early.
+
+    Args:
+        jobs: what to run, in order.
+        store: takes each job that completed with its last evaluation.
+        fail: takes each job that failed with its error.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        store: Callable[[Job, Evaluation], None],
+        fail: Callable[[Job, str], None],
+    ) -> None:
+        self._jobs = list(jobs)
+        self._store, self._fail = store, fail
+        self._last: dict[str, Evaluation] = {}
+
+    def next_job(self) -> Job | None:
+        """Return the next job in order."""
+        return self._jobs.pop(0) if self._jobs else None
+
+    def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
+        """Note the evaluation; always go on."""
+        self._last[job.key] = evaluation
+        return True
+
+    def finished(self, job: Job, outcome: Finished) -> None:
+        """Store the last evaluation, or the failure."""
+        if outcome.status == "complete":
+            self._store(job, self._last[job.key])
+        else:
+            self._fail(job, outcome.error)
+
+
+class JobRunner:
+    """Runs the jobs of sources on an executor until no source has any and none is under way.
+
+    Args:
+        executor: runs the jobs.
+        stop: when set, :meth:`run` ends at once; jobs under way keep their checkpoints.
+        watch: called after every event with the jobs under way and the step each has reached.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        stop: threading.Event,
+        watch: Callable[[dict[str, tuple[Job, int]]], None],
+    ) -> None:
+        self._executor, self._stop, self._watch = executor, stop, watch
+        self._running: dict[str, tuple[Job, int]] = {}
+        self._source_of: dict[str, JobSource] = {}
+        self._retries: dict[str, int] = {}
+
+    def run(self, *sources: JobSource) -> None:
+        """Run all jobs of all sources, those of earlier sources first.
+
+        Raises:
+            StudyInterruptedError: ``stop`` was set.
+        """
+        while True:
+            if self._stop.is_set():
+                raise StudyInterruptedError("stopped")
+            self._fill(sources)
+            if not self._running:
+                return
+            for event in self._executor.wait(_POLL_SECONDS):
+                if isinstance(event, Report):
+                    self._hear(event)
+                else:
+                    self._end(event)
+            self._watch(dict(self._running))
+
+    def _fill(self, sources: Iterable[JobSource]) -> None:
+        for source in sources:
+            while len(self._running) < self._executor.capacity:
+                job = source.next_job()
+                if job is None:
+                    break
+                self._source_of[job.key] = source
+                self._start(job)
+
+    def _start(self, job: Job) -> None:
+        self._executor.submit(job)
+        self._running[job.key] = (job, 0)
+
+    def _hear(self, report: Report) -> None:
+        job, _ = self._running[report.key]
+        self._running[job.key] = (job, report.evaluation.step)
+        go_on = self._source_of[job.key].evaluated(job, report.evaluation)
+        self._executor.answer(job.key, go_on)
+
+    def _end(self, outcome: Finished) -> None:
+        job, _ = self._running.pop(outcome.key)
+        if outcome.status == "lost":
+            tries = self._retries.get(job.key, 0)
+            if tries < MAX_RETRIES:
+                self._retries[job.key] = tries + 1
+                self._start(job)
+                return
+            error = f"{outcome.error} ({tries + 1} times)"
+            outcome = Finished(job.key, "failed", error)
+        self._source_of.pop(job.key).finished(job, outcome)
+        # Its scores are in the study by now; the checkpoint has served.
+        shutil.rmtree(Path(job.folder), ignore_errors=True)

@@ -1,0 +1,61 @@
+"""Markdown notes that the Optuna dashboard shows beside a study and its trials."""
+
+from collections.abc import Mapping, Sequence
+
+import optuna
+from optuna.trial import Trial
+from optuna_dashboard import save_note
+
+from iimt_search.records import Evaluation, Job
+from iimt_search.validators.registry import VALIDATORS
+
+
+def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Return task → validator → score as a Markdown table, one row for each task."""
+    names = list(next(iter(scores.values())))
+    head = "| task | " + " | ".join(names) + " |\n|---|" + "---|" * len(names)
+    rows = [
+        f"| {task} | " + " | ".join(f"{values[name]:.4f}" for name in names) + " |"
+        for task, values in scores.items()
+    ]
+    return "\n".join([head, *rows])
+
+
+def note_trial(
+    study: optuna.Study, trial: Trial, job: Job, evaluation: Evaluation | None, error: str
+) -> None:
+    """Note what a trial trained, how far it came, and every score of each task."""
+    lines = [f"**{job.key}**, seed {job.seed}"]
+    if error:
+        lines.append(f"Failed: {error}")
+    if evaluation is not None:
+        lines.append(f"Scores after {evaluation.step} of {job.settings.steps} steps:")
+        lines.append(score_table(evaluation.scores))
+    save_note(trial, "\n\n".join(lines))
+
+
+def note_study(
+    study: optuna.Study,
+    tasks: Sequence[str],
+    objective: str,
+    source_only: Evaluation | None,
+    choice: str,
+) -> None:
+    """Note what the study searches, its baseline and, once there is one, its choice."""
+    validator = VALIDATORS[objective]
+    better = "higher" if validator.higher_is_better else "lower"
+    lines = [
+        f"# {study.study_name}",
+        "Hyperparameters of a domain-adaptation training, searched **without any target label**.",
+        f"- Tasks: {', '.join(f'`{task}`' for task in tasks)}",
+        f"- Objective: `{objective}` averaged over the tasks, {validator.unit}, {better} is better. "
+        f"Known failure: {validator.failure}.",
+        "- Trial 0 is the method's default configuration. A learning curve's step is a training step.",
+        f"- Continue: `iimt-search run` with the same space file. Result: `iimt-search best --study "
+        f"{study.study_name.split(':')[0]}`.",
+    ]
+    if source_only is not None:
+        lines += ["## Source-only, the model without adaptation", score_table(source_only.scores)]
+    if choice:
+        lines += ["## Choice", choice]
+    save_note(study, "\n\n".join(lines))

@@ -1,0 +1,66 @@
+"""Opens studies for the verbs that read them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from iimt_search.errors import StudyError
+from iimt_search.study.choice import Choice, read_choice
+from iimt_search.study.storage import StudyFolder, newest_study, open_storage, optuna_study_names
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study opened for reading.
+
+    Attributes:
+        folder: its folder.
+        studies: its Optuna studies: one, or one for each task.
+    """
+
+    folder: StudyFolder
+    studies: list[optuna.Study]
+
+    @property
+    def space(self) -> dict[str, Any]:
+        """The space file's content as it was last run."""
+        space: dict[str, Any] = self.studies[0].user_attrs["space"]
+        return space
+
+    def choices(self) -> list[Choice]:
+        """Return the choices made so far."""
+        return [choice for study in self.studies if (choice := read_choice(study)) is not None]
+
+    def made_choices(self) -> list[Choice]:
+        """Return the choices of all of its Optuna studies.
+
+        Raises:
+            StudyError: one has come to none yet.
+        """
+        choices = self.choices()
+        if len(choices) < len(self.studies):
+            raise StudyError(
+                f"study {self.folder.name!r} has not come to a choice yet; continue it with the same "
+                f"`iimt-search run --space FILE`, or look at `iimt-search status`"
+            )
+        return choices
+
+
+def open_study(root: Path, name: str | None, storage_url: str | None = None) -> OpenStudy:
+    """Open a study by name, or the newest one under ``root``.
+
+    Raises:
+        StudyError: there is no such study.
+    """
+    folder = StudyFolder(root / name) if name else newest_study(root)
+    if name and not folder.description.exists():
+        there = sorted(path.parent.name for path in root.glob("*/study.json"))
+        known = f"; there are: {', '.join(there)}" if there else ""
+        raise StudyError(f"there is no study {name!r} in {root}/{known}")
+    storage = open_storage(storage_url or folder.storage_url())
+    names = optuna_study_names(storage, folder.name)
+    if not names:
+        raise StudyError(f"the storage of study {folder.name!r} holds no such study")
+    return OpenStudy(folder, [optuna.load_study(study_name=n, storage=storage) for n in names])

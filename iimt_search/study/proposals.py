@@ -1,0 +1,116 @@
+"""From a space file to Optuna: distributions, sampler, pruner, and back to settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+
+from iimt_search.seeding import derive_seed
+from iimt_search.settings import TrainSettings
+from iimt_search.space import Choices, SearchRange, Space
+
+SOURCE_ONLY = {"w_source": 1.0, "w_q": 0.0, "w_d": 0.0, "w_z": 0.0, "w_s": 0.0, "lambda_max": 0.0}
+
+
+def distribution(name: str, searched: SearchRange) -> BaseDistribution:
+    """Return the Optuna distribution of one searched setting."""
+    if isinstance(searched, Choices):
+        return CategoricalDistribution(searched.choices)
+    as_int = searched.type == "int" or TrainSettings.model_fields[name].annotation is int
+    if as_int:
+        step = 1 if searched.step is None else int(searched.step)
+        return IntDistribution(int(searched.low), int(searched.high), log=searched.log, step=step)
+    return FloatDistribution(searched.low, searched.high, log=searched.log, step=searched.step)
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Return the Optuna distribution of every searched setting."""
+    return {name: distribution(name, searched) for name, searched in space.search.items()}
+
+
+def default_params(space: Space) -> dict[str, Any]:
+    """Return the method's default configuration, as far as it lies in the space.
+
+    A setting whose default lies outside its range is left to the sampler.
+    """
+    found = {}
+    for name, dist in distributions(space).items():
+        value = TrainSettings.model_fields[name].default
+        inside = (
+            value in dist.choices
+            if isinstance(dist, CategoricalDistribution)
+            else (isinstance(dist, (FloatDistribution, IntDistribution)) and dist.low <= value <= dist.high)
+        )
+        if inside:
+            found[name] = value
+    return found
+
+
+def settings_for(space: Space, params: Mapping[str, Any]) -> TrainSettings:
+    """Return the fixed settings of the space with a trial's parameters in their places."""
+    return TrainSettings.model_validate({**space.train.model_dump(), **params})
+
+
+def source_only_settings(space: Space) -> TrainSettings:
+    """Return the settings of the baseline without adaptation: plain cross-entropy on the source."""
+    return space.train.model_copy(update=SOURCE_ONLY)
+
+
+def make_sampler(space: Space, trial_number: int) -> BaseSampler:
+    """Return the sampler that proposes trial ``trial_number``.
+
+    Made anew and seeded for each trial, so that a continued study proposes what an uninterrupted one
+    would have, and never the same points twice. QMC draws its sequence from one seed.
+    """
+    seed = derive_seed(space.seed, "sampler", trial_number)
+    startup = space.sampler.startup_trials
+    match space.sampler.name:
+        case "random":
+            return RandomSampler(seed=seed)
+        case "qmc":
+            return QMCSampler(seed=derive_seed(space.seed, "sampler"), scramble=True)
+        case "gp":
+            return GPSampler(seed=seed, n_startup_trials=startup)
+        case _:
+            return TPESampler(seed=seed, n_startup_trials=startup)
+
+
+def make_pruner(space: Space) -> BasePruner:
+    """Return the pruner; its steps are training steps."""
+    settings, steps = space.pruner, space.train.steps
+    warmup, startup = int(settings.warmup * steps), settings.startup_trials
+    first = max(1, steps // space.train.evaluations)
+    match settings.name:
+        case "median":
+            return MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup)
+        case "percentile":
+            # Optuna's percentile is what to keep; ours, as its name says, is where pruning ends.
+            return PercentilePruner(
+                100.0 - settings.percentile, n_startup_trials=startup, n_warmup_steps=warmup
+            )
+        case "successive_halving":
+            return SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
+        case "hyperband":
+            return HyperbandPruner(min_resource=first, max_resource=steps, reduction_factor=2)
+        case _:
+            return NopPruner()
+
+
+def quiet_optuna() -> None:
+    """Keep Optuna's log lines out of our output; what matters is said by our own progress."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)

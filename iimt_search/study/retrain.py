@@ -1,0 +1,68 @@
+"""Retrains the chosen configuration on every task with the full budget, and exports the models."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from iimt_search.errors import StudyError
+from iimt_search.records import Evaluation, Job
+from iimt_search.settings import TrainSettings
+from iimt_search.study.choice import Choice
+from iimt_search.study.job_runner import FixedJobs, JobRunner
+from iimt_search.study.proposals import settings_for, source_only_settings
+from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
+from iimt_search.task_name import parse_task_name
+
+
+class Retraining:
+    """The retraining of one scope's choice, and of source-only with the same budget beside it.
+
+    Args:
+        scope: the study.
+        choice: what was chosen.
+        line: takes a line of text for each finished job.
+    """
+
+    def __init__(self, scope: Scope, choice: Choice, line: Callable[[str], None]) -> None:
+        self._scope, self._choice, self._line = scope, choice, line
+        wanted: dict[str, TrainSettings] = {}
+        if choice.trial is not None:
+            wanted[choice.candidate] = settings_for(scope.space, choice.params)
+        wanted[SOURCE_ONLY_KEY] = source_only_settings(scope.space)
+        self._jobs = {
+            name: [scope.retrain_job(name, settings, task) for task in scope.tasks]
+            for name, settings in wanted.items()
+        }
+
+    def _have(self, job: Job) -> bool:
+        exported = Path(job.models) / parse_task_name(job.tasks[0]).slug / "model.json"
+        stored = self._scope.stored(job.key)
+        return stored is not None and stored.step == job.settings.steps and exported.exists()
+
+    def missing(self) -> list[Job]:
+        """Return the jobs whose model or scores are not there yet."""
+        return [job for jobs in self._jobs.values() for job in jobs if not self._have(job)]
+
+    def run(self, runner: JobRunner) -> Choice:
+        """Retrain what is missing; returns the choice with its models and their scores.
+
+        Raises:
+            StudyError: a retraining failed.
+        """
+        errors: list[str] = []
+
+        def store(job: Job, evaluation: Evaluation) -> None:
+            self._scope.store(job, evaluation)
+            objective = self._scope.space.objective
+            self._line(f"{job.key} {objective} {evaluation.mean(objective):.4f}")
+
+        runner.run(FixedJobs(self.missing(), store, lambda job, error: errors.append(f"{job.key}: {error}")))
+        if errors:
+            raise StudyError("retraining failed: " + "; ".join(errors))
+        jobs = self._jobs[self._choice.candidate]
+        retrained: dict[str, dict[str, float]] = {}
+        for job in jobs:
+            evaluation = self._scope.stored(job.key)
+            if evaluation is not None:
+                retrained.update({task: dict(scores) for task, scores in evaluation.scores.items()})
+        return replace(self._choice, models=jobs[0].models, retrained=retrained)

@@ -1,0 +1,222 @@
+"""The whole job: baseline and search, confirmation, retraining, choice."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from iimt_search.errors import StudyInterruptedError, StudyMismatchError
+from iimt_search.records import Evaluation, Job
+from iimt_search.space import Space
+from iimt_search.study import notes
+from iimt_search.study.choice import Choice, read_choice, write_choice
+from iimt_search.study.confirm import Confirmation, best_trials
+from iimt_search.study.executor import Executor
+from iimt_search.study.job_runner import FixedJobs, JobRunner
+from iimt_search.study.listener import Listener, Snapshot
+from iimt_search.study.proposals import make_pruner
+from iimt_search.study.retrain import Retraining
+from iimt_search.study.scope import Scope
+from iimt_search.study.storage import StudyFolder, open_storage
+from iimt_search.study.trials import TrialSource, trial_steps
+from iimt_search.validators.registry import VALIDATORS
+
+# What makes two space files the same study: change one of these, and the trials no longer compare.
+_IDENTITY = ("tasks", "search", "train", "objective", "scope", "seed")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; none of it changes what a job computes.
+
+    Attributes:
+        storage_url: an Optuna storage.
+        device: where jobs train.
+    """
+
+    storage_url: str
+    device: str = "cpu"
+
+
+def _open_study(storage: RDBStorage, name: str, space: Space) -> optuna.Study:
+    validator = VALIDATORS[space.objective]
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        load_if_exists=True,
+        direction="maximize" if validator.higher_is_better else "minimize",
+        pruner=make_pruner(space),
+    )
+    content = space.canonical()
+    stored: dict[str, Any] | None = study.user_attrs.get("space")
+    if stored is not None:
+        changed = [key for key in _IDENTITY if stored.get(key) != content[key]]
+        if changed:
+            raise StudyMismatchError(
+                f"study {space.study!r} was begun with other {', '.join(changed)}; give this space file "
+                f"another study name (--study NAME), or the old values back"
+            )
+    if stored != content:
+        study.set_user_attr("space", content)
+    if study.metric_names is None:
+        study.set_metric_names([f"{space.objective}, mean over tasks"])
+    return study
+
+
+class _Progress:
+    """Turns what is under way into snapshots for the listener."""
+
+    def __init__(self, scope: Scope, listener: Listener) -> None:
+        self._scope, self._listener = scope, listener
+        self.phase = "search"
+        space = scope.space
+        self._trial_work = space.train.steps * len(scope.tasks)
+        self._later = (space.confirm.top * space.confirm.seeds) * self._trial_work
+        self._later += (space.retrain.steps or space.train.steps) * len(scope.tasks)
+        self._pending: list[Job] = []
+
+    def enter(self, phase: str, jobs: list[Job]) -> None:
+        """Begin a phase whose jobs are known."""
+        self.phase, self._pending = phase, jobs
+        self._listener.line(f"{phase}: {len(jobs)} trainings" if jobs else f"{phase}: nothing left to do")
+
+    def _search_share(self, running: dict[str, tuple[Job, int]]) -> float:
+        budget = self._scope.space.budget
+        trials = self._scope.study.get_trials(deepcopy=False)
+        over = sum(trial.state.is_finished() for trial in trials)
+        part = sum(step / job.settings.steps for key, (job, step) in running.items() if "trial-" in key)
+        shares = [0.0]
+        if budget.trials:
+            shares.append((over + part) / budget.trials)
+        if budget.steps:
+            used = sum(trial_steps(trial) for trial in trials) * len(self._scope.tasks)
+            shares.append(used / budget.steps)
+        return min(max(shares), 1.0)
+
+    def _done(self, running: dict[str, tuple[Job, int]]) -> float:
+        trials = self._scope.space.budget.trials or 1
+        search = trials * self._trial_work
+        total = search + self._later
+        if self.phase == "search":
+            return search * self._search_share(running) / total
+        left = sum(
+            (job.settings.steps - running.get(job.key, (job, 0))[1]) * len(job.tasks)
+            for job in self._pending
+            if self._scope.stored(job.key) is None
+        )
+        after = 0
+        if self.phase == "confirm":
+            space = self._scope.space
+            after = (space.retrain.steps or space.train.steps) * len(self._scope.tasks)
+        return max(0.0, 1.0 - (left + after) / total)
+
+    def watch(self, running: dict[str, tuple[Job, int]]) -> None:
+        """Tell the listener where the run stands."""
+        best = best_trials(self._scope)
+        text = f"trial {best[0].number}, {self._scope.space.objective} {best[0].value:.4f}" if best else ""
+        shares = {key: step / job.settings.steps for key, (job, step) in running.items()}
+        self._listener.snapshot(Snapshot(self.phase, self._done(running), shares, text))
+
+
+def _source_only(scope: Scope, listener: Listener) -> FixedJobs:
+    """Return the baseline's job, or none where its scores are there already."""
+    job = scope.source_only_job()
+
+    def store(job: Job, evaluation: Evaluation) -> None:
+        scope.store(job, evaluation)
+        value = evaluation.mean(scope.space.objective)
+        listener.line(f"source-only        {scope.space.objective} {value:.4f}")
+
+    def fail(job: Job, error: str) -> None:
+        listener.line(f"source-only failed: {error}")
+
+    return FixedJobs([] if scope.stored(job.key) is not None else [job], store, fail)
+
+
+def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threading.Event) -> Choice:
+    timeout, began = scope.space.budget.timeout, time.monotonic()
+
+    def out_of_time() -> bool:
+        return timeout is not None and time.monotonic() - began >= timeout
+
+    def note(choice: str) -> None:
+        stored = scope.stored(scope.source_only_job().key)
+        notes.note_study(scope.study, scope.tasks, scope.space.objective, stored, choice)
+
+    progress = _Progress(scope, listener)
+    runner = JobRunner(executor, stop, progress.watch)
+    previous = read_choice(scope.study)
+    note("" if previous is None else previous.reason)
+    over = len(
+        scope.study.get_trials(
+            deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+        )
+    )
+    listener.line(
+        f"search: {', '.join(scope.tasks)}" + (f"; {over} trials are there already" if over else "")
+    )
+    runner.run(_source_only(scope, listener), TrialSource(scope, listener.line, out_of_time))
+
+    confirmation = Confirmation(scope, listener.line)
+    progress.enter("confirm", confirmation.missing())
+    choice = confirmation.run(runner)
+    retraining = Retraining(scope, choice, listener.line)
+    progress.enter("retrain", retraining.missing())
+    choice = retraining.run(runner)
+    write_choice(scope.study, choice)
+    note(
+        f"**{choice.candidate}**: {choice.reason}; {choice.objective} {choice.score:.4f}\n\n"
+        + notes.score_table(choice.scores)
+    )
+    return choice
+
+
+def run_study(
+    space: Space,
+    folder: StudyFolder,
+    options: RunOptions,
+    start_executor: Callable[[], Executor],
+    listener: Listener,
+    stop: threading.Event,
+) -> list[Choice]:
+    """Begin or continue a study and carry it to its choice.
+
+    Args:
+        space: what to search.
+        folder: where the study lives; made where absent.
+        options: storage and device.
+        start_executor: called once the study is open and locked.
+        listener: hears how it goes.
+        stop: set it to end the run cleanly; what is under way goes on at the next run.
+
+    Returns:
+        One choice; with ``scope: per_task`` one for each task.
+
+    Raises:
+        StudyLockedError: another driver runs the study.
+        StudyMismatchError: the study was begun with another space.
+        StudyInterruptedError: ``stop`` was set.
+        StudyError: the storage cannot be opened, or every candidate failed.
+    """
+    with folder.driver_lock():
+        storage = open_storage(options.storage_url)
+        groups = [space.tasks] if space.scope == "joint" else [(task,) for task in space.tasks]
+        scopes = []
+        for tasks in groups:
+            name = space.study if space.scope == "joint" else f"{space.study}:{tasks[0]}"
+            study = _open_study(storage, name, space)
+            scopes.append(Scope(space, tasks, study, folder, options.device))
+        folder.describe(options.storage_url, space.canonical())
+        executor = start_executor()
+        try:
+            return [_run_scope(scope, executor, listener, stop) for scope in scopes]
+        except StudyInterruptedError as error:
+            raise StudyInterruptedError(f"study {space.study!r} is stopped; nothing is lost") from error
+        finally:
+            executor.close()
+            storage.engine.dispose()

@@ -1,0 +1,175 @@
+"""Where a study lives: its folder, its Optuna storage, and the lock of its one driver."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from iimt_search.errors import StudyError, StudyLockedError, UsageError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of one study.
+
+    Attributes:
+        path: such as ``studies/digits``.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.path.name
+
+    @property
+    def database(self) -> Path:
+        """The default storage."""
+        return self.path / "study.db"
+
+    @property
+    def description(self) -> Path:
+        """JSON with the storage's URL and the space."""
+        return self.path / "study.json"
+
+    @property
+    def models(self) -> Path:
+        """The retrained models, one folder for each task."""
+        return self.path / "models"
+
+    def job(self, key: str) -> Path:
+        """The folder of one job's checkpoint."""
+        return self.path / "jobs" / key
+
+    def storage_url(self) -> str:
+        """Return the storage's URL as noted when the study was begun."""
+        try:
+            content = json.loads(self.description.read_text(encoding="utf-8"))
+            return str(content["storage"])
+        except FileNotFoundError as error:
+            raise StudyError(f"there is no study in {self.path}") from error
+        except (json.JSONDecodeError, KeyError) as error:
+            raise StudyError(f"{self.description} is damaged: {error}") from error
+
+    def describe(self, storage_url: str, space: dict[str, Any]) -> None:
+        """Note the storage and the space, for people and for the verbs that only read."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        shown = make_url(storage_url).render_as_string(hide_password=True)
+        content = {"schema": SCHEMA, "storage": shown, "space": space}
+        beside = self.description.with_suffix(".tmp")
+        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(beside, self.description)
+
+    @property
+    def _holder(self) -> Path:
+        return self.path / "driver.json"
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.path / "driver.lock")
+
+    def driver(self) -> dict[str, Any] | None:
+        """Return the ``pid`` and ``host`` of the driver that runs the study now, or None."""
+        lock = self._lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            try:
+                found: dict[str, Any] = json.loads(self._holder.read_text(encoding="utf-8"))
+            except (OSError, json.JSONDecodeError):
+                return {"pid": "?", "host": "?"}
+            return found
+        lock.release()
+        return None
+
+    @contextmanager
+    def driver_lock(self) -> Iterator[None]:
+        """Hold the study as its only driver.
+
+        Raises:
+            StudyLockedError: another driver holds it; says which.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = self._lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            who = self.driver() or {"pid": "?", "host": "?"}
+            raise StudyLockedError(
+                f"study {self.name!r} is being run by process {who['pid']} on {who['host']}; "
+                f"wait for it, or stop it with Ctrl-C"
+            ) from error
+        try:
+            self._holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+            yield
+        finally:
+            self._holder.unlink(missing_ok=True)
+            lock.release()
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the storage URL of a database file."""
+    return f"sqlite:///{path.absolute()}"
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Open an Optuna storage; SQLite in WAL mode, so that readers never wait for the driver.
+
+    Raises:
+        UsageError: ``url`` is not a database URL.
+        StudyError: the database cannot be opened.
+    """
+    try:
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+    except ArgumentError as error:
+        raise UsageError(f"--storage must be a database URL such as sqlite:///FILE, got {url!r}") from error
+    engine: dict[str, Any] = {}
+    if sqlite:
+        engine = {"connect_args": {"timeout": 60}, "pool_events": [(_set_pragmas, "connect")]}
+    try:
+        return RDBStorage(url, engine_kwargs=engine)
+    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise StudyError(f"cannot open the storage {shown}: {str(error).splitlines()[0]}") from error
+
+
+def optuna_study_names(storage: RDBStorage, name: str) -> list[str]:
+    """Return the Optuna studies of our study: its name, or one ``name:task`` for each task."""
+    names = optuna.study.get_all_study_names(storage)
+    return [found for found in names if found == name or found.startswith(f"{name}:")]
+
+
+def newest_study(root: Path) -> StudyFolder:
+    """Return the study under ``root`` that was written last.
+
+    Raises:
+        StudyError: there is none.
+    """
+    found = [StudyFolder(path.parent) for path in root.glob("*/study.json")]
+    if not found:
+        raise StudyError(f"there is no study in {root}/; start one with: iimt-search run --space FILE")
+
+    def written(folder: StudyFolder) -> float:
+        files = (folder.description, folder.database, folder.path / "study.db-wal")
+        return max(file.stat().st_mtime for file in files if file.exists())
+
+    return max(found, key=written)

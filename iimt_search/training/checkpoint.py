@@ -1,0 +1,51 @@
+"""A job's checkpoint: the state of every task's training and the evaluations so far."""
+
+import os
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from iimt_search.records import Evaluation
+
+SCHEMA = 1
+
+
+def checkpoint_path(folder: Path) -> Path:
+    """Return where a job's checkpoint lies."""
+    return folder / "checkpoint.pt"
+
+
+def save_checkpoint(folder: Path, history: list[Evaluation], states: dict[str, Any]) -> None:
+    """Write beside and rename, so that a killed write leaves the previous checkpoint whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = checkpoint_path(folder)
+    beside = path.with_suffix(".tmp")
+    content = {
+        "schema": SCHEMA,
+        "history": [(e.step, {task: dict(scores) for task, scores in e.scores.items()}) for e in history],
+        "states": states,
+    }
+    torch.save(content, beside)
+    os.replace(beside, path)
+
+
+def load_checkpoint(folder: Path) -> tuple[list[Evaluation], dict[str, Any]] | None:
+    """Return the evaluations and states of the folder's checkpoint; None where there is no usable one."""
+    try:
+        content = torch.load(checkpoint_path(folder), weights_only=True, map_location="cpu")
+        if content["schema"] != SCHEMA:
+            return None
+        return [Evaluation(step, scores) for step, scores in content["history"]], content["states"]
+    except (
+        FileNotFoundError,
+        EOFError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        UnpicklingError,
+        zipfile.BadZipFile,
+    ):
+        return None

@@ -1,0 +1,121 @@
+"""The exported model: ``model.safetensors``, ``model.json`` and a model card, one folder for each task."""
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from iimt_search import __version__
+from iimt_search.data.task import DomainTask
+from iimt_search.models.network import Model
+from iimt_search.settings import TrainSettings
+from iimt_search.task_name import parse_task_name
+from iimt_search.validators.registry import VALIDATORS
+
+SCHEMA = 1
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "safetensors")
+
+
+def _versions() -> dict[str, str]:
+    found = {"iimt-search": __version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Write text to a file in one step: a reader sees the old content or the new, never half."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _card(task: DomainTask, settings: TrainSettings, scores: Mapping[str, float], seed: int) -> str:
+    name = parse_task_name(task.name)
+    rows = "\n".join(
+        f"| {validator} | {value:.4f} | {VALIDATORS[validator].unit} "
+        f"| {'higher' if VALIDATORS[validator].higher_is_better else 'lower'} is better |"
+        for validator, value in scores.items()
+    )
+    searched = ", ".join(
+        f"{key} = {getattr(settings, key):.4g}" for key in ("lambda_max", "alpha", "temperature", "k")
+    )
+    shape = "×".join(map(str, task.sample_shape))
+    return f"""# {task.name}
+
+A classifier of {len(task.classes)} classes ({", ".join(task.classes)}) for the domain
+**{name.target}**, trained by iimt-search {__version__} with labels of **{name.source}** only.
+
+- Input: images, reduced or enlarged to {shape} (channels × height × width), values 0 to 255.
+- Training: {settings.steps} steps on {len(task.source_train)} labelled source and {len(task.target)}
+  unlabelled target samples; {searched}; seed {seed}.
+- Chosen without any target label. The scores below are proxies, not accuracies on the target.
+
+| validator | score | range | |
+|---|---|---|---|
+{rows}
+
+```python
+import iimt_search
+
+model = iimt_search.load_model("path/to/this/folder")
+```
+
+Known limits: the classifier knows the {len(task.classes)} classes above and no "other"; its confidence
+is not calibrated on the target.
+"""
+
+
+def export_model(
+    folder: Path,
+    *,
+    model: Model,
+    task: DomainTask,
+    settings: TrainSettings,
+    seed: int,
+    scores: Mapping[str, float],
+) -> None:
+    """Write a trained model to ``folder``, each file beside and renamed, ``model.json`` last.
+
+    Args:
+        folder: made where absent.
+        model: the trained model.
+        task: what it was trained on.
+        settings: its configuration.
+        seed: the training's seed.
+        scores: validator name → score, at the training's end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    beside = folder / "model.safetensors.tmp"
+    save_file(weights, beside)
+    os.replace(beside, folder / "model.safetensors")
+    write_beside(folder / "README.md", _card(task, settings, scores, seed))
+    channels, *size = task.sample_shape
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "task": task.name,
+        "architecture": model.architecture._asdict(),
+        "preprocessing": {
+            "channels": channels,
+            "size": size,
+            "resize": "bicubic, antialiased",
+            "values": "0 to 255, mapped to [-1, 1] inside the model",
+        },
+        "classes": list(task.classes),
+        "hyperparameters": settings.model_dump(mode="json"),
+        "scores": dict(scores),
+        "seed": seed,
+        "threads": torch.get_num_threads(),
+        "data_fingerprint": task.fingerprint,
+        "packages": _versions(),
+    }
+    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,103 @@
+"""The IIMT trainable: one configuration on one or more tasks, evaluated as it goes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from iimt_search.data.assemble import load_task
+from iimt_search.records import Evaluation, Job
+from iimt_search.seeding import derive_seed
+from iimt_search.settings import TrainSettings
+from iimt_search.task_name import parse_task_name
+from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
+from iimt_search.training.export import export_model
+from iimt_search.training.reverse import reverse_logits
+from iimt_search.training.task_training import TaskTraining
+from iimt_search.validators.contract import score_all
+from iimt_search.validators.registry import VALIDATORS
+
+
+def evaluation_steps(settings: TrainSettings) -> list[int]:
+    """Return the steps after which a training is evaluated: evenly spaced, the last at its end."""
+    count = min(settings.evaluations, settings.steps)
+    return [round(settings.steps * i / count) for i in range(1, count + 1)]
+
+
+class Trainable:
+    """Runs a :class:`~iimt_search.records.Job`, one evaluation at a time.
+
+    The tasks advance side by side, so that every evaluation has a score of each and the mean over the
+    tasks is a learning curve. Where the job's folder holds a checkpoint, the job goes on from it:
+    :attr:`history` then begins with the evaluations already made.
+
+    Attributes:
+        job: what is run.
+        history: evaluations made so far.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.history: list[Evaluation] = []
+        self._folder = Path(job.folder)
+        self._steps = evaluation_steps(job.settings)
+        self._trainings = {
+            name: TaskTraining(
+                load_task(name, job.settings.image_size),
+                job.settings,
+                derive_seed(job.seed, name),
+                job.device,
+            )
+            for name in job.tasks
+        }
+        if (found := load_checkpoint(self._folder)) is not None:
+            self.history, states = found
+            for name, training in self._trainings.items():
+                training.restore(states[name])
+
+    @property
+    def done(self) -> bool:
+        """Whether every evaluation has been made."""
+        return len(self.history) == len(self._steps)
+
+    def _score(self, training: TaskTraining, last: bool) -> dict[str, float]:
+        predictions = training.predictions()
+        names = self.job.validators
+        costly = [name for name in names if VALIDATORS[name].cost == "training"]
+        if costly and last:
+            logits = reverse_logits(
+                training.task,
+                predictions.target_logits,
+                training.settings,
+                training.seed,
+                self.job.device,
+            )
+            predictions = replace(predictions, reverse_logits=logits)
+        return score_all([name for name in names if last or name not in costly], predictions)
+
+    def advance(self) -> Evaluation:
+        """Train every task up to the next evaluation, score it, and write a checkpoint.
+
+        Raises:
+            NonFiniteLossError: a loss term became NaN or infinite.
+        """
+        step = self._steps[len(self.history)]
+        scores = {}
+        for name, training in self._trainings.items():
+            training.advance(step)
+            scores[name] = self._score(training, last=step == self._steps[-1])
+        evaluation = Evaluation(step, scores)
+        self.history.append(evaluation)
+        states = {name: training.state() for name, training in self._trainings.items()}
+        save_checkpoint(self._folder, self.history, states)
+        return evaluation
+
+    def export(self) -> None:
+        """Write every task's model to a folder of ``job.models``, named by the task."""
+        for name, training in self._trainings.items():
+            export_model(
+                Path(self.job.models) / parse_task_name(name).slug,
+                model=training.evaluated_model(),
+                task=training.task,
+                settings=training.settings,
+                seed=training.seed,
+                scores=self.history[-1].scores[name],
+            )

@@ -1,0 +1,52 @@
+"""The validator contract: what a validator receives, and how it is called."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
+
+from torch import Tensor
+
+from iimt_search.validators.registry import VALIDATORS
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a validator may look at. There is no target label in it, by type.
+
+    Attributes:
+        source_logits: float32 (N_s, C), on the source validation samples.
+        source_labels: int64 (N_s,), their labels.
+        source_embeddings: float32 (N_s, D).
+        target_logits: float32 (N_t, C), on the target samples: always all of them, in one order.
+        target_embeddings: float32 (N_t, D).
+        reverse_logits: float32 (N_s, C), on the source validation samples, by a model that was
+            trained from the pseudo-labelled target back to the unlabelled source; None where that
+            training was not asked for.
+    """
+
+    source_logits: Tensor
+    source_labels: Tensor
+    source_embeddings: Tensor
+    target_logits: Tensor
+    target_embeddings: Tensor
+    reverse_logits: Tensor | None = None
+
+
+class ValidatorModule(Protocol):
+    """What a module of this package offers to be a validator: a pure function of predictions."""
+
+    def score(self, predictions: Predictions) -> float:
+        """Return the score; NaN where it is undefined."""
+
+
+def score_all(names: Iterable[str], predictions: Predictions) -> dict[str, float]:
+    """Return the score of each named validator.
+
+    Raises:
+        KeyError: a name is not in :data:`iimt_search.validators.registry.VALIDATORS`.
+    """
+    return {
+        name: cast(ValidatorModule, import_module(VALIDATORS[name].module)).score(predictions)
+        for name in names
+    }
