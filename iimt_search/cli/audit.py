@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -34,7 +35,10 @@ def command(study: str | None, ceiling: bool, storage: str | None, root: Path, a
     if as_json:
         print_json(content)
         return
-    table = Table("task", "source-only", "choice", "gain", "labelled ceiling", "test samples")
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("task", no_wrap=True)
+    for title in ("source-only", "choice", "gain", "labelled ceiling", "samples"):
+        table.add_column(title, justify="right")
     for task, audit in audits.items():
         gain = audit.choice - audit.source_only
         top = "" if audit.ceiling is None else f"{audit.ceiling:.1f}"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -27,25 +28,26 @@ def choices_json(choices: list[Choice]) -> dict[str, Any]:
 
 
 def _table(choice: Choice) -> Table:
-    names = list(next(iter(choice.scores.values())))
-    table = Table("task", *names, title="scores with fresh seeds (label-free)", title_justify="left")
-    for task, scores in choice.scores.items():
-        table.add_row(task, *(f"{scores[name]:.4f}" for name in names))
+    table = Table(box=box.SIMPLE_HEAD, title="label-free scores with fresh seeds", title_justify="left")
+    table.add_column("validator", no_wrap=True)
+    for task in choice.scores:
+        table.add_column(task, justify="right", overflow="fold")
+    for name in next(iter(choice.scores.values())):
+        table.add_row(name, *(f"{scores[name]:.4f}" for scores in choice.scores.values()))
     return table
 
 
-def _print_choice(console: Console, choice: Choice) -> None:
-    say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
+def _print_choice(choice: Choice) -> None:
     if choice.trial is None:
-        say("best: source-only, the model without adaptation")
+        click.echo("best: source-only, the model without adaptation")
     else:
-        say(f"best: trial {choice.trial}")
+        click.echo(f"best: trial {choice.trial}")
         for name, value in choice.params.items():
-            say(f"  {name:<14s} {value:.4g}" if isinstance(value, float) else f"  {name:<14s} {value}")
-    say(f"  {choice.objective} {choice.score:.4f}, {choice.reason}")
+            click.echo(f"  {name:<14s} {value:.4g}" if isinstance(value, float) else f"  {name:<14s} {value}")
+    click.echo(f"  {choice.objective} {choice.score:.4f}, {choice.reason}")
     rivals = [f"{c.name} {c.mean:.4f}" for c in choice.candidates if c.name != choice.candidate]
-    say(f"  against {', '.join(rivals)}" if rivals else "  without a rival")
-    console.print(_table(choice))
+    click.echo(f"  against {', '.join(rivals)}" if rivals else "  without a rival")
+    Console().print(_table(choice))
 
 
 def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) -> None:
@@ -53,9 +55,8 @@ def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) 
     if as_json:
         print_json(choices_json(choices))
         return
-    console = Console()
     for choice in choices:
-        _print_choice(console, choice)
+        _print_choice(choice)
     if next_commands:
         study = choices[0].study
         click.echo("next:")

@@ -27,7 +27,7 @@ def blend(
     size = grey.shape[-1]
     out = np.empty((len(grey), 3, size, size), dtype=np.uint8)
     for i, digit in enumerate(grey):
-        photo = photos[rng.integers(len(photos))]
+        photo = photos[int(rng.integers(len(photos)))]
         top = rng.integers(photo.shape[0] - patch + 1)
         left = rng.integers(photo.shape[1] - patch + 1)
         cut = Image.fromarray(photo[top : top + patch, left : left + patch])

@@ -1,0 +1,1 @@
+"""The method: virtual labels, mixup, losses, reversal, schedules."""

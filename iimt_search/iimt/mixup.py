@@ -33,5 +33,5 @@ def mix(dominant: Tensor, other: Tensor, coefficients: Tensor) -> Tensor:
         other: float, same shape.
         coefficients: λ', float (B,).
     """
-    weight = coefficients.reshape(-1, *[1] * (dominant.dim() - 1))
+    weight = coefficients.to(dominant.dtype).reshape(-1, *[1] * (dominant.dim() - 1))
     return torch.lerp(other, dominant, weight)

@@ -19,5 +19,5 @@ class _Reverse(torch.autograd.Function):
 
 def reverse_gradient(x: Tensor, strength: float) -> Tensor:
     """Return ``x`` unchanged; backward, its gradient times ``−strength``."""
-    result: Tensor = _Reverse.apply(x, strength)  # type: ignore[no-untyped-call]
+    result: Tensor = _Reverse.apply(x, strength)
     return result

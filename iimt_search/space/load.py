@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -73,6 +73,29 @@ def _check_value(name: str, value: Any, where: str, line: int) -> None:
         raise SpaceError(f"search.{name}: {where} {value!r} cannot be: {reason}", line=line) from error
 
 
+def _number_kind(name: str) -> str | None:
+    """Return ``int`` or ``float`` for a setting that is a number, else None."""
+    annotation = TrainSettings.model_fields[name].annotation
+    if annotation is int:
+        return "int"
+    return "float" if annotation is float else None
+
+
+def _check_range(name: str, searched: NumberRange, line: int) -> None:
+    kind = _number_kind(name)
+    if kind is None:
+        raise SpaceError(f"search.{name} is not a number; give {{choices: [...]}}", line=line)
+    if kind == "int" and searched.type == "float":
+        raise SpaceError(f"search.{name} is an integer setting; give type: int", line=line)
+    as_int = "int" in (kind, searched.type)
+    bounds = {"low": searched.low, "high": searched.high}
+    for where, value in {**bounds, "step": searched.step or 1.0}.items():
+        if as_int and not value.is_integer():
+            raise SpaceError(f"search.{name}.{where} must be an integer, got {value:g}", line=line)
+    for where, value in bounds.items():
+        _check_value(name, int(value) if as_int else value, where, line)
+
+
 def _check_search(space: Space, fixed: Collection[str], lines: LineMap) -> None:
     """Check searched names and bounds against the settings that they stand for."""
     fields = TrainSettings.model_fields
@@ -85,22 +108,8 @@ def _check_search(space: Space, fixed: Collection[str], lines: LineMap) -> None:
         if isinstance(searched, Choices):
             for value in searched.choices:
                 _check_value(name, value, "choice", line)
-            continue
-        annotation = fields[name].annotation
-        kind = {int: "int", float: "float"}.get(annotation if isinstance(annotation, type) else object)
-        kind = "float" if kind is None and float in get_args(annotation) else kind
-        if kind is None:
-            raise SpaceError(f"search.{name} is not a number; give {{choices: [...]}}", line=line)
-        if kind == "int" and searched.type == "float":
-            raise SpaceError(f"search.{name} is an integer setting; give type: int", line=line)
-        as_int = "int" in (kind, searched.type)
-        for where, value in (("low", searched.low), ("high", searched.high), ("step", searched.step)):
-            if value is None:
-                continue
-            if as_int and not value.is_integer():
-                raise SpaceError(f"search.{name}.{where} must be an integer, got {value:g}", line=line)
-            if where != "step":
-                _check_value(name, int(value) if as_int else value, where, line)
+        else:
+            _check_range(name, searched, line)
 
 
 def _check_names(space: Space, known: KnownNames, lines: LineMap) -> None:
@@ -111,7 +120,7 @@ def _check_names(space: Space, known: KnownNames, lines: LineMap) -> None:
                 raise SpaceError(
                     f"tasks: unknown domain {domain!r}; {nearest(domain, known.domains)}", line=line
                 )
-    named = [(("objective",), space.objective)]
+    named: list[tuple[tuple[str | int, ...], str]] = [(("objective",), space.objective)]
     named += [(("validators", i), name) for i, name in enumerate(space.validators or ())]
     for path, name in named:
         if name not in known.validators:

@@ -1,0 +1,1 @@
+"""The study: storage, search, executors, confirmation, retraining, choice."""

@@ -1,0 +1,1 @@
+"""The trainable: one configuration, trained, evaluated, checkpointed, exported."""

@@ -12,6 +12,9 @@ from iimt_search.records import Evaluation
 
 SCHEMA = 1
 
+# Absent, cut short, or not ours: the job then begins anew, which costs time and loses nothing else.
+_UNUSABLE = (OSError, EOFError, KeyError, TypeError, RuntimeError, UnpicklingError, zipfile.BadZipFile)
+
 
 def checkpoint_path(folder: Path) -> Path:
     """Return where a job's checkpoint lies."""

@@ -96,6 +96,41 @@ def _embed_groups(model: Model, groups: Mapping[str, Tensor], joint: bool) -> di
     return dict(zip(groups, parts, strict=True))
 
 
+@dataclass(frozen=True)
+class _Mixtures:
+    """One step's groups of samples and their labels.
+
+    Groups are ``s`` source, ``t`` target, ``st`` source-dominant, ``ts`` target-dominant, ``ss`` and
+    ``tt`` intra-domain mixtures; only those that an active term needs are there.
+    """
+
+    samples: dict[str, Tensor]
+    labels: dict[str, Tensor]
+    between: Tensor
+
+
+def _mixtures(
+    x_s: Tensor, x_t: Tensor, y_s: Tensor, q_t: Tensor | None, active: frozenset[str], mixing: _Mixing
+) -> _Mixtures:
+    """Make the groups that the active terms need. ``q_t`` is None where none needs virtual labels."""
+    samples, labels = {}, {"s": y_s}
+    if active & {"source", "adversarial", "consistency"}:
+        samples["s"] = x_s
+    if active & {"adversarial", "consistency"}:
+        samples["t"] = x_t
+    between = mixing.coefficients(x_s.device)
+    if active & {"inter_domain", "consistency"}:
+        samples["st"] = mix(x_s, x_t, between)
+    if "inter_domain" in active and q_t is not None:
+        samples["ts"] = mix(x_t, x_s, between)
+        labels["st"], labels["ts"] = mix(y_s, q_t, between), mix(q_t, y_s, between)
+    if "intra_source" in active:
+        samples["ss"], labels["ss"] = mixing.with_itself(x_s, y_s)
+    if "intra_target" in active and q_t is not None:
+        samples["tt"], labels["tt"] = mixing.with_itself(x_t, q_t)
+    return _Mixtures(samples, labels, between)
+
+
 def loss_terms(
     model: Model,
     discriminator: Discriminator,
@@ -117,47 +152,39 @@ def loss_terms(
         rng: draws mixing coefficients and permutations.
     """
     active = active_terms(settings)
-    mixing = _Mixing(settings.alpha, len(batch.source), rng)
-    x_s, x_t, y_s = batch.source, batch.target, batch.labels
-
-    q_t: Tensor | None = None
+    x_s, x_t = batch.source, batch.target
+    q_t = None
     if active & {"inter_domain", "intra_target"}:
         q_t = _virtual_labels(model, x_t, settings, augment)
     if settings.augment_inputs:
         x_s, x_t = augment(x_s), augment(x_t)
+    mixing = _Mixing(settings.alpha, len(x_s), rng)
+    mixtures = _mixtures(x_s, x_t, batch.labels, q_t, active, mixing)
+    z = _embed_groups(model, mixtures.samples, settings.joint_batch_norm)
+    labels = mixtures.labels
 
-    samples: dict[str, Tensor] = {}
-    labels: dict[str, Tensor] = {}
-    if active & {"source", "adversarial", "consistency"}:
-        samples["s"], labels["s"] = x_s, y_s
-    if active & {"adversarial", "consistency"}:
-        samples["t"] = x_t
-    between = mixing.coefficients(x_s.device)
-    if active & {"inter_domain", "consistency"}:
-        samples["st"] = mix(x_s, x_t, between)
-    if "inter_domain" in active and q_t is not None:
-        samples["ts"] = mix(x_t, x_s, between)
-        labels["st"], labels["ts"] = mix(y_s, q_t, between), mix(q_t, y_s, between)
-    if "intra_source" in active:
-        samples["ss"], labels["ss"] = mixing.with_itself(x_s, y_s)
-    if "intra_target" in active and q_t is not None:
-        samples["tt"], labels["tt"] = mixing.with_itself(x_t, q_t)
+    def logits(group: str) -> Tensor:
+        return model.classify(z[group])
 
-    z = _embed_groups(model, samples, settings.joint_batch_norm)
-    terms: dict[str, Tensor] = {}
-    if "source" in active:
-        terms["source"] = losses.soft_cross_entropy(labels["s"], model.classify(z["s"]))
-    if "inter_domain" in active:
-        logits_st, logits_ts = model.classify(z["st"]), model.classify(z["ts"])
-        terms["inter_domain"] = losses.inter_domain(labels["st"], logits_st, labels["ts"], logits_ts)
-    if "adversarial" in active:
+    def source() -> Tensor:
+        return losses.soft_cross_entropy(labels["s"], logits("s"))
+
+    def inter_domain() -> Tensor:
+        return losses.inter_domain(labels["st"], logits("st"), labels["ts"], logits("ts"))
+
+    def adversarial() -> Tensor:
         strength = settings.reversal * (dann_ramp(progress) if settings.ramp else 1.0)
-        reversed_s, reversed_t = (reverse_gradient(z[name], strength) for name in ("s", "t"))
-        terms["adversarial"] = losses.domain_adversarial(discriminator(reversed_s), discriminator(reversed_t))
-    if "consistency" in active:
-        terms["consistency"] = losses.consistency(mix(z["s"], z["t"], between), z["st"])
-    if "intra_source" in active:
-        terms["intra_source"] = losses.soft_cross_entropy(labels["ss"], model.classify(z["ss"]))
-    if "intra_target" in active:
-        terms["intra_target"] = losses.probability_error(labels["tt"], model.classify(z["tt"]))
-    return terms
+        of_source, of_target = (discriminator(reverse_gradient(z[name], strength)) for name in ("s", "t"))
+        return losses.domain_adversarial(of_source, of_target)
+
+    def consistency() -> Tensor:
+        return losses.consistency(mix(z["s"], z["t"], mixtures.between), z["st"])
+
+    def intra_source() -> Tensor:
+        return losses.soft_cross_entropy(labels["ss"], logits("ss"))
+
+    def intra_target() -> Tensor:
+        return losses.probability_error(labels["tt"], logits("tt"))
+
+    terms = (source, inter_domain, adversarial, consistency, intra_source, intra_target)
+    return {term.__name__: term() for term in terms if term.__name__ in active}

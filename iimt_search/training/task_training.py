@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -114,14 +114,14 @@ class TaskTraining:
             self.model, self.discriminator, self._batch(), settings, progress, self._augment, self._rng
         )
         weights = term_weights(settings, progress)
-        stacked = torch.stack([terms[name] for name in self._terms])
-        loss = (stacked * stacked.new_tensor([weights[name] for name in self._terms])).sum()
+        unweighted = torch.stack([terms[name] for name in self._terms])
+        weighted = unweighted * unweighted.new_tensor([weights[name] for name in self._terms])
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        weighted.sum().backward()
         self._optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.model)
-        newly_bad = ~stacked.detach().isfinite() & (self._first_bad < 0)
+        newly_bad = ~weighted.detach().isfinite() & (self._first_bad < 0)
         self._first_bad.masked_fill_(newly_bad, self.step)
         self.step += 1
 
@@ -144,8 +144,7 @@ class TaskTraining:
         """Return the model that evaluations and the export use: the weight average, where there is one."""
         if self._average is None or self.step == 0:
             return self.model
-        averaged: Model = self._average.module
-        return averaged
+        return cast(Model, self._average.module)
 
     def predictions(self) -> Predictions:
         """Predict the source validation samples and all target samples."""

@@ -1,0 +1,1 @@
+"""Label-free validators: one file each, listed in the registry."""

@@ -2,24 +2,22 @@
 
 import math
 
-from iimt_search.validators import information_maximisation, reverse_probe, source_accuracy
+from iimt_search.validators import class_ami, diversity, source_accuracy
 from iimt_search.validators.contract import Predictions
 
 
-def composite(source: float, information: float, probe: float, classes: int) -> float:
-    """Return the geometric mean of three parts, each in [0, 1].
+def composite(*parts: float) -> float:
+    """Return the geometric mean of parts that are each 1 at best.
 
     Args:
-        source: source validation accuracy, in [0, 1].
-        information: information maximisation, in [0, ln C].
-        probe: reverse probe accuracy, in [0, 1].
-        classes: C.
+        parts: source accuracy, ClassAMI and diversity. Below 0 counts as 0.
 
     Returns:
         A value in [0, 1] that depends on no other candidate. Geometric, so that a part which has
-        collapsed cannot be made up for by the others. NaN where a part is NaN.
+        collapsed cannot be made up for by the others: source accuracy is blind to the shift, ClassAMI
+        to clusters that are consistent and wrong, diversity to everything but vanished classes.
+        NaN where a part is NaN.
     """
-    parts = (source, information / math.log(classes), probe)
     if any(math.isnan(part) for part in parts):
         return float("nan")
     return float(math.prod(min(max(part, 0.0), 1.0) for part in parts) ** (1 / len(parts)))
@@ -28,8 +26,5 @@ def composite(source: float, information: float, probe: float, classes: int) -> 
 def score(predictions: Predictions) -> float:
     """Score a model by :func:`composite`."""
     return composite(
-        source_accuracy.score(predictions),
-        information_maximisation.score(predictions),
-        reverse_probe.score(predictions),
-        predictions.target_logits.shape[1],
+        source_accuracy.score(predictions), class_ami.score(predictions), diversity.score(predictions)
     )

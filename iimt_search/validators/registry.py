@@ -34,10 +34,14 @@ VALIDATORS: dict[str, Validator] = {
         False,
         "free",
         "nats, [0, ln C]",
-        "confident and wrong; one-class collapse is perfect",
+        "confident and wrong; a collapse is perfect",
     ),
     "information_maximisation": Validator(
         f"{_HERE}.information_maximisation", True, "free", "nats, [0, ln C]", "assumes balanced classes"
+    ),
+    "diversity": Validator(f"{_HERE}.diversity", True, "free", "[0, 1]", "assumes balanced classes"),
+    "class_ami": Validator(
+        f"{_HERE}.class_ami", True, "probe", "about [0, 1]", "clusters that are consistent and wrong"
     ),
     "reverse_probe": Validator(
         f"{_HERE}.reverse_probe", True, "probe", "[0, 1]", "weaker than the full reverse validation"

@@ -1,0 +1,44 @@
+"""Fixtures that every test may use."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TINY_SPACE = """\
+schema: 1
+study: tiny
+tasks: [digits->digits-m, digits->syn-digits]
+train: {steps: 4, batch_size: 8, image_size: 8, width: 4, evaluations: 2}
+budget: {trials: 3}
+sampler: {name: tpe, startup_trials: 1}
+confirm: {top: 1, seeds: 1}
+retrain: {steps: 5}
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Build domains once for the session, in a folder of its own; workers inherit the variable."""
+    before = os.environ.get("IIMT_DATA")
+    os.environ["IIMT_DATA"] = str(tmp_path_factory.mktemp("data"))
+    yield
+    if before is None:
+        del os.environ["IIMT_DATA"]
+    else:
+        os.environ["IIMT_DATA"] = before
+
+
+@pytest.fixture(scope="session")
+def tiny_space_text() -> str:
+    """The text of a space file whose whole job takes seconds."""
+    return TINY_SPACE
+
+
+@pytest.fixture
+def tiny_space(tmp_path: Path) -> Path:
+    """The tiny space as a file."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY_SPACE)
+    return path

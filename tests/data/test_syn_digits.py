@@ -1,0 +1,97 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from iimt_search.data import syn_digits
+from iimt_search.data.syn_digits import render
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_shape_type_and_label(size: int) -> None:
+    image, label = render(0, 0, size)
+    assert image.shape == (3, size, size)
+    assert image.dtype == np.uint8
+    assert type(label) is int
+    assert 0 <= label <= 9
+
+
+def test_a_sample_does_not_depend_on_what_else_is_rendered() -> None:
+    alone = [render(3, index, 8) for index in (5, 2)]
+    row = [render(3, index, 8) for index in range(8)]
+    for (image, label), index in zip(alone, (5, 2), strict=True):
+        assert np.array_equal(image, row[index][0])
+        assert label == row[index][1]
+
+
+def test_a_sample_is_the_same_in_another_process() -> None:
+    code = (
+        "import hashlib; from iimt_search.data.syn_digits import render;"
+        "print(hashlib.sha256(render(3, 5, 8)[0].tobytes()).hexdigest())"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+    assert len(runs[0].strip()) == 64
+
+
+def test_seed_and_index_both_count() -> None:
+    images = [render(seed, index, 8)[0].tobytes() for seed in range(3) for index in range(3)]
+    assert len(set(images)) == 9
+
+
+def test_the_label_does_not_depend_on_the_size() -> None:
+    assert [render(1, i, 8)[1] for i in range(20)] == [render(1, i, 16)[1] for i in range(20)]
+
+
+def test_every_class_is_drawn_about_as_often() -> None:
+    counts = np.bincount([render(0, i, 8)[1] for i in range(400)], minlength=10)
+    # 40 expected, standard deviation 6.
+    assert counts.min() > 16 and counts.max() < 64
+
+
+def test_ink_stands_out_from_paper() -> None:
+    # Colours differ by 60 in brightness, so the brightest and darkest tenth of the pixels do too, nearly.
+    for index in range(30):
+        brightness = render(0, index, 32)[0].mean(axis=0)
+        assert np.quantile(brightness, 0.95) - np.quantile(brightness, 0.05) > 40
+
+
+@pytest.mark.parametrize("name", syn_digits._FONTS)
+def test_every_font_is_packaged_and_has_the_digits(name: str) -> None:
+    font = syn_digits._font(name, 24)
+    glyphs = {bytes(font.getmask(digit)) for digit in "0123456789"}
+    assert len(glyphs) == 10
+
+
+def test_build_splits_one_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syn_digits, "_TRAIN", 5)
+    monkeypatch.setattr(syn_digits, "_TEST", 3)
+    domain = syn_digits.build(8)
+    assert domain.train.x.shape == (5, 3, 8, 8)
+    assert domain.test.x.shape == (3, 3, 8, 8)
+    assert domain.train.y.dtype == domain.test.y.dtype == np.int64
+    for index in range(8):
+        image, label = render(syn_digits._SEED, index, 8)
+        part, place = (domain.train, index) if index < 5 else (domain.test, index - 5)
+        assert np.array_equal(part.x[place], image)
+        assert part.y[place] == label
+
+
+def test_classes_are_those_of_the_other_digits() -> None:
+    from iimt_search.data import digits
+
+    assert syn_digits.CLASSES == digits.CLASSES
+    assert syn_digits.AUGMENTATION == digits.AUGMENTATION
+
+
+def test_matplotlib_gives_its_fonts_without_being_imported() -> None:
+    code = (
+        "import sys; from iimt_search.data.syn_digits import render; render(0, 0, 8);"
+        "print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,52 @@
+from dataclasses import FrozenInstanceError, fields
+
+import numpy as np
+import pytest
+
+from iimt_search.data.task import DomainTask, Labelled, Unlabelled
+
+
+def labelled(count: int) -> Labelled:
+    x = np.arange(count * 12, dtype=np.uint8).reshape(count, 3, 2, 2)
+    return Labelled(x, np.arange(count, dtype=np.int64))
+
+
+def test_a_task_has_no_place_for_target_labels() -> None:
+    kinds = {field.name: field.type for field in fields(DomainTask)}
+    assert {name for name, kind in kinds.items() if kind is Labelled} == {"source_train", "source_val"}
+    assert kinds["target"] is Unlabelled
+    assert set(kinds) - {"source_train", "source_val", "target"} == {
+        "name",
+        "classes",
+        "augmentation",
+        "fingerprint",
+    }
+    assert [field.name for field in fields(Unlabelled)] == ["x"]
+
+
+def test_nothing_can_be_put_into_it_later() -> None:
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'y'"):
+        Unlabelled(labelled(2).x).y = np.zeros(2)  # type: ignore[attr-defined]
+
+
+def test_lengths() -> None:
+    assert len(labelled(4)) == 4
+    assert len(Unlabelled(labelled(3).x)) == 3
+    assert len(labelled(0)) == 0
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"x and y must have the same length, got 3 and 2"):
+        Labelled(labelled(3).x, np.zeros(2, dtype=np.int64))
+
+
+def test_subset_keeps_samples_and_labels_together() -> None:
+    part = labelled(5).subset(np.array([4, 0, 0]))
+    assert part.y.tolist() == [4, 0, 0]
+    assert part.x[:, 0, 0, 0].tolist() == [48, 0, 0]
+
+
+def test_sample_shape() -> None:
+    part = labelled(2)
+    task = DomainTask("a->b", ("0", "1"), "digits", part, part, Unlabelled(part.x), "")
+    assert task.sample_shape == (3, 2, 2)

@@ -1,0 +1,233 @@
+"""The whole job on a tiny space."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from iimt_search.data.registry import DOMAINS
+from iimt_search.errors import StudyInterruptedError, StudyLockedError, StudyMismatchError
+from iimt_search.space import KnownNames, Space, load_space
+from iimt_search.study.choice import Choice, read_choice
+from iimt_search.study.inline_executor import InlineExecutor
+from iimt_search.study.listener import Silent, Snapshot
+from iimt_search.study.open import open_study
+from iimt_search.study.run import RunOptions, run_study
+from iimt_search.study.storage import StudyFolder, open_storage, sqlite_url
+from iimt_search.validators.registry import VALIDATORS, default_validators
+
+
+def load(path: Path, **changes: Any) -> Space:
+    space = load_space(path, KnownNames(DOMAINS, VALIDATORS))
+    return Space.model_validate({**space.canonical(), **changes})
+
+
+def run(
+    space: Space, root: Path, listener: Silent | None = None, stop: threading.Event | None = None
+) -> list[Choice]:
+    folder = StudyFolder(root / space.study)
+    options = RunOptions(sqlite_url(folder.database), "cpu")
+    return run_study(space, folder, options, InlineExecutor, listener or Silent(), stop or threading.Event())
+
+
+def trials_of(root: Path, name: str = "tiny") -> list[optuna.trial.FrozenTrial]:
+    return open_study(root, name).studies[0].get_trials()
+
+
+def test_whole_job(tiny_space: Path, tmp_path: Path) -> None:
+    space = load(tiny_space)
+    (choice,) = run(space, tmp_path)
+    trials = trials_of(tmp_path)
+    assert len(trials) == 3
+    assert all(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials)
+    assert trials[0].params == {"lambda_max": 1.0, "alpha": 1.0, "temperature": 0.5, "k": 2}
+    for trial in trials:
+        assert set(default_validators()) <= set(trial.user_attrs)
+        assert "entropy [digits->syn-digits]" in trial.user_attrs
+        last = trial.last_step
+        assert last is not None and trial.intermediate_values[last] == trial.user_attrs["composite"]
+        assert trial.state is TrialState.PRUNED or list(trial.intermediate_values) == [2, 4]
+    study = open_study(tmp_path, "tiny").studies[0]
+    assert study.metric_names == ["composite, mean over tasks"]
+    assert any(
+        key.startswith("dashboard:note") for key in study._storage.get_study_system_attrs(study._study_id)
+    )
+    assert study.user_attrs["job source-only"]["step"] == 4
+    assert {candidate.name for candidate in choice.candidates} >= {"source-only"}
+    assert choice.score == max(candidate.mean for candidate in choice.candidates)
+    assert set(choice.retrained) == set(space.tasks)
+    assert read_choice(study) == choice
+    for task in ("digits_to_digits-m", "digits_to_syn-digits"):
+        described = json.loads((Path(choice.models) / task / "model.json").read_text())
+        assert described["hyperparameters"]["steps"] == 5
+    assert not any((tmp_path / "tiny" / "jobs").iterdir())  # no checkpoint outlives its use
+
+
+def test_same_seed_same_study_and_another_seed_another(tiny_space: Path, tmp_path: Path) -> None:
+    choices, params = [], []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (choice,) = run(load(tiny_space, study=name, seed=seed), tmp_path)
+        choices.append(choice)
+        params.append([(t.params, t.values, t.intermediate_values) for t in trials_of(tmp_path, name)])
+    assert params[0] == params[1] != params[2]
+    assert choices[0].scores == choices[1].scores
+    assert choices[0].retrained == choices[1].retrained
+
+
+class StopAfter(Silent):
+    """Stops the run at the nth snapshot."""
+
+    def __init__(self, count: int, stop: threading.Event) -> None:
+        self.left, self.stop = count, stop
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.stop.set()
+
+
+@pytest.mark.parametrize("after", [1, 4, 9, 13, 17])
+def test_stopped_anywhere_it_continues_to_the_same_end(tiny_space: Path, tmp_path: Path, after: int) -> None:
+    whole = load(tiny_space, study="whole")
+    (expected,) = run(whole, tmp_path)
+    cut = load(tiny_space, study="cut")
+    stop = threading.Event()
+    with pytest.raises(StudyInterruptedError, match="nothing is lost"):
+        run(cut, tmp_path, StopAfter(after, stop), stop)
+    (choice,) = run(cut, tmp_path)
+    assert choice.scores == expected.scores and choice.params == expected.params
+    left, right = trials_of(tmp_path, "cut"), trials_of(tmp_path, "whole")
+    assert [(t.number, t.state, t.params, t.intermediate_values) for t in left] == [
+        (t.number, t.state, t.params, t.intermediate_values) for t in right
+    ]
+
+
+def test_a_second_run_does_nothing_and_more_trials_continue(tiny_space: Path, tmp_path: Path) -> None:
+    (first,) = run(load(tiny_space), tmp_path)
+    before = trials_of(tmp_path)
+    (second,) = run(load(tiny_space), tmp_path)
+    assert second == first and trials_of(tmp_path) == before
+    run(load(tiny_space, budget={"trials": 5}), tmp_path)
+    after = trials_of(tmp_path)
+    assert after[:3] == before and len(after) == 5
+
+
+def test_another_space_is_refused(tiny_space: Path, tmp_path: Path) -> None:
+    run(load(tiny_space), tmp_path)
+    with pytest.raises(StudyMismatchError, match="begun with other seed"):
+        run(load(tiny_space, seed=9), tmp_path)
+
+
+def test_a_second_driver_is_refused(tiny_space: Path, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "tiny")
+    with folder.driver_lock():
+        assert (folder.driver() or {})["pid"] == os.getpid()
+        with pytest.raises(StudyLockedError, match=f"run by process {os.getpid()}"):
+            run(load(tiny_space), tmp_path)
+    assert folder.driver() is None
+
+
+def test_per_task_scope_chooses_for_each_task(tiny_space: Path, tmp_path: Path) -> None:
+    space = load(tiny_space, scope="per_task", budget={"trials": 2})
+    choices = run(space, tmp_path)
+    assert [choice.tasks for choice in choices] == [(task,) for task in space.tasks]
+    opened = open_study(tmp_path, "tiny")
+    assert {s.study_name for s in opened.studies} == {f"tiny:{task}" for task in space.tasks}
+    assert all(len(study.trials) == 2 for study in opened.studies)
+    for choice in choices:
+        assert all(scores.keys() >= {"composite"} for scores in choice.retrained.values())
+
+
+def test_failed_trials_fail_and_source_only_answers(tiny_space: Path, tmp_path: Path) -> None:
+    search = {"lambda_max": {"low": 1e39, "high": 2e39}}
+    (choice,) = run(load(tiny_space, search=search), tmp_path)
+    assert all(t.state is TrialState.FAIL for t in trials_of(tmp_path))
+    assert "'intra_target'" in trials_of(tmp_path)[0].user_attrs["error"]
+    assert (choice.answer, choice.trial, choice.params) == ("source-only", None, {})
+
+
+def test_budget_of_steps_ends_the_search(tiny_space: Path, tmp_path: Path) -> None:
+    # A whole trial takes 4 steps on each of 2 tasks; the second begins below 12 and is the last.
+    run(load(tiny_space, budget={"trials": None, "steps": 12}, pruner={"name": "none"}), tmp_path)
+    assert len(trials_of(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sampler": {"name": "random"}, "pruner": {"name": "hyperband"}},
+        {"sampler": {"name": "qmc"}, "pruner": {"name": "successive_halving"}},
+        {"sampler": {"name": "gp", "startup_trials": 1}, "pruner": {"name": "percentile"}},
+        {"objective": "entropy", "validators": []},
+        {"objective": "reverse_validation", "validators": ["entropy"]},
+        {
+            "search": {
+                "learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
+                "ramp": {"choices": [True, False]},
+            }
+        },
+    ],
+    ids=["random", "qmc", "gp", "minimised", "training validator", "other settings"],
+)
+def test_other_samplers_pruners_and_objectives(
+    tiny_space: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    (choice,) = run(load(tiny_space, tasks=["digits->digits-m"], **changes), tmp_path)
+    assert all(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials_of(tmp_path))
+    means = [candidate.mean for candidate in choice.candidates]
+    direction = open_study(tmp_path, "tiny").studies[0].direction
+    assert choice.score == (min if direction is optuna.study.StudyDirection.MINIMIZE else max)(means)
+
+
+def test_storage_is_in_wal_mode_on_every_connection(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path / "a.db"))
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+    storage.engine.dispose()
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_and_loses_no_trial(tiny_space: Path, tmp_path: Path) -> None:
+    text = tiny_space.read_text().replace("steps: 4", "steps: 60").replace("trials: 3", "trials: 6")
+    tiny_space.write_text(text.replace("evaluations: 2", "evaluations: 6"))
+    command = [sys.executable, "-m", "iimt_search", "run", "--space", str(tiny_space), "--workers", "2"]
+    command += ["--studies-dir", str(tmp_path / "studies")]
+    database = tmp_path / "studies" / "tiny" / "study.db"
+
+    def begun() -> int:
+        if not database.exists():
+            return 0
+        storage = open_storage(sqlite_url(database))
+        try:
+            names = optuna.study.get_all_study_names(storage)
+            return len(optuna.load_study(study_name=names[0], storage=storage).trials) if names else 0
+        finally:
+            storage.engine.dispose()
+
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while begun() < 3 and time.monotonic() < deadline:
+        threading.Event().wait(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = trials_of(tmp_path / "studies")
+    assert any(trial.state is TrialState.RUNNING for trial in left)
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    trials = trials_of(tmp_path / "studies")
+    assert len(trials) == 6
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    for before, after in zip(left, trials, strict=False):
+        assert after.params == before.params
+        assert before.intermediate_values.items() <= after.intermediate_values.items()

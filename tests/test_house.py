@@ -1,0 +1,80 @@
+"""The house: imports go downwards only, and the target labels stay sealed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "iimt_search"
+FLOORS = [
+    {"errors", "seeding", "records", "settings", "task_name", "space"},
+    {"iimt", "models", "data", "validators"},
+    {"training"},
+    {"study", "report"},
+    {"cli"},
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+# Within a floor: who may look at whom. Floor 0 is one family; the report reads the study.
+SAME_FLOOR = {(a, b) for a in FLOORS[0] for b in FLOORS[0]} | {("report", "study")}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in FLOORS[0])
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Return the full names of our modules that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in found if name.startswith("iimt_search.")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downwards(path: Path) -> None:
+    room = room_of(path)
+    for name in imported(path):
+        other = name.split(".")[1]
+        if other in ("__version__", "load_model") or other == room:
+            continue
+        below = FLOOR_OF[other] < FLOOR_OF[room]
+        assert below or (room, other) in SAME_FLOOR, f"{room} imports {name}, which is not below it"
+
+
+def test_only_the_audit_reads_sealed_labels() -> None:
+    readers = {p.relative_to(PACKAGE).as_posix() for p in MODULES if "iimt_search.data.sealed" in imported(p)}
+    assert readers == {"report/audit.py"}
+
+
+def test_no_pickle_on_disk() -> None:
+    for path in MODULES:
+        text = path.read_text()
+        assert "pickle.dump" not in text and "pickle.load" not in text, path
+        for line in text.splitlines():
+            assert "torch.load(" not in line or "weights_only=True" in line, f"{path}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--help"], {"torch", "ray", "optuna", "sklearn"}),
+        (["--version"], {"torch", "ray", "optuna", "sklearn"}),
+        (["run", "--help"], {"torch", "ray", "optuna", "sklearn"}),
+        (["best", "--help"], {"torch", "ray"}),
+        (["status", "--help"], {"torch", "ray"}),
+    ],
+)
+def test_help_loads_nothing_heavy(arguments: list[str], absent: set[str]) -> None:
+    code = (
+        "import sys\nfrom iimt_search.cli.main import cli\n"
+        f"cli({arguments!r}, standalone_mode=False)\n"
+        f"print('LOADED', sorted({absent!r} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.rstrip().endswith("LOADED []")

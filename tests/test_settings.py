@@ -1,0 +1,88 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from iimt_search.settings import TrainSettings
+
+
+def test_paper_defaults() -> None:
+    settings = TrainSettings()
+    assert (settings.w_q, settings.w_d, settings.w_z, settings.w_s) == (1.0, 1.0, 1.0, 1.0)
+    assert settings.w_source == 0.0
+    assert settings.ramp and settings.joint_batch_norm
+
+
+def test_defaults_pass_their_own_checks() -> None:
+    assert TrainSettings.model_validate(TrainSettings().model_dump()) == TrainSettings()
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in TrainSettings.model_fields.items() if not field.description] == []
+
+
+def test_unknown_name_is_refused() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        TrainSettings.model_validate({"lamda_max": 1.0})
+
+
+def test_immutable() -> None:
+    with pytest.raises(ValidationError, match="Instance is frozen"):
+        TrainSettings().alpha = 2.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lambda_max", -0.1),
+        ("lambda_max", float("inf")),
+        ("lambda_max", float("nan")),
+        ("alpha", 0.0),
+        ("alpha", float("nan")),
+        ("alpha", float("inf")),
+        ("temperature", 0.0),
+        ("temperature", -1.0),
+        ("temperature", float("nan")),
+        ("k", 0),
+        ("k", 1.5),
+        ("w_d", -1.0),
+        ("w_z", float("inf")),
+        ("steps", 0),
+        ("batch_size", 1),
+        ("learning_rate", 0.0),
+        ("beta1", 1.0),
+        ("warmup", 1.0),
+        ("ema_decay", 1.0),
+        ("image_size", 7),
+        ("network", "resnet"),
+        ("dropout", 1.0),
+        ("augmentation", -1.0),
+        ("evaluations", 0),
+        ("ramp", "perhaps"),
+    ],
+)
+def test_out_of_range(name: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=rf"1 validation error for TrainSettings\n{name}\n"):
+        TrainSettings.model_validate({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lambda_max", 0.0),
+        ("alpha", 1e-9),
+        ("alpha", 100.0),
+        ("temperature", 10.0),
+        ("k", 1),
+        ("k", 64),
+        ("batch_size", 2),
+        ("beta1", 0.0),
+        ("warmup", 0.0),
+        ("ema_decay", 0.0),
+        ("image_size", 8),
+        ("augmentation", 0.0),
+        ("evaluations", 1),
+    ],
+)
+def test_bounds_are_included(name: str, value: Any) -> None:
+    assert getattr(TrainSettings.model_validate({name: value}), name) == value
