@@ -31,7 +31,7 @@ def _table(choice: Choice) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="label-free scores with fresh seeds", title_justify="left")
     table.add_column("validator", no_wrap=True)
     for task in choice.scores:
-        table.add_column(task, justify="right", overflow="fold")
+        table.add_column(task.replace("->", "\n->"), justify="right", overflow="fold")
     for name in next(iter(choice.scores.values())):
         table.add_row(name, *(f"{scores[name]:.4f}" for scores in choice.scores.values()))
     return table

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from iimt_search.cli.options import json_option, root_option, storage_option
+from iimt_search.cli.options import DEFAULT_ROOT, json_option, root_option, storage_option
 from iimt_search.cli.progress import PlainProgress, duration, make_progress
 from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import StudyInterruptedError
@@ -116,7 +116,7 @@ def command(
     from iimt_search.study.local_executor import LocalExecutor
     from iimt_search.study.proposals import quiet_optuna
     from iimt_search.study.run import RunOptions, run_study
-    from iimt_search.study.storage import StudyFolder, sqlite_url
+    from iimt_search.study.storage import StudyFolder, hide_password, sqlite_url
 
     quiet_optuna()
     folder = StudyFolder(root / space.study)
@@ -137,6 +137,16 @@ def command(
         with progress, _stopped_by_signals(progress.line) as stop:
             choices = run_study(space, folder, options, start_executor, progress, stop)
     except StudyInterruptedError as error:
-        raise StudyInterruptedError(f"{error}. Continue with: iimt-search run --space {path}") from error
+        given: dict[str, object] = {
+            "--study": study,
+            "--seed": seed,
+            "--trials": trials,
+            "--storage": storage and hide_password(storage),
+        }
+        given["--studies-dir"] = None if str(root) == DEFAULT_ROOT else root
+        options_text = "".join(f" {name} {value}" for name, value in given.items() if value is not None)
+        raise StudyInterruptedError(
+            f"{error}. Continue with: iimt-search run --space {path}{options_text}"
+        ) from error
     progress.line(f"done in {duration(time.monotonic() - began)}")
     print_choices(choices, as_json=as_json, next_commands=True)

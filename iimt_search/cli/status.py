@@ -49,7 +49,11 @@ def command(study: str | None, storage: str | None, root: Path, as_json: bool) -
     held = f"run by process {driver['pid']} on {driver['host']}" if driver else "not running"
     click.echo(f"study {opened.folder.name!r} in {opened.folder.path}/, {held}")
     for part in found:
-        counts = ", ".join(f"{count} {state}" for state, count in part["trials"].items() if count) or "none"
+        # Without a driver, a trial that the storage calls running waits for the next run.
+        words = {"running": "running" if driver else "paused"}
+        counts = (
+            ", ".join(f"{n} {words.get(state, state)}" for state, n in part["trials"].items() if n) or "none"
+        )
         click.echo(f"{part['study']}: trials: {counts} (budget {part['budget']['trials'] or 'open'})")
         if part["best_trial"]:
             best = part["best_trial"]

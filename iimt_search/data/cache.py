@@ -1,6 +1,7 @@
 """Domains kept on disk, so that each is made once and shared by every process and run."""
 
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from zipfile import BadZipFile
@@ -18,17 +19,33 @@ def data_root() -> Path:
     return Path(override) if override else user_cache_path("iimt-search") / "data"
 
 
+# Absent, cut short, damaged or foreign: the domain is made again. What a damaged zip raises depends on
+# the byte that is wrong.
+_UNUSABLE = (
+    OSError,
+    BadZipFile,
+    KeyError,
+    ValueError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+)
+
+
 def _read(path: Path) -> Domain | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Domain(
                 Labelled(arrays["train_x"], arrays["train_y"]),
                 Labelled(arrays["test_x"], arrays["test_y"]),
                 tuple(str(c) for c in arrays["classes"]),
                 str(arrays["augmentation"]),
             )
-    except (FileNotFoundError, BadZipFile, KeyError, ValueError, EOFError):
-        return None  # absent, cut short or foreign: it is made again
+    except _UNUSABLE:
+        return None
 
 
 def cached(key: str, build: Callable[[], Domain]) -> Domain:

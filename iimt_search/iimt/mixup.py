@@ -19,7 +19,7 @@ def mixing_coefficients(alpha: float, count: int, rng: np.random.Generator) -> T
     Raises:
         ValueError: ``alpha`` is not positive.
     """
-    if alpha <= 0:
+    if not alpha > 0:
         raise ValueError(f"`alpha > 0` must hold, got {alpha}")
     drawn = rng.beta(alpha, alpha, size=count)
     return torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32))

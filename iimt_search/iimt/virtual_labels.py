@@ -18,10 +18,12 @@ def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
     Raises:
         ValueError: ``temperature`` is not positive.
     """
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"`temperature > 0` must hold, got {temperature}")
     tiny = torch.finfo(probabilities.dtype).tiny
-    return torch.softmax(probabilities.clamp_min(tiny).log() / temperature, dim=-1)
+    logs = probabilities.clamp_min(tiny).log()
+    # Relative to the greatest first: divided by a small T, every logarithm alone would be −inf.
+    return torch.softmax((logs - logs.amax(dim=-1, keepdim=True)) / temperature, dim=-1)
 
 
 def virtual_labels(logits: Tensor, temperature: float) -> Tensor:

@@ -9,6 +9,9 @@ from iimt_search.errors import SpaceError
 Path = tuple[str | int, ...]
 
 
+_TEXT_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
+
+
 class LineMap:
     """Where each key and list item of a YAML document stands.
 
@@ -18,15 +21,26 @@ class LineMap:
 
     def __init__(self, root: yaml.Node | None) -> None:
         self.lines: dict[Path, int] = {(): 1}
+        self._within: list[yaml.Node] = []
         if root is not None:
             self._walk(root, ())
 
     def _walk(self, node: yaml.Node, path: Path) -> None:
-        self.lines.setdefault(path, node.start_mark.line + 1)
+        line = node.start_mark.line + 1
+        if any(node is parent for parent in self._within):
+            raise SpaceError("an alias refers to what it stands in, a loop", line=line)
+        self.lines.setdefault(path, line)
+        self._within.append(node)
+        self._walk_into(node, path)
+        self._within.pop()
+
+    def _walk_into(self, node: yaml.Node, path: Path) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 here = (*path, str(key.value))
                 line = key.start_mark.line + 1
+                if key.tag not in _TEXT_TAGS:
+                    raise SpaceError(f"Keys should be strings, got {key.value!r}", line=line)
                 if here in self.lines:
                     first = self.lines[here]
                     raise SpaceError(f"key {key.value!r} stands twice, first on line {first}", line=line)

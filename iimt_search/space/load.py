@@ -1,6 +1,6 @@
 """Reads a space file; every error says file, line, key, and what would be right."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,26 +36,36 @@ class KnownNames:
 
 
 def nearest(name: str, valid: Collection[str]) -> str:
-    """Return `` (did you mean 'x'?)`` or, with nothing near, the valid names."""
+    """Return ``did you mean 'x'?`` or, with nothing near, the valid names."""
     close = get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
 
 
-def _valid_keys(path: tuple[str | int, ...]) -> Collection[str]:
-    """Return the keys that the mapping at ``path`` may have."""
+def _valid_keys(path: tuple[str | int, ...], given: Collection[str]) -> Collection[str]:
+    """Return the keys that the mapping at ``path`` may have; ``given`` are those that it has."""
     if not path:
         return [field.alias or name for name, field in Space.model_fields.items()]
     if path[0] == "search":
-        return [*NumberRange.model_fields, *Choices.model_fields]
+        return Choices.model_fields if "choices" in given else NumberRange.model_fields
     model = _MODELS_BY_KEY.get(str(path[0]))
     return model.model_fields if model is not None else ()
 
 
-def _explain(error: Any, lines: LineMap) -> SpaceError:
-    path = tuple(part for part in error["loc"] if part not in _TAGS)
+def _at(document: Any, path: tuple[str | int, ...]) -> Any:
+    for part in path:
+        document = document[part]
+    return document
+
+
+def _explain(errors: Sequence[Any], document: Any, lines: LineMap) -> SpaceError:
+    # A misspelt key comes with a missing one; the misspelling is what to tell.
+    error = min(errors, key=lambda found: found["type"] != "extra_forbidden")
+    path = tuple(part for part in error["loc"] if part not in _TAGS and part != "[key]")
     key = ".".join(str(part) for part in path)
     if error["type"] == "extra_forbidden":
-        message = f"unknown key {key!r}; {nearest(str(path[-1]), _valid_keys(path[:-1]))}"
+        message = (
+            f"unknown key {key!r}; {nearest(str(path[-1]), _valid_keys(path[:-1], _at(document, path[:-1])))}"
+        )
     elif error["type"] == "missing":
         message = f"missing key {key!r}"
     else:
@@ -140,7 +150,7 @@ def space_from_text(text: str, known: KnownNames) -> Space:
     try:
         space = Space.model_validate(document)
     except ValidationError as error:
-        raise _explain(error.errors()[0], lines) from error
+        raise _explain(error.errors(), document, lines) from error
     _check_search(space, document.get("train") or (), lines)
     _check_names(space, known, lines)
     return space

@@ -81,7 +81,7 @@ class Budget(_Strict):
 
     trials: int | None = Field(16, ge=1)
     steps: int | None = Field(None, ge=1)
-    timeout: float | None = Field(None, gt=0)
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     @field_validator("timeout", mode="before")
     @classmethod
@@ -165,6 +165,17 @@ class Space(_Strict):
     confirm: ConfirmSettings = ConfirmSettings()
     retrain: RetrainSettings = RetrainSettings()
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_search(cls, content: Any) -> Any:
+        """Search the method's four parameters where nothing is said, less those that are fixed."""
+        if isinstance(content, dict) and "search" not in content:
+            train = content.get("train")
+            fixed = train if isinstance(train, dict) else {}
+            left = {name: found for name, found in default_search().items() if name not in fixed}
+            return {**content, "search": left}
+        return content
 
     @field_validator("sampler", "pruner", mode="before")
     @classmethod

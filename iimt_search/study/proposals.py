@@ -1,5 +1,6 @@
 """From a space file to Optuna: distributions, sampler, pruner, and back to settings."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -79,15 +81,18 @@ def make_sampler(space: Space, trial_number: int) -> BaseSampler:
     """
     seed = derive_seed(space.seed, "sampler", trial_number)
     startup = space.sampler.startup_trials
-    match space.sampler.name:
-        case "random":
-            return RandomSampler(seed=seed)
-        case "qmc":
-            return QMCSampler(seed=derive_seed(space.seed, "sampler"), scramble=True)
-        case "gp":
-            return GPSampler(seed=seed, n_startup_trials=startup)
-        case _:
-            return TPESampler(seed=seed, n_startup_trials=startup)
+    with warnings.catch_warnings():
+        # QMC and GP are marked experimental; whoever names them in a space file has chosen them.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        match space.sampler.name:
+            case "random":
+                return RandomSampler(seed=seed)
+            case "qmc":
+                return QMCSampler(seed=derive_seed(space.seed, "sampler"), scramble=True)
+            case "gp":
+                return GPSampler(seed=seed, n_startup_trials=startup)
+            case _:
+                return TPESampler(seed=seed, n_startup_trials=startup)
 
 
 def make_pruner(space: Space) -> BasePruner:

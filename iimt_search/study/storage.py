@@ -67,8 +67,7 @@ class StudyFolder:
     def describe(self, storage_url: str, space: dict[str, Any]) -> None:
         """Note the storage and the space, for people and for the verbs that only read."""
         self.path.mkdir(parents=True, exist_ok=True)
-        shown = make_url(storage_url).render_as_string(hide_password=True)
-        content = {"schema": SCHEMA, "storage": shown, "space": space}
+        content = {"schema": SCHEMA, "storage": hide_password(storage_url), "space": space}
         beside = self.description.with_suffix(".tmp")
         beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(beside, self.description)
@@ -119,6 +118,11 @@ class StudyFolder:
             lock.release()
 
 
+def hide_password(url: str) -> str:
+    """Return a database URL that may be shown."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
 def sqlite_url(path: Path) -> str:
     """Return the storage URL of a database file."""
     return f"sqlite:///{path.absolute()}"
@@ -148,8 +152,8 @@ def open_storage(url: str) -> RDBStorage:
     try:
         return RDBStorage(url, engine_kwargs=engine)
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
-        shown = make_url(url).render_as_string(hide_password=True)
-        raise StudyError(f"cannot open the storage {shown}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise StudyError(f"cannot open the storage {hide_password(url)}: {reason}") from error
 
 
 def optuna_study_names(storage: RDBStorage, name: str) -> list[str]:

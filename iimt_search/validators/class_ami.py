@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor
 
-from iimt_search.validators.contract import Predictions
+from iimt_search.validators.contract import Predictions, all_finite
 
 MAX_SAMPLES = 5000
 
@@ -41,5 +41,7 @@ def class_ami(embeddings: Tensor, predicted: Tensor, classes: int) -> float:
 
 def score(predictions: Predictions) -> float:
     """Score a model by ClassAMI on its target embeddings."""
+    if not all_finite(predictions.target_logits):
+        return float("nan")
     logits = predictions.target_logits
     return class_ami(predictions.target_embeddings, logits.argmax(dim=-1), logits.shape[1])

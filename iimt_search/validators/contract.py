@@ -33,6 +33,11 @@ class Predictions:
     reverse_logits: Tensor | None = None
 
 
+def all_finite(*tensors: Tensor) -> bool:
+    """Return whether no value is NaN or infinite. ``argmax`` of NaN is class 0: look before it."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
 class ValidatorModule(Protocol):
     """What a module of this package offers to be a validator: a pure function of predictions."""
 

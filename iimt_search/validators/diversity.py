@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from iimt_search.validators.contract import Predictions
+from iimt_search.validators.contract import Predictions, all_finite
 
 
 def diversity(predicted: Tensor, classes: int) -> float:
@@ -26,5 +26,7 @@ def diversity(predicted: Tensor, classes: int) -> float:
 
 def score(predictions: Predictions) -> float:
     """Score a model by the diversity of its target predictions."""
+    if not all_finite(predictions.target_logits):
+        return float("nan")
     logits = predictions.target_logits
     return diversity(logits.argmax(dim=-1), logits.shape[1])

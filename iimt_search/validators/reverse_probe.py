@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.linear_model import RidgeClassifier
 from torch import Tensor
 
-from iimt_search.validators.contract import Predictions
+from iimt_search.validators.contract import Predictions, all_finite
 
 
 def reverse_probe(
@@ -37,6 +37,8 @@ def reverse_probe(
 
 def score(predictions: Predictions) -> float:
     """Score a model by the reverse probe between its target and source validation embeddings."""
+    if not all_finite(predictions.target_logits):
+        return float("nan")
     return reverse_probe(
         predictions.target_embeddings,
         predictions.target_logits.argmax(dim=-1),

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from iimt_search.validators.contract import Predictions
+from iimt_search.validators.contract import Predictions, all_finite
 
 
 def source_accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -12,8 +12,11 @@ def source_accuracy(logits: Tensor, labels: Tensor) -> float:
         logits: float (N, C).
         labels: int64 (N,).
 
-    Blind to the shift, yet among the best validators on average (Musgrave et al. 2022).
+    NaN where a logit is not finite. Blind to the shift, yet among the best validators on average
+    (Musgrave et al. 2022).
     """
+    if not all_finite(logits):
+        return float("nan")
     return float((logits.argmax(dim=-1) == labels).double().mean())
 
 

@@ -175,7 +175,7 @@ def test_errors_are_one_line_with_exit_codes(root: Path, tmp_path: Path, tiny_sp
     bad.write_text(tiny_space_text.replace("retrain:", "retrian:"))
     result = invoke("run", "--space", bad, "--studies-dir", tmp_path)
     assert result.exit_code == 2
-    assert result.output == f"error: {bad}:9: unknown key 'retrian'; did you mean 'retrain'?\n"
+    assert result.output == f"error: {bad}:8: unknown key 'retrian'; did you mean 'retrain'?\n"
     result = invoke("run", "--space", tmp_path / "absent.yaml")
     assert result.exit_code == 2 and "cannot read the space file: No such file" in result.output
     result = invoke("best", "--studies-dir", tmp_path)

@@ -197,6 +197,21 @@ def test_storage_is_in_wal_mode_on_every_connection(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_runs_with_one_worker_process_are_the_same(tiny_space: Path, tmp_path: Path) -> None:
+    found = []
+    for name in ("a", "b"):
+        command = [sys.executable, "-m", "iimt_search", "run", "--space", str(tiny_space), "--workers", "1"]
+        command += ["--studies-dir", str(tmp_path / name), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        choice = json.loads(done.stdout)
+        del choice["models"]
+        trials = [(t.params, t.intermediate_values) for t in trials_of(tmp_path / name)]
+        found.append((choice, trials))
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
 def test_a_killed_run_continues_and_loses_no_trial(tiny_space: Path, tmp_path: Path) -> None:
     text = tiny_space.read_text().replace("steps: 4", "steps: 60").replace("trials: 3", "trials: 6")
     tiny_space.write_text(text.replace("evaluations: 2", "evaluations: 6"))

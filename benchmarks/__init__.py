@@ -1,0 +1,1 @@
+"""Benchmarks: measurements that take minutes and print medians, ratios or correlations."""
