@@ -40,7 +40,12 @@ class LineMap:
                 here = (*path, str(key.value))
                 line = key.start_mark.line + 1
                 if key.tag not in _TEXT_TAGS:
-                    raise SpaceError(f"Keys should be strings, got {key.value!r}", line=line)
+                    raise SpaceError(
+                        f"Keys should be strings, got {key.value!r}"
+                        if isinstance(key, yaml.ScalarNode)
+                        else "Keys should be strings",
+                        line=line,
+                    )
                 if here in self.lines:
                     first = self.lines[here]
                     raise SpaceError(f"key {key.value!r} stands twice, first on line {first}", line=line)
