@@ -20,10 +20,12 @@ from scipy.stats import spearmanr
 from iimt_search.data.assemble import load_task
 from iimt_search.data.sealed import open_sealed_target
 from iimt_search.settings import TrainSettings
+from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.proposals import SOURCE_ONLY
 from iimt_search.training.reverse import reverse_logits
+from iimt_search.training.samples import Samples
 from iimt_search.training.task_training import TaskTraining, predict
-from iimt_search.validators.composite import composite
+from iimt_search.validators.composite import combine
 from iimt_search.validators.contract import score_all
 from iimt_search.validators.registry import VALIDATORS
 from iimt_search.validators.source_accuracy import source_accuracy
@@ -48,17 +50,17 @@ def configurations(count: int, seed: int) -> dict[str, dict[str, Any]]:
 
 def measure(task_name: str, settings: TrainSettings, seed: int) -> dict[str, float]:
     """Train one model; returns its scores, each so that higher is better, and its ``accuracy``."""
-    task = load_task(task_name, settings.image_size)
+    spec = TaskSpec.model_validate(task_name)
+    task = load_task(spec)
     training = TaskTraining(task, settings, seed)
     training.advance(settings.steps)
     predictions = training.predictions()
-    back = reverse_logits(task, predictions.target_logits, settings, seed, "cpu")
-    raw = score_all(VALIDATORS, replace(predictions, reverse_logits=back))
+    raw = score_all(VALIDATORS, replace(predictions, reverse_logits=reverse_logits(training)))
     scores = {name: value if VALIDATORS[name].higher_is_better else -value for name, value in raw.items()}
     information = raw["information_maximisation"] / math.log(len(task.classes))
-    scores[CONFIDENT] = composite(raw["source_accuracy"], information, raw["reverse_probe"])
-    test = open_sealed_target(task_name, settings.image_size).test
-    logits, _ = predict(training.evaluated_model(), torch.from_numpy(test.x))
+    scores[CONFIDENT] = combine(raw["source_accuracy"], information, raw["reverse_probe"])
+    test = open_sealed_target(spec, task.classes).test
+    logits, _ = predict(training.evaluated_model(), Samples(test.unlabelled, training.device))
     scores["accuracy"] = 100 * source_accuracy(logits, torch.from_numpy(test.y))
     return scores
 

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Literal
 
 from iimt_search.settings import TrainSettings
+from iimt_search.space.task_spec import TaskSpec
 
 Status = Literal["complete", "stopped", "failed", "lost"]
 
@@ -42,7 +43,7 @@ class Job:
 
     Attributes:
         key: unique name within the study, such as ``trial-3``; the seed and folder follow from it.
-        tasks: names of the tasks, trained side by side up to each evaluation.
+        tasks: trained side by side up to each evaluation.
         settings: the configuration.
         seed: of every random stream of the training.
         validators: names to score at each evaluation (those that cost a training: at the last one).
@@ -52,7 +53,7 @@ class Job:
     """
 
     key: str
-    tasks: tuple[str, ...]
+    tasks: tuple[TaskSpec, ...]
     settings: TrainSettings
     seed: int
     validators: tuple[str, ...]

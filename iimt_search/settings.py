@@ -6,7 +6,16 @@ Any numeric or named setting here can be searched or fixed in a space file. "Pap
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+# What kind of samples each network takes.
+NETWORK_KINDS = {
+    "small": "image",
+    "conv9-small": "image",
+    "conv9-large": "image",
+    "series": "series",
+    "mlp": "vector",
+}
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -43,9 +52,19 @@ class TrainSettings(BaseModel):
         0.95, ge=0, lt=1, description="decay of the averaged weights used for evaluation; 0: off"
     )
 
-    image_size: int = Field(16, ge=8, le=256, description="side of the square images in pixels")
-    network: Literal["small"] = Field("small", description="encoder by name")
-    width: int = Field(32, ge=4, le=512, description="channels of the encoder's first stage")
+    share: float = Field(1.0, gt=0, le=1, description="share of the source and target samples that is used")
+    image_size: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="side of the square images in pixels; 0: what is natural for the task's data",
+    )
+    network: Literal["auto", "small", "conv9-small", "conv9-large", "series", "mlp"] = Field(
+        "auto", description="encoder by name; auto: small for images, series for series, mlp for vectors"
+    )
+    width: int = Field(
+        0, ge=0, le=1024, description="channels of the encoder's first stage; 0: the network's own"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the embedding, before the classifier")
     discriminator_width: int = Field(
         64, ge=4, le=4096, description="hidden units of the domain discriminator"
@@ -60,3 +79,15 @@ class TrainSettings(BaseModel):
     evaluations: int = Field(
         5, ge=1, description="evaluations in a training, evenly spaced, the last at its end"
     )
+    evaluation_samples: int = Field(
+        4000,
+        ge=1,
+        description="at most so many samples of source validation and target are scored, evenly spaced",
+    )
+
+    @field_validator("image_size")
+    @classmethod
+    def _smallest_image(cls, value: int) -> int:
+        if 0 < value < 8:
+            raise ValueError("image_size is 0, or 8 or more")
+        return value

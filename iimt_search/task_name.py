@@ -1,5 +1,6 @@
 """Names of domain tasks: ``source->target``."""
 
+import re
 from typing import NamedTuple
 
 
@@ -12,10 +13,10 @@ class TaskName(NamedTuple):
     def __str__(self) -> str:
         return f"{self.source}->{self.target}"
 
-    @property
-    def slug(self) -> str:
-        """The name as a folder: ``source_to_target``."""
-        return f"{self.source}_to_{self.target}"
+
+def slug(task: str) -> str:
+    """Return a task's name as a folder's: ``a->b`` becomes ``a_to_b``, other signs become ``_``."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", task.replace("->", "_to_")).strip("_.") or "task"
 
 
 def parse_task_name(text: str) -> TaskName:

@@ -1,6 +1,5 @@
 """Fixtures that every test may use."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,14 +19,12 @@ retrain: {steps: 5}
 
 @pytest.fixture(scope="session", autouse=True)
 def _prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Build domains once for the session, in a folder of its own; workers inherit the variable."""
-    before = os.environ.get("IIMT_DATA")
-    os.environ["IIMT_DATA"] = str(tmp_path_factory.mktemp("data"))
+    """Prepare domains once for the session, in folders of its own; workers inherit the variables."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("IIMT_CACHE", str(tmp_path_factory.mktemp("prepared")))
+    patch.setenv("IIMT_DATA", str(tmp_path_factory.mktemp("data")))
     yield
-    if before is None:
-        del os.environ["IIMT_DATA"]
-    else:
-        os.environ["IIMT_DATA"] = before
+    patch.undo()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 import pytest
 
-from iimt_search.task_name import TaskName, parse_task_name
+from iimt_search.task_name import TaskName, parse_task_name, slug
 
 
 @pytest.mark.parametrize("text", ["a->b", " a -> b ", "a→b", "a → b", "a ->b"])
@@ -11,7 +11,9 @@ def test_spellings_of_one_task(text: str) -> None:
 def test_str_and_slug() -> None:
     name = TaskName("syn-digits", "digits-m")
     assert str(name) == "syn-digits->digits-m"
-    assert name.slug == "syn-digits_to_digits-m"
+    assert slug(str(name)) == "syn-digits_to_digits-m"
+    assert slug("a b/../c->d") == "a_b_.._c_to_d"
+    assert slug("->") == "to" and slug("../..") == "task"
     assert parse_task_name(str(name)) == name
 
 

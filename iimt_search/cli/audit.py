@@ -43,7 +43,7 @@ def command(study: str | None, ceiling: bool, storage: str | None, root: Path, a
         gain = audit.choice - audit.source_only
         top = "" if audit.ceiling is None else f"{audit.ceiling:.1f}"
         row = (f"{audit.source_only:.1f}", f"{audit.choice:.1f}", f"{gain:+.1f}", top)
-        table.add_row(task, *row, str(audit.test_samples))
+        table.add_row(task, *row, f"{audit.test_samples}{'' if audit.unseen else '*'}")
     summary = content["summary"]
     top = f"{summary['ceiling']:.1f}" if "ceiling" in summary else ""
     table.add_section()
@@ -51,3 +51,5 @@ def command(study: str | None, ceiling: bool, storage: str | None, root: Path, a
     table.add_row("mean", *row, "")
     click.echo(f"target test accuracy in percent, choice: {', '.join(c.candidate for c in choices)}")
     Console().print(table)
+    if not all(audit.unseen for audit in audits.values()):
+        click.echo("* no test part: measured on the target samples that training saw without labels")

@@ -13,6 +13,7 @@ from iimt_search.errors import IimtSearchError
 # Verb → module; imported when the verb is used, so that `--help` loads neither torch nor Ray.
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("iimt_search.cli.run", "Search, confirm, retrain: the whole job of a space file."),
+    "data": ("iimt_search.cli.data", "List, prepare, check and show the data of tasks."),
     "status": ("iimt_search.cli.status", "Show where a study stands."),
     "best": ("iimt_search.cli.best", "Show a study's choice; --export hands out its models."),
     "predict": ("iimt_search.cli.predict", "Classify images with an exported model."),

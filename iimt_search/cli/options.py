@@ -1,6 +1,7 @@
 """Options that several verbs share."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,22 @@ def root_option(command: F) -> F:
         default=DEFAULT_ROOT,
         show_default=True,
         help="Folder that holds the studies.",
+    )(command)
+
+
+def _set_data_root(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None:
+        os.environ["IIMT_DATA"] = str(value.absolute())  # worker processes inherit it
+    return value
+
+
+def data_root_option(command: F) -> F:
+    """Add ``--data-root``."""
+    return click.option(
+        "--data-root",
+        type=click.Path(path_type=Path, file_okay=False),
+        callback=_set_data_root,
+        help="Folder for downloaded data; by default $IIMT_DATA, else the user's cache folder.",
     )(command)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from iimt_search.cli.options import json_option, print_json
-from iimt_search.errors import DataError, UsageError
+from iimt_search.errors import UsageError
 
 
 @click.command("predict")
@@ -22,21 +22,17 @@ def command(folder: Path, images: tuple[Path, ...], device: str, as_json: bool) 
             f"{folder} holds several models; name one: {', '.join(f'{folder}/{n}' for n in inside)}"
         )
 
-    import numpy as np
     import torch
-    from PIL import Image, UnidentifiedImageError
 
+    from iimt_search.data.images import read_image
     from iimt_search.training.load import load_model
 
     model = load_model(folder, device)
+    if model.kind != "image":
+        raise UsageError(f"{folder} classifies {model.kind} data; use iimt_search.load_model in Python")
     results: list[dict[str, Any]] = []
     for path in images:
-        try:
-            with Image.open(path) as image:
-                pixels = np.array(image.convert("RGB" if model.channels == 3 else "L"))
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(f"{path} is not an image that can be read: {error}") from error
-        x = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)[None].to(device)
+        x = torch.from_numpy(read_image(path, model.sample_shape[1])[None].copy()).to(device)
         with torch.no_grad():
             probabilities = torch.softmax(model(x), dim=1)[0]
         best = int(probabilities.argmax())

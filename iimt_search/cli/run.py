@@ -1,6 +1,5 @@
 """``iimt-search run``."""
 
-import json
 import os
 import re
 import signal
@@ -13,11 +12,18 @@ from types import FrameType
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
-from iimt_search.cli.options import DEFAULT_ROOT, json_option, root_option, storage_option
+from iimt_search.cli.options import (
+    DEFAULT_ROOT,
+    data_root_option,
+    json_option,
+    root_option,
+    storage_option,
+)
 from iimt_search.cli.progress import PlainProgress, duration, make_progress
 from iimt_search.data.registry import DOMAINS
-from iimt_search.errors import StudyInterruptedError
+from iimt_search.errors import StudyInterruptedError, UsageError
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.validators.registry import VALIDATORS
 
@@ -43,8 +49,13 @@ def _check_device(_ctx: click.Context, _param: click.Parameter, value: str) -> s
     return value
 
 
-def _with_overrides(space: Space, study: str | None, seed: int | None, budget: dict[str, Any]) -> Space:
+def _with_overrides(
+    space: Space, study: str | None, seed: int | None, budget: dict[str, Any], reduced: dict[str, Any]
+) -> Space:
     content = space.canonical()
+    content["train"].update({key: value for key, value in reduced.items() if value is not None})
+    if reduced["steps"] is not None:
+        content["retrain"]["steps"] = None  # as many as the trials then
     content["budget"].update({key: value for key, value in budget.items() if value is not None})
     if study is not None:
         content["study"] = study
@@ -78,6 +89,10 @@ def _stopped_by_signals(say: Callable[[str], None]) -> Iterator[threading.Event]
 @click.option("--space", "path", type=click.Path(path_type=Path), required=True, help="Space file (YAML).")
 @click.option("--trials", type=click.IntRange(min=1), help="Budget: finished trials.")
 @click.option("--timeout", metavar="TIME", help="Budget: wall time of the search, as 90s, 30m or 8h.")
+@click.option("--steps", type=click.IntRange(min=1), help="Reduced size: training steps, retraining too.")
+@click.option(
+    "--share", type=click.FloatRange(0, 1, min_open=True), help="Reduced size: share of every task's samples."
+)
 @click.option("--workers", type=click.IntRange(min=0), help="Worker processes; 0: within this one.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything.")
 @click.option("--study", metavar="NAME", help="Study name; by default the space file's.")
@@ -85,6 +100,7 @@ def _stopped_by_signals(say: Callable[[str], None]) -> Iterator[threading.Event]
 @click.option(
     "--device", default="auto", show_default=True, callback=_check_device, help="auto, cpu, cuda, cuda:N."
 )
+@data_root_option
 @root_option
 @json_option
 @click.pass_context
@@ -93,21 +109,26 @@ def command(
     path: Path,
     trials: int | None,
     timeout: str | None,
+    steps: int | None,
+    share: float | None,
     workers: int | None,
     seed: int | None,
     study: str | None,
     storage: str | None,
     device: str,
+    data_root: Path | None,
     root: Path,
     as_json: bool,
 ) -> None:
     """Search, confirm and retrain, as a space file says; run it again to continue."""
     space = load_space(path, KnownNames(DOMAINS, VALIDATORS))
+    reduced = {"steps": steps, "share": share}
     try:
-        space = _with_overrides(space, study, seed, {"trials": trials, "timeout": timeout})
-    except ValueError as error:
-        reason = json.loads(error.json())[0]["msg"] if hasattr(error, "json") else str(error)
-        raise click.UsageError(reason) from error
+        space = _with_overrides(space, study, seed, {"trials": trials, "timeout": timeout}, reduced)
+    except ValidationError as error:
+        found = error.errors()[0]
+        option = str(found["loc"][-1])
+        raise UsageError(f"--{option} {found['input']}: {found['msg']}") from error
 
     # Optuna takes most of a second to import; a wrong space file is answered before that.
     from iimt_search.cli.best import print_choices

@@ -1,58 +1,136 @@
-"""Makes a domain task of two domains, and leaves the target's labels behind."""
+"""Makes a domain task of its domains, and leaves the target's labels behind."""
 
 import hashlib
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from iimt_search.data.registry import load_domain
-from iimt_search.data.task import DomainTask, Labelled, Unlabelled
+from iimt_search.data.open import natural_size, open_domain
+from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled
 from iimt_search.errors import DataError
-from iimt_search.task_name import parse_task_name
+from iimt_search.settings import NETWORK_KINDS, TrainSettings
+from iimt_search.space.task_spec import TaskSpec
 
 _VAL_SHARE = 0.2
+_SPLIT_VERSION = 1
 
 
-def _fingerprint(classes: tuple[str, ...], *arrays: NDArray[Any]) -> str:
-    digest = hashlib.sha256("\x1f".join(classes).encode())
-    for array in arrays:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+def task_image_size(spec: TaskSpec, image_size: int) -> int:
+    """Return the side of a task's images: what was asked for, or for 0 the largest natural one."""
+    return image_size or max(natural_size(domain) for domain in (*spec.source, spec.target))
 
 
-def split_source(train: Labelled) -> tuple[Labelled, Labelled]:
+def _stratified(y: NDArray[np.int64], share: float, seed: int, what: str) -> tuple[NDArray[np.int64], ...]:
+    """Split indices in two, the second with ``share`` of every class."""
+    counts = np.bincount(y)
+    if (counts[counts > 0] < 2).any():
+        label = int(np.flatnonzero(counts == 1)[0])
+        raise DataError(f"{what}: class {label} has one sample; every class needs at least 2 to be split")
+    count = max(round(len(y) * share), len(counts[counts > 0]))
+    first, second = train_test_split(np.arange(len(y)), test_size=count, stratify=y, random_state=seed)
+    return np.sort(first), np.sort(second)
+
+
+def split_source(train: Labelled, what: str = "source") -> tuple[Labelled, Labelled]:
     """Split a source's training part into (train, validation), stratified, the same every time."""
-    fit, val = train_test_split(np.arange(len(train)), test_size=_VAL_SHARE, stratify=train.y, random_state=0)
+    fit, val = _stratified(train.y, _VAL_SHARE, 0, what)
     return train.subset(fit), train.subset(val)
 
 
-def load_task(name: str, image_size: int) -> DomainTask:
-    """Return the task ``source->target`` as training may see it.
+def _labelled(domain: Domain, what: str) -> Labelled:
+    if not isinstance(domain.train, Labelled) or domain.classes is None:
+        raise DataError(f"{what} has no labels; a source needs class folders, or y beside x")
+    present = len(np.unique(domain.train.y))
+    if present < 2:
+        raise DataError(f"{what} has {present} class, there is nothing to tell apart")
+    return domain.train
+
+
+def _merge(domains: list[Domain], what: str) -> tuple[Labelled, tuple[str, ...]]:
+    """Put several sources together; their classes are put together by name."""
+    parts = [_labelled(domain, what) for domain in domains]
+    classes = list(dict.fromkeys(name for domain in domains for name in domain.classes or ()))
+    if len(domains) == 1:
+        return parts[0], tuple(classes)
+    maps = [np.array([classes.index(name) for name in domain.classes or ()]) for domain in domains]
+    y = np.concatenate([names[part.y] for names, part in zip(maps, parts, strict=True)])
+    x = np.concatenate([part.unlabelled.gather() for part in parts])
+    return Labelled(x, y.astype(np.int64)), tuple(classes)
+
+
+def _check_fit(spec: TaskSpec, sources: list[Domain], target: Domain, classes: tuple[str, ...]) -> None:
+    for domain in (*sources, target):
+        if domain.kind != target.kind:
+            raise DataError(f"{spec.name}: source is of kind {domain.kind}, target of kind {target.kind}")
+        if domain.train.x.shape[1:] != target.train.x.shape[1:]:
+            ours, theirs = domain.train.x.shape[1:], target.train.x.shape[1:]
+            raise DataError(f"{spec.name}: source samples are {ours}, target samples {theirs}")
+    unknown = [name for name in target.classes or () if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{spec.name}: the target's classes {', '.join(unknown)} are not among the source's "
+            f"({', '.join(classes)}); the class sets must match by name"
+        )
+
+
+@lru_cache(maxsize=8)
+def load_task(spec: TaskSpec, image_size: int = 0, share: float = 1.0) -> DomainTask:
+    """Return a task as training may see it.
 
     Args:
-        name: two domains of :data:`iimt_search.data.registry.DOMAINS`.
-        image_size: side of the images in pixels.
+        spec: its domains.
+        image_size: side of the images in pixels; 0 for what is natural.
+        share: share of the source and target samples to use, in (0, 1]; the same ones every time.
 
     Raises:
-        ValueError: ``name`` is not of the form ``source->target``.
-        DataError: a domain is unknown, or the two do not share their classes.
+        DataError: a domain cannot be made, or source and target do not fit.
     """
-    task_name = parse_task_name(name)
-    source = load_domain(task_name.source, image_size)
-    target = load_domain(task_name.target, image_size)
-    if source.classes != target.classes:
-        raise DataError(f"{name}: source classes {source.classes} are not target classes {target.classes}")
-    fit, val = split_source(source.train)
-    x = target.train.x
+    size = task_image_size(spec, image_size)
+    sources = [open_domain(domain, size) for domain in spec.source]
+    target = open_domain(spec.target, size)
+    train, classes = _merge(sources, f"{spec.name}: the source")
+    _check_fit(spec, sources, target, classes)
+    unlabelled = Unlabelled(target.train.x)
+    if share < 1:
+        train = train.subset(_stratified(train.y, share, 1, f"{spec.name}: the source")[1])
+        count = max(2, round(len(unlabelled) * share))
+        chosen = np.random.default_rng(2).permutation(len(unlabelled))[:count]
+        unlabelled = unlabelled.subset(np.sort(chosen))
+    fit, val = split_source(train, f"{spec.name}: the source")
+    # The target's samples alone: its labels change nothing that training sees.
+    parts = [*(domain.fingerprint for domain in sources), target.sample_fingerprint]
+    parts += [*classes, repr(share), str(_SPLIT_VERSION)]
     return DomainTask(
-        name=str(task_name),
-        classes=source.classes,
-        augmentation=target.augmentation,
+        name=spec.name,
+        classes=classes,
+        kind=target.kind,
+        augmentation=spec.target.augmentation or target.augmentation,
         source_train=fit,
         source_val=val,
-        target=Unlabelled(x),
-        fingerprint=_fingerprint(source.classes, fit.x, fit.y, val.x, val.y, x),
+        target=unlabelled,
+        fingerprint=hashlib.sha256("\x1f".join(parts).encode()).hexdigest(),
     )
+
+
+def check_task(task: DomainTask, settings: TrainSettings) -> None:
+    """Check that a task can be trained with these settings.
+
+    Raises:
+        DataError: a domain has fewer samples than a batch, or the network is for another kind.
+    """
+    batch_size = settings.batch_size
+    kind = NETWORK_KINDS.get(settings.network, task.kind)
+    if kind != task.kind:
+        fitting = [name for name, taken in NETWORK_KINDS.items() if taken == task.kind]
+        raise DataError(
+            f"{task.name}: network {settings.network} takes samples of kind {kind}, these are of kind "
+            f"{task.kind}; set train.network to auto, {', '.join(fitting)}"
+        )
+    for what, part in (("source", task.source_train), ("target", task.target)):
+        if len(part) < batch_size:
+            raise DataError(
+                f"{task.name}: {what} has {len(part)} training samples, fewer than a batch of {batch_size}; "
+                f"set train.batch_size lower"
+            )

@@ -2,23 +2,14 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from iimt_search.data.resize import resize_grey
 from iimt_search.data.task import Domain, Labelled
 
 CLASSES = tuple("0123456789")
-AUGMENTATION = "digits"
-VERSION = 1
 _TEST_SHARE = 0.25
-
-
-def resize_grey(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize uint8 (N, h, w) to (N, size, size), bicubic."""
-    return np.stack(
-        [np.asarray(Image.fromarray(i).resize((size, size), Image.Resampling.BICUBIC)) for i in images]
-    )
 
 
 def split_indices(y: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -42,4 +33,4 @@ def build(image_size: int) -> Domain:
     grey, y = load_grey(image_size)
     x = np.repeat(grey[:, None], 3, axis=1)
     train, test = split_indices(y)
-    return Domain(Labelled(x[train], y[train]), Labelled(x[test], y[test]), CLASSES, AUGMENTATION)
+    return Domain(Labelled(x[train], y[train]), Labelled(x[test], y[test]), CLASSES, augmentation="digits")

@@ -4,10 +4,9 @@ import numpy as np
 from sklearn.datasets import load_sample_images
 
 from iimt_search.data.blend import blend
-from iimt_search.data.digits import AUGMENTATION, CLASSES, load_grey, split_indices
+from iimt_search.data.digits import CLASSES, load_grey, split_indices
 from iimt_search.data.task import Domain, Labelled
 
-VERSION = 1
 _PATCH = 28
 
 
@@ -17,4 +16,4 @@ def build(image_size: int) -> Domain:
     photos = load_sample_images().images
     x = blend(grey, photos, np.random.default_rng(20_010_067), _PATCH)
     train, test = split_indices(y)
-    return Domain(Labelled(x[train], y[train]), Labelled(x[test], y[test]), CLASSES, AUGMENTATION)
+    return Domain(Labelled(x[train], y[train]), Labelled(x[test], y[test]), CLASSES, augmentation="digits")

@@ -1,35 +1,84 @@
-"""The embedded domains by name. Torch-free, and nothing is imported before a domain is built."""
+"""The domains that have a name. Torch-free, and nothing is imported before a domain is built."""
 
+import hashlib
 from importlib import import_module
-from typing import Protocol, cast
+from typing import NamedTuple
 
-from iimt_search.data.cache import cached
+from iimt_search.data.store import cached, data_root
+from iimt_search.data.stream import DomainStream, stream_of
 from iimt_search.data.task import Domain
 from iimt_search.errors import DataError
 
-DOMAINS: dict[str, str] = {
-    "digits": "iimt_search.data.digits",
-    "digits-m": "iimt_search.data.digits_m",
-    "syn-digits": "iimt_search.data.syn_digits",
+
+class NamedDomain(NamedTuple):
+    """A domain that a space file can name.
+
+    Attributes:
+        builder: ``module:function``; the function takes the image size in pixels and returns a
+            :class:`~iimt_search.data.task.Domain` or a :class:`~iimt_search.data.stream.DomainStream`.
+        version: raised whenever what the builder makes changes; part of the cache's key.
+        size: side of its images in pixels where nothing else is said; 0 where it has no images.
+        download: whether it is downloaded first (or placed by hand).
+        what: one line for people.
+        reads: folder under the data root whose files decide what is made; part of the cache's key.
+    """
+
+    builder: str
+    version: int
+    size: int
+    download: bool
+    what: str
+    reads: str = ""
+
+
+_HERE = "iimt_search.data"
+
+DOMAINS: dict[str, NamedDomain] = {
+    "digits": NamedDomain(f"{_HERE}.digits:build", 2, 16, False, "scikit-learn's real handwritten digits"),
+    "digits-m": NamedDomain(
+        f"{_HERE}.digits_m:build", 2, 16, False, "the same blended with photographs, as MNIST-M"
+    ),
+    "syn-digits": NamedDomain(
+        f"{_HERE}.syn_digits:build", 2, 16, False, "digits rendered from packaged fonts, as SYN DIGITS"
+    ),
+    "mnist": NamedDomain(f"{_HERE}.mnist:build", 1, 32, True, "MNIST, handwritten digits"),
+    "mnist-m": NamedDomain(
+        f"{_HERE}.mnist_m:build", 1, 32, True, "MNIST blended with the photographs you place", reads="photos"
+    ),
+    "usps": NamedDomain(f"{_HERE}.usps:build", 1, 32, True, "USPS, digits from envelopes"),
+    "svhn": NamedDomain(f"{_HERE}.svhn:build", 1, 32, True, "SVHN, digits of photographed house numbers"),
+    "cifar10": NamedDomain(f"{_HERE}.cifar10:build", 1, 32, True, "CIFAR-10, the nine classes of STL-10"),
+    "stl10": NamedDomain(f"{_HERE}.stl10:build", 1, 32, True, "STL-10, the nine classes of CIFAR-10"),
+    "motions": NamedDomain(
+        f"{_HERE}.motions:build", 1, 0, False, "BasicMotions, four activities felt by a smart watch"
+    ),
+    "motions-turned": NamedDomain(
+        f"{_HERE}.motions:build_turned", 1, 0, False, "other recordings of them, with the sensor turned"
+    ),
 }
 
 
-class DomainModule(Protocol):
-    """What a module must offer to be a domain."""
-
-    VERSION: int
-
-    def build(self, image_size: int) -> Domain:
-        """Make the domain with square images of ``image_size`` pixels."""
+def _listing(folder: str) -> str:
+    """Return a hash of the names and sizes of the files in a folder of the data root."""
+    path = data_root() / folder
+    files = sorted((f.name, f.stat().st_size) for f in path.iterdir() if f.is_file()) if path.is_dir() else []
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:12]
 
 
 def load_domain(name: str, image_size: int) -> Domain:
     """Return the domain ``name`` with square images of ``image_size`` pixels, made at first use.
 
     Raises:
-        DataError: no domain has this name.
+        DataError: no domain has this name, or it cannot be made.
     """
     if name not in DOMAINS:
         raise DataError(f"there is no domain {name!r}; there are {', '.join(DOMAINS)}")
-    module = cast(DomainModule, import_module(DOMAINS[name]))
-    return cached(f"{name}-v{module.VERSION}-{image_size}px", lambda: module.build(image_size))
+    entry = DOMAINS[name]
+    module, function = entry.builder.split(":")
+
+    def build() -> DomainStream:
+        built = getattr(import_module(module), function)(image_size)
+        return stream_of(built) if isinstance(built, Domain) else built
+
+    files = f"-{_listing(entry.reads)}" if entry.reads else ""
+    return cached(f"{name}-v{entry.version}-{image_size}px{files}", build)

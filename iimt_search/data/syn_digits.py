@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from iimt_search.data.digits import AUGMENTATION, CLASSES
+from iimt_search.data.digits import CLASSES
 from iimt_search.data.task import Domain, Labelled
 from iimt_search.errors import DataError
 
-VERSION = 1
 _SEED = 14_095_750
 _TRAIN, _TEST = 3000, 600
 _CANVAS = 32
@@ -115,4 +114,4 @@ def build(image_size: int) -> Domain:
     """Build the domain with samples (3, image_size, image_size)."""
     train = _render_many(_SEED, 0, _TRAIN, image_size)
     test = _render_many(_SEED, _TRAIN, _TEST, image_size)
-    return Domain(train, test, CLASSES, AUGMENTATION)
+    return Domain(train, test, CLASSES, augmentation="digits")

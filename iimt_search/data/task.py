@@ -1,40 +1,27 @@
 """The domain task contract: what training, validators, pruning and selection receive.
 
-None of these types can hold a target label. The labels of a target domain are reachable only
+A :class:`DomainTask` cannot hold a target label. The labels of a target domain are reachable only
 through :mod:`iimt_search.data.sealed`, which the audit alone imports.
 """
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Samples = NDArray[np.uint8]
+Kind = Literal["image", "series", "vector"]
+# uint8 for images, float32 for everything else.
+Samples = NDArray[Any]
 Labels = NDArray[np.int64]
 
+# What the dimensions of one sample are, and the type of its values.
+SAMPLE_DIMENSIONS: dict[Kind, int] = {"image": 3, "series": 2, "vector": 1}
+SAMPLE_TYPES: dict[Kind, Any] = {"image": np.uint8, "series": np.float32, "vector": np.float32}
 
-@dataclass(frozen=True)
-class Labelled:
-    """Samples with their labels.
 
-    Attributes:
-        x: uint8 (N, channels, height, width), values 0 to 255.
-        y: int64 (N,), class indices in [0, C).
-    """
-
-    x: Samples
-    y: Labels
-
-    def __post_init__(self) -> None:
-        if len(self.x) != len(self.y):
-            raise ValueError(f"x and y must have the same length, got {len(self.x)} and {len(self.y)}")
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def subset(self, index: NDArray[np.int64]) -> "Labelled":
-        """Return the samples at ``index``, int64 (M,)."""
-        return Labelled(self.x[index], self.y[index])
+# A subset larger than this stays a view of its (memory-mapped) array instead of becoming a copy.
+COPY_LIMIT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -42,30 +29,94 @@ class Unlabelled:
     """Samples without labels.
 
     Attributes:
-        x: uint8 (N, channels, height, width), values 0 to 255.
+        x: images uint8 (M, channels, height, width), values 0 to 255; series float32
+            (M, channels, length); vectors float32 (M, features). May be memory-mapped.
+        index: int64 (N,), which rows of ``x`` are meant, in order; None for all of them.
     """
 
     x: Samples
+    index: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.x) if self.index is None else len(self.index)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the meant samples in memory."""
+        return len(self) * int(np.prod(self.x.shape[1:])) * self.x.dtype.itemsize
+
+    def rows(self, at: NDArray[np.int64]) -> Samples:
+        """Return a copy of the samples at ``at``, int64 (B,), counted among the meant ones."""
+        return np.asarray(self.x[at if self.index is None else self.index[at]])
+
+    def gather(self) -> Samples:
+        """Return all meant samples as one array."""
+        return self.x if self.index is None else np.asarray(self.x[self.index])
+
+    def subset(self, at: NDArray[np.int64]) -> "Unlabelled":
+        """Return the samples at ``at``: a copy where that is small, else a view."""
+        chosen = at if self.index is None else self.index[at]
+        part = Unlabelled(self.x, chosen)
+        return part if part.nbytes > COPY_LIMIT_BYTES else Unlabelled(part.gather())
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples with their labels.
+
+    Attributes:
+        x: as :class:`Unlabelled`.
+        y: int64 (N,), class indices in [0, C), of the meant samples.
+        index: as :class:`Unlabelled`.
+    """
+
+    x: Samples
+    y: Labels
+    index: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.unlabelled) != len(self.y):
+            raise ValueError(
+                f"x and y must have the same length, got {len(self.unlabelled)} and {len(self.y)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def unlabelled(self) -> Unlabelled:
+        """The samples alone."""
+        return Unlabelled(self.x, self.index)
+
+    def subset(self, at: NDArray[np.int64]) -> "Labelled":
+        """Return the samples at ``at``, int64 (M,), with their labels."""
+        part = self.unlabelled.subset(at)
+        return Labelled(part.x, self.y[at], part.index)
 
 
 @dataclass(frozen=True)
 class Domain:
-    """One domain with all of its labels, as its builder makes it. It never leaves the data floor.
+    """One domain with all the labels it has. Builders and a user's own Python function return one.
+
+    It never leaves the data floor: :mod:`iimt_search.data.assemble` makes a task of two of them.
 
     Attributes:
         train: the samples that training may draw from.
-        test: the samples that only the audit may read.
-        classes: class names, in label order.
+        test: the samples that only the audit may read, where there are any.
+        classes: class names, in label order; None where the domain has no labels at all.
+        kind: of the samples.
         augmentation: name in :data:`iimt_search.data.augment.AUGMENTATIONS` of what keeps its classes.
+        fingerprint: SHA-256 over classes, training samples and their labels; set when it is prepared.
+        sample_fingerprint: SHA-256 over the training samples alone.
     """
 
-    train: Labelled
-    test: Labelled
-    classes: tuple[str, ...]
-    augmentation: str
+    train: Labelled | Unlabelled
+    test: Labelled | Unlabelled | None
+    classes: tuple[str, ...] | None
+    kind: Kind = "image"
+    augmentation: str = "image"
+    fingerprint: str = ""
+    sample_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,18 +124,19 @@ class DomainTask:
     """A source → target task as training sees it. It has no target label, by type.
 
     Attributes:
-        name: ``source->target``.
+        name: such as ``source->target``.
         classes: class names, in label order.
+        kind: of the samples.
         augmentation: name in :data:`iimt_search.data.augment.AUGMENTATIONS`, the target's.
         source_train: labelled source samples to train on.
         source_val: labelled source samples held out for validators.
-        target: target samples to adapt to, without labels. Every validator scores these, all of
-            them and in this order.
-        fingerprint: SHA-256 over all arrays above; two equal fingerprints are the same data.
+        target: target samples to adapt to, without labels. Every validator scores these, in this order.
+        fingerprint: SHA-256; two equal fingerprints are the same data in the same split.
     """
 
     name: str
     classes: tuple[str, ...]
+    kind: Kind
     augmentation: str
     source_train: Labelled
     source_val: Labelled

@@ -1,83 +1,123 @@
-"""Encoder, classifier, discriminator, and the model h = g ∘ f made of the first two."""
+"""Classifier, discriminator, and the model h = g ∘ f made of an encoder and the classifier."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from iimt_search.models.encoders import DEFAULT_ENCODERS, ENCODERS
 
 
 class Architecture(NamedTuple):
     """What it takes to build a model again.
 
     Attributes:
-        network: the encoder's name in :data:`ENCODERS`.
-        in_channels: channels of a sample.
+        network: the encoder's name in :data:`iimt_search.models.encoders.ENCODERS`, or ``auto``.
+        kind: of the samples: ``image``, ``series`` or ``vector``.
+        sample_shape: of one sample: (channels, H, W), (channels, length) or (features,).
         classes: number of classes C.
-        width: channels of the encoder's first stage.
+        width: channels of the encoder's first stage; 0: the network's own.
         dropout: dropout on the embedding.
     """
 
     network: str
-    in_channels: int
+    kind: str
+    sample_shape: tuple[int, ...]
     classes: int
     width: int
     dropout: float
 
 
-def _block(channels_in: int, channels_out: int, stride: int = 1) -> list[nn.Module]:
-    return [
-        nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(channels_out),
-        nn.LeakyReLU(0.1, inplace=True),
-    ]
+def resolve_network(network: str, kind: str) -> str:
+    """Return the encoder's name that ``network`` means for samples of ``kind``.
 
+    Args:
+        network: a name in :data:`iimt_search.models.encoders.ENCODERS`, or ``auto``.
+        kind: ``image``, ``series`` or ``vector``.
 
-def small_encoder(in_channels: int, width: int) -> tuple[nn.Module, int]:
-    """Four 3×3 convolutions, the first with stride 2; the input is instance-normalised.
-
-    A first stage at full resolution costs 1.7 times the step and gains nothing on 16×16 images.
-
-    Returns:
-        The encoder, float (B, in_channels, H, W) → (B, D), and D = 2 · width.
+    Raises:
+        ValueError: there is no such kind or network, or the network takes samples of another kind.
     """
-    encoder = nn.Sequential(
-        nn.InstanceNorm2d(in_channels),
-        *_block(in_channels, width, stride=2),
-        *_block(width, width),
-        nn.MaxPool2d(2),
-        *_block(width, 2 * width),
-        *_block(2 * width, 2 * width),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-    )
-    return encoder, 2 * width
+    if kind not in DEFAULT_ENCODERS:
+        raise ValueError(f"kind must be one of {', '.join(DEFAULT_ENCODERS)}, got {kind!r}")
+    if network == "auto":
+        return DEFAULT_ENCODERS[kind]
+    if network not in ENCODERS:
+        raise ValueError(f"network must be one of auto, {', '.join(ENCODERS)}, got {network!r}")
+    if ENCODERS[network].kind != kind:
+        fitting = ", ".join(name for name, entry in ENCODERS.items() if entry.kind == kind)
+        raise ValueError(
+            f"network {network!r} takes {ENCODERS[network].kind} samples, not {kind}; "
+            f"networks for {kind}: auto, {fitting}"
+        )
+    return network
 
 
-ENCODERS = {
-    "small": small_encoder,
-}
+def _per_channel(name: str, values: Tensor | Sequence[float], sample_shape: tuple[int, ...]) -> Tensor:
+    """Return float32 values, one a channel, in a shape that broadcasts over samples: (C, 1, …)."""
+    per_channel = torch.as_tensor(values, dtype=torch.float32).detach().clone().reshape(-1)
+    if len(per_channel) != sample_shape[0]:
+        raise ValueError(f"{name} needs one value a channel: {sample_shape[0]}, got {len(per_channel)}")
+    if not per_channel.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {per_channel.tolist()}")
+    return per_channel.reshape(-1, *[1] * (len(sample_shape) - 1))
 
 
 class Model(nn.Module):
     """h = g ∘ f: an encoder shared by both domains and a linear classifier of its embeddings.
 
-    ``forward`` takes uint8 (B, channels, H, W) or float of the same shape in [0, 255] and returns
-    logits (B, C). Normalisation to [−1, 1] is part of the model, so that an exported one needs no other.
+    ``forward`` takes raw samples and returns logits (B, C): images uint8 (B, channels, H, W), or float of
+    the same shape in [0, 255]; series float (B, channels, length) and vectors float (B, features), in
+    whatever units the data has. Normalisation is part of the model, so that an exported one needs no other.
+
+    Args:
+        architecture: what to build. The attribute of this name has the network and width resolved.
+        shift: subtracted first; one value a channel (a feature, for vectors). Default: 127.5 for images,
+            else 0.
+        scale: then divided by; as ``shift``, above 0. Default: 127.5 for images, else 1.
+
+    Raises:
+        ValueError: the network does not fit the kind, or ``shift`` or ``scale`` the channels.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.architecture = architecture
-        self.encoder, embedding = ENCODERS[architecture.network](architecture.in_channels, architecture.width)
-        self.dropout = nn.Dropout(architecture.dropout)
-        self.classifier = nn.Linear(embedding, architecture.classes)
-        self.embedding_dim = embedding
-        self.to(memory_format=torch.channels_last)
+    shift: Tensor
+    scale: Tensor
 
-    @staticmethod
-    def normalise(x: Tensor) -> Tensor:
-        """Map 0…255 to [−1, 1] as float32, channels last."""
-        scaled = x.to(torch.float32).div(127.5).sub(1.0)
+    def __init__(
+        self,
+        architecture: Architecture,
+        shift: Tensor | Sequence[float] | None = None,
+        scale: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        network = resolve_network(architecture.network, architecture.kind)
+        # A list where the architecture was read from JSON.
+        sample_shape = tuple(architecture.sample_shape)
+        entry = ENCODERS[network]
+        self.architecture = architecture._replace(
+            network=network, sample_shape=sample_shape, width=architecture.width or entry.width
+        )
+        image, channels = architecture.kind == "image", sample_shape[0]
+        default_shift, default_scale = (127.5, 127.5) if image else (0.0, 1.0)
+        shift = [default_shift] * channels if shift is None else shift
+        scale = [default_scale] * channels if scale is None else scale
+        self.register_buffer("shift", _per_channel("shift", shift, sample_shape))
+        self.register_buffer("scale", _per_channel("scale", scale, sample_shape))
+        if not (self.scale > 0).all():
+            raise ValueError(f"scale must be above 0, got {self.scale.flatten().tolist()}")
+        self.encoder, self.embedding_dim = entry.build(sample_shape, self.architecture.width)
+        self.dropout = nn.Dropout(architecture.dropout)
+        self.classifier = nn.Linear(self.embedding_dim, architecture.classes)
+        if image:
+            self.to(memory_format=torch.channels_last)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Return (x − shift) / scale in the model's own float type; images in channels-last order.
+
+        By default images go from 0…255 to [−1, 1] and other samples stay as they are.
+        """
+        scaled = x.to(self.shift.dtype).sub(self.shift).div_(self.scale)
         return scaled.contiguous(memory_format=torch.channels_last) if scaled.dim() == 4 else scaled
 
     def embed(self, normalised: Tensor) -> Tensor:
@@ -91,7 +131,7 @@ class Model(nn.Module):
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, C) of samples with values 0 to 255."""
+        """Return logits (B, C) of raw samples."""
         return self.classify(self.embed(self.normalise(x)))
 
 

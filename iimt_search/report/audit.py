@@ -10,15 +10,16 @@ import torch
 
 from iimt_search.data.assemble import load_task
 from iimt_search.data.sealed import SealedTarget, open_sealed_target
-from iimt_search.data.task import Labelled
+from iimt_search.data.task import DomainTask, Labelled
+from iimt_search.models.network import Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.study.choice import Choice
 from iimt_search.study.proposals import source_only_settings
 from iimt_search.study.scope import SOURCE_ONLY_KEY
-from iimt_search.task_name import parse_task_name
 from iimt_search.training.load import load_model
+from iimt_search.training.samples import Samples
 from iimt_search.training.task_training import TaskTraining, predict
 from iimt_search.validators.source_accuracy import source_accuracy
 
@@ -32,28 +33,34 @@ class TaskAudit:
         choice: of the chosen model.
         ceiling: of a model trained on the target's labels, as long; None where it was not asked for.
         test_samples: how many samples these are measured on.
+        unseen: whether training has seen none of them; where the target has no test part, it has seen
+            them without their labels.
     """
 
     source_only: float
     choice: float
     ceiling: float | None
     test_samples: int
+    unseen: bool
 
 
-def _exported_accuracy(folder: Path, test: Labelled) -> float:
-    model = load_model(folder).model
-    logits, _ = predict(model, torch.from_numpy(test.x))
+def _accuracy(model: Model, test: Labelled) -> float:
+    logits, _ = predict(model, Samples(test.unlabelled, torch.device("cpu")))
     return 100 * source_accuracy(logits, torch.from_numpy(test.y))
 
 
-def _ceiling(task: str, sealed: SealedTarget, settings: TrainSettings, seed: int) -> float:
-    """Train on the labelled target and return the test accuracy, in percent."""
-    open_task = load_task(task, settings.image_size)
-    labelled = replace(open_task, name=f"labelled target of {task}", source_train=sealed.train)
+def _exported_accuracy(folder: Path, test: Labelled) -> float:
+    return _accuracy(load_model(folder).model, test)
+
+
+def _ceiling(task: DomainTask, sealed: SealedTarget, settings: TrainSettings, seed: int) -> float | None:
+    """Train on the labelled target; returns the accuracy in percent, None where that cannot be fair."""
+    if sealed.train is None or not sealed.unseen:
+        return None
+    labelled = replace(task, name=f"labelled target of {task.name}", source_train=sealed.train)
     training = TaskTraining(labelled, settings, seed)
     training.advance(settings.steps)
-    logits, _ = predict(training.evaluated_model(), torch.from_numpy(sealed.test.x))
-    return 100 * source_accuracy(logits, torch.from_numpy(sealed.test.y))
+    return _accuracy(training.evaluated_model(), sealed.test)
 
 
 def audit_choice(choice: Choice, space: Space, models: Path, ceiling: bool) -> dict[str, TaskAudit]:
@@ -71,14 +78,18 @@ def audit_choice(choice: Choice, space: Space, models: Path, ceiling: bool) -> d
     settings = source_only_settings(space)
     settings = settings.model_copy(update={"steps": space.retrain.steps or settings.steps})
     found = {}
-    for task in choice.tasks:
-        slug = parse_task_name(task).slug
-        sealed = open_sealed_target(task, settings.image_size)
-        found[task] = TaskAudit(
-            source_only=_exported_accuracy(models / SOURCE_ONLY_KEY / slug, sealed.test),
-            choice=_exported_accuracy(models / choice.candidate / slug, sealed.test),
-            ceiling=_ceiling(task, sealed, settings, derive_seed(space.seed, "ceiling")) if ceiling else None,
+    for spec in space.tasks:
+        if spec.name not in choice.tasks:
+            continue
+        task = load_task(spec, settings.image_size, settings.share)
+        sealed = open_sealed_target(spec, task.classes, settings.image_size)
+        seed = derive_seed(space.seed, "ceiling")
+        found[spec.name] = TaskAudit(
+            source_only=_exported_accuracy(models / SOURCE_ONLY_KEY / spec.slug, sealed.test),
+            choice=_exported_accuracy(models / choice.candidate / spec.slug, sealed.test),
+            ceiling=_ceiling(task, sealed, settings, seed) if ceiling else None,
             test_samples=len(sealed.test),
+            unseen=sealed.unseen,
         )
     return found
 

@@ -12,7 +12,7 @@ from iimt_search.errors import SpaceError
 from iimt_search.settings import TrainSettings
 from iimt_search.space.lines import LineMap, parse_yaml
 from iimt_search.space.schema import Choices, NumberRange, Space
-from iimt_search.task_name import parse_task_name
+from iimt_search.space.task_spec import DomainSpec, TaskSpec
 
 _MODELS_BY_KEY = {
     name: field.annotation
@@ -47,13 +47,17 @@ def _valid_keys(path: tuple[str | int, ...], given: Collection[str]) -> Collecti
         return [field.alias or name for name, field in Space.model_fields.items()]
     if path[0] == "search":
         return Choices.model_fields if "choices" in given else NumberRange.model_fields
+    if path[0] == "tasks":
+        return DomainSpec.model_fields if len(path) > 2 else TaskSpec.model_fields
     model = _MODELS_BY_KEY.get(str(path[0]))
     return model.model_fields if model is not None else ()
 
 
 def _at(document: Any, path: tuple[str | int, ...]) -> Any:
     for part in path:
-        document = document[part]
+        # A single source may be given without a list; the path has its index all the same.
+        if not (part == 0 and isinstance(document, dict)):
+            document = document[part]
     return document
 
 
@@ -122,14 +126,32 @@ def _check_search(space: Space, fixed: Collection[str], lines: LineMap) -> None:
             _check_range(name, searched, line)
 
 
+def _check_first(space: Space, lines: LineMap) -> None:
+    """Check that the configurations to run first lie in the space."""
+    for index, row in enumerate(space.first):
+        for name, value in row.items():
+            line = lines.line(("first", index, name))
+            searched = space.search.get(name)
+            if searched is None:
+                hint = nearest(name, space.search)
+                raise SpaceError(f"first: {name!r} is not searched; {hint}", line=line)
+            if isinstance(searched, Choices):
+                inside = value in searched.choices
+                wanted = f"one of {', '.join(map(str, searched.choices))}"
+            else:
+                inside = not isinstance(value, (str, bool)) and searched.low <= value <= searched.high
+                wanted = f"from {searched.low:g} to {searched.high:g}"
+            if not inside:
+                raise SpaceError(f"first: {name} must be {wanted}, got {value!r}", line=line)
+
+
 def _check_names(space: Space, known: KnownNames, lines: LineMap) -> None:
     for index, task in enumerate(space.tasks):
-        for domain in parse_task_name(task):
-            if domain not in known.domains:
+        for domain in (*task.source, task.target):
+            if domain.named is not None and domain.named not in known.domains:
+                hint = nearest(domain.named, known.domains)
                 line = lines.line(("tasks", index))
-                raise SpaceError(
-                    f"tasks: unknown domain {domain!r}; {nearest(domain, known.domains)}", line=line
-                )
+                raise SpaceError(f"tasks: unknown domain {domain.named!r}; {hint}", line=line)
     named: list[tuple[tuple[str | int, ...], str]] = [(("objective",), space.objective)]
     named += [(("validators", i), name) for i, name in enumerate(space.validators or ())]
     for path, name in named:
@@ -152,12 +174,13 @@ def space_from_text(text: str, known: KnownNames) -> Space:
     except ValidationError as error:
         raise _explain(error.errors(), document, lines) from error
     _check_search(space, document.get("train") or (), lines)
+    _check_first(space, lines)
     _check_names(space, known, lines)
     return space
 
 
 def load_space(path: Path, known: KnownNames) -> Space:
-    """Read, parse and check a space file.
+    """Read, parse and check a space file; relative paths in it are seen from its folder.
 
     Raises:
         SpaceError: the file cannot be read, or is wrong; says file, line, key and what would be right.
@@ -168,6 +191,8 @@ def load_space(path: Path, known: KnownNames) -> Space:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise SpaceError(f"cannot read the space file: {reason}", path=path) from error
     try:
-        return space_from_text(text, known)
+        space = space_from_text(text, known)
     except SpaceError as error:
         raise SpaceError(str(error), path=path, line=error.line) from error
+    base = path.parent.absolute()
+    return space.model_copy(update={"tasks": tuple(task.relative_to(base) for task in space.tasks)})

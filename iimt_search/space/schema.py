@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from iimt_search.settings import TrainSettings
-from iimt_search.task_name import parse_task_name
+from iimt_search.space.task_spec import TaskSpec
 
 Scalar = bool | int | float | str
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -153,8 +153,9 @@ class Space(_Strict):
 
     schema_version: Literal[1] = Field(alias="schema")
     study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    tasks: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
     search: dict[str, SearchRange] = Field(default_factory=default_search)
+    first: tuple[dict[str, Scalar], ...] = ()
     train: TrainSettings = TrainSettings()
     objective: str = "composite"
     validators: tuple[str, ...] | None = None
@@ -184,11 +185,12 @@ class Space(_Strict):
 
     @field_validator("tasks")
     @classmethod
-    def _tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(str(parse_task_name(text)) for text in value)
-        if len(set(names)) < len(names):
-            raise ValueError("a task is named twice")
-        return names
+    def _tasks(cls, value: tuple[TaskSpec, ...]) -> tuple[TaskSpec, ...]:
+        for names in ([task.name for task in value], [task.slug for task in value]):
+            twice = [name for name in names if names.count(name) > 1]
+            if twice:
+                raise ValueError(f"two tasks are named {twice[0]!r}; give one another `name`")
+        return value
 
     def canonical(self) -> dict[str, Any]:
         """Return the space as plain JSON values, every default written out."""

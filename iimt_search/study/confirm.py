@@ -98,7 +98,7 @@ class Confirmation:
             reason = f"best mean {objective} of {len(candidates)} candidates, with fresh seeds"
         return Choice(
             study=scope.folder.name,
-            tasks=scope.tasks,
+            tasks=scope.task_names,
             answer="source-only" if trial is None else "trial",
             trial=None if trial is None else trial.number,
             params={} if trial is None else dict(trial.params),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from iimt_search.errors import StudyError, UsageError
 from iimt_search.study.choice import Choice
-from iimt_search.task_name import parse_task_name
+from iimt_search.task_name import slug
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -27,11 +27,7 @@ def hand_out(choices: Iterable[Choice], folder: Path) -> dict[str, Path]:
         UsageError: something that is not an exported model stands in the way.
         StudyError: a model is no longer in the study's folder.
     """
-    pairs = [
-        (task, Path(choice.models) / parse_task_name(task).slug)
-        for choice in choices
-        for task in choice.tasks
-    ]
+    pairs = [(task, Path(choice.models) / slug(task)) for choice in choices for task in choice.tasks]
     for task, source in pairs:
         target = folder / source.name
         if not (source / "model.json").exists():

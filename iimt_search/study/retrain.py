@@ -11,7 +11,6 @@ from iimt_search.study.choice import Choice
 from iimt_search.study.job_runner import FixedJobs, JobRunner
 from iimt_search.study.proposals import settings_for, source_only_settings
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
-from iimt_search.task_name import parse_task_name
 
 
 class Retraining:
@@ -35,7 +34,7 @@ class Retraining:
         }
 
     def _have(self, job: Job) -> bool:
-        exported = Path(job.models) / parse_task_name(job.tasks[0]).slug / "model.json"
+        exported = Path(job.models) / job.tasks[0].slug / "model.json"
         stored = self._scope.stored(job.key)
         return stored is not None and stored.step == job.settings.steps and exported.exists()
 

@@ -12,6 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from iimt_search.data.assemble import check_task, load_task
 from iimt_search.errors import StudyInterruptedError, StudyMismatchError
 from iimt_search.records import Evaluation, Job
 from iimt_search.space import Space
@@ -29,7 +30,7 @@ from iimt_search.study.trials import TrialSource, trial_steps
 from iimt_search.validators.registry import VALIDATORS
 
 # What makes two space files the same study: change one of these, and the trials no longer compare.
-_IDENTITY = ("tasks", "search", "train", "objective", "scope", "seed")
+_IDENTITY = ("tasks", "search", "first", "train", "objective", "scope", "seed")
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
 
     def note(choice: str) -> None:
         stored = scope.stored(scope.source_only_job().key)
-        notes.note_study(scope.study, scope.tasks, scope.space.objective, stored, choice)
+        notes.note_study(scope.study, scope.task_names, scope.space.objective, stored, choice)
 
     progress = _Progress(scope, listener)
     runner = JobRunner(executor, stop, progress.watch)
@@ -167,7 +168,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         )
     )
     listener.line(
-        f"search: {', '.join(scope.tasks)}" + (f"; {over} trials are there already" if over else "")
+        f"search: {', '.join(scope.task_names)}" + (f"; {over} trials are there already" if over else "")
     )
     runner.run(_source_only(scope, listener), TrialSource(scope, listener.line, out_of_time))
 
@@ -183,6 +184,18 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         + notes.score_table(choice.scores)
     )
     return choice
+
+
+def _prepare(space: Space, listener: Listener) -> None:
+    """Prepare every task's data before a worker starts: what is wrong with it is told once, here."""
+    for spec in space.tasks:
+        task = load_task(spec, space.train.image_size, space.train.share)
+        check_task(task, space.train)
+        shape = "×".join(map(str, task.sample_shape))
+        counts = (
+            f"{len(task.source_train)} + {len(task.source_val)} source, {len(task.target)} target samples"
+        )
+        listener.line(f"{task.name}: {counts} of {shape}, {len(task.classes)} classes")
 
 
 def run_study(
@@ -211,16 +224,18 @@ def run_study(
         StudyMismatchError: the study was begun with another space.
         StudyInterruptedError: ``stop`` was set.
         StudyError: the storage cannot be opened, or every candidate failed.
+        DataError: a task's data cannot be made.
     """
     with folder.driver_lock():
         storage = open_storage(options.storage_url)
         groups = [space.tasks] if space.scope == "joint" else [(task,) for task in space.tasks]
         scopes = []
         for tasks in groups:
-            name = space.study if space.scope == "joint" else f"{space.study}:{tasks[0]}"
+            name = space.study if space.scope == "joint" else f"{space.study}:{tasks[0].name}"
             study = _open_study(storage, name, space)
             scopes.append(Scope(space, tasks, study, folder, options.device))
         folder.describe(options.storage_url, space.canonical())
+        _prepare(space, listener)
         executor = start_executor()
         try:
             return [_run_scope(scope, executor, listener, stop) for scope in scopes]

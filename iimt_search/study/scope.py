@@ -10,9 +10,9 @@ from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
+from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.proposals import settings_for, source_only_settings
 from iimt_search.study.storage import StudyFolder
-from iimt_search.task_name import parse_task_name
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 SOURCE_ONLY_KEY = "source-only"
@@ -31,15 +31,20 @@ class Scope:
     """
 
     space: Space
-    tasks: tuple[str, ...]
+    tasks: tuple[TaskSpec, ...]
     study: optuna.Study
     folder: StudyFolder
     device: str
 
     @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks' names."""
+        return tuple(task.name for task in self.tasks)
+
+    @property
     def prefix(self) -> str:
         """What job keys begin with, so that two scopes of one folder never share one."""
-        return "" if self.space.scope == "joint" else f"{parse_task_name(self.tasks[0]).slug}-"
+        return "" if self.space.scope == "joint" else f"{self.tasks[0].slug}-"
 
     @property
     def validators(self) -> tuple[str, ...]:
@@ -79,11 +84,11 @@ class Scope:
         seed = derive_seed(self.space.seed, "confirm", index)
         return self._job(f"confirm-{candidate}-{index}", settings, seed)
 
-    def retrain_job(self, candidate: str, settings: TrainSettings, task: str) -> Job:
+    def retrain_job(self, candidate: str, settings: TrainSettings, task: TaskSpec) -> Job:
         """Return the job that retrains a candidate on one task and exports its model."""
         steps = self.space.retrain.steps or settings.steps
         return self._job(
-            f"retrain-{candidate}-{parse_task_name(task).slug}",
+            f"retrain-{candidate}-{task.slug}",
             settings.model_copy(update={"steps": steps}),
             derive_seed(self.space.seed, "retrain"),
             tasks=(task,),

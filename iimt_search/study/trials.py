@@ -54,7 +54,10 @@ class TrialSource:
         self._reported: dict[str, set[int]] = {}
         self._left_running = self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
         if not self._study.get_trials(deepcopy=False):
-            self._study.enqueue_trial(default_params(self._space), user_attrs={"origin": "default"})
+            default = default_params(self._space)
+            self._study.enqueue_trial(default, user_attrs={"origin": "default"})
+            for row in self._space.first:
+                self._study.enqueue_trial({**default, **row}, user_attrs={"origin": "space file"})
 
     def _budget_left(self) -> bool:
         budget = self._space.budget

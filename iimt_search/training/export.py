@@ -14,7 +14,6 @@ from iimt_search import __version__
 from iimt_search.data.task import DomainTask
 from iimt_search.models.network import Model
 from iimt_search.settings import TrainSettings
-from iimt_search.task_name import parse_task_name
 from iimt_search.validators.registry import VALIDATORS
 
 SCHEMA = 1
@@ -38,8 +37,19 @@ def write_beside(path: Path, text: str) -> None:
     os.replace(beside, path)
 
 
+_INPUTS = {
+    "image": "images, cut to a square and resized to {shape} (channels × height × width), values 0 to 255",
+    "series": "time series of {shape} (channels × length), as measured",
+    "vector": "vectors of {shape} features, as measured",
+}
+_RESIZE = {
+    "image": "the middle square, bicubic, antialiased; values 0 to 255",
+    "series": "none",
+    "vector": "none",
+}
+
+
 def _card(task: DomainTask, settings: TrainSettings, scores: Mapping[str, float], seed: int) -> str:
-    name = parse_task_name(task.name)
     rows = "\n".join(
         f"| {validator} | {value:.4f} | {VALIDATORS[validator].unit} "
         f"| {'higher' if VALIDATORS[validator].higher_is_better else 'lower'} is better |"
@@ -51,10 +61,10 @@ def _card(task: DomainTask, settings: TrainSettings, scores: Mapping[str, float]
     shape = "×".join(map(str, task.sample_shape))
     return f"""# {task.name}
 
-A classifier of {len(task.classes)} classes ({", ".join(task.classes)}) for the domain
-**{name.target}**, trained by iimt-search {__version__} with labels of **{name.source}** only.
+A classifier of {len(task.classes)} classes ({", ".join(task.classes)}) for the target domain of
+**{task.name}**, trained by iimt-search {__version__} with labels of its source domain only.
 
-- Input: images, reduced or enlarged to {shape} (channels × height × width), values 0 to 255.
+- Input: {_INPUTS[task.kind].format(shape=shape)}.
 - Training: {settings.steps} steps on {len(task.source_train)} labelled source and {len(task.target)}
   unlabelled target samples; {searched}; seed {seed}.
 - Chosen without any target label. The scores below are proxies, not accuracies on the target.
@@ -99,16 +109,15 @@ def export_model(
     save_file(weights, beside)
     os.replace(beside, folder / "model.safetensors")
     write_beside(folder / "README.md", _card(task, settings, scores, seed))
-    channels, *size = task.sample_shape
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "task": task.name,
         "architecture": model.architecture._asdict(),
         "preprocessing": {
-            "channels": channels,
-            "size": size,
-            "resize": "bicubic, antialiased",
-            "values": "0 to 255, mapped to [-1, 1] inside the model",
+            "kind": task.kind,
+            "sample_shape": list(task.sample_shape),
+            "resize": _RESIZE[task.kind],
+            "normalise": "by the model's own buffers shift and scale",
         },
         "classes": list(task.classes),
         "hyperparameters": settings.model_dump(mode="json"),

@@ -18,8 +18,10 @@ from iimt_search.training.export import SCHEMA
 class Predictor(nn.Module):
     """An exported model with its preprocessing.
 
-    ``forward`` takes images of any size, uint8 or float (B, channels, H, W) with values 0 to 255, and
-    returns logits (B, C). A one-channel image is repeated to the channels that the model wants.
+    ``forward`` takes samples of the kind that the model was trained on and returns logits (B, C):
+    images of any size, uint8 or float (B, channels, H, W) with values 0 to 255, of which the middle
+    square is used (one channel is repeated to three); series (B, channels, length) and vectors
+    (B, features) as they were measured.
 
     Attributes:
         classes: class names, in logit order.
@@ -31,23 +33,38 @@ class Predictor(nn.Module):
         self.model = model
         self.metadata = metadata
         self.classes: tuple[str, ...] = tuple(metadata["classes"])
-        self.channels: int = metadata["preprocessing"]["channels"]
-        self.size: tuple[int, ...] = tuple(metadata["preprocessing"]["size"])
+        self.kind: str = metadata["preprocessing"]["kind"]
+        self.sample_shape: tuple[int, ...] = tuple(metadata["preprocessing"]["sample_shape"])
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """Bring images to the channels and size that the model was trained with."""
-        if x.dim() != 4 or x.shape[1] not in (1, self.channels):
-            raise ValueError(f"images must be (B, {self.channels}, H, W), got {tuple(x.shape)}")
-        if x.shape[1] != self.channels:
-            x = x.expand(-1, self.channels, -1, -1)
-        if tuple(x.shape[2:]) != self.size:
-            x = functional.interpolate(x.float(), self.size, mode="bicubic", antialias=True).clamp(0, 255)
+        """Bring samples to the shape that the model was trained with.
+
+        Raises:
+            ValueError: they cannot be.
+        """
+        if self.kind == "image" and x.dim() == 4 and x.shape[1] in (1, self.sample_shape[0]):
+            x = _square(x.expand(-1, self.sample_shape[0], -1, -1), self.sample_shape[1])
+        if tuple(x.shape[1:]) != self.sample_shape:
+            raise ValueError(
+                f"samples must be (B, {', '.join(map(str, self.sample_shape))}), got {tuple(x.shape)}"
+            )
         return x
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C)."""
         logits: Tensor = self.model(self.preprocess(x))
         return logits
+
+
+def _square(x: Tensor, size: int) -> Tensor:
+    """Cut the middle square of images (B, channels, H, W) and resize it to ``size``."""
+    height, width = x.shape[2:]
+    if (height, width) == (size, size):
+        return x
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    x = x[:, :, top : top + side, left : left + side].float()
+    return functional.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predictor:
@@ -65,11 +82,12 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predic
         metadata = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if metadata["schema"] != SCHEMA:
             raise ModelFileError(f"{folder}/model.json has schema {metadata['schema']}, this reads {SCHEMA}")
-        model = Model(Architecture(**metadata["architecture"]))
+        architecture = Architecture(**metadata["architecture"])
+        model = Model(architecture._replace(sample_shape=tuple(architecture.sample_shape)))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         predictor = Predictor(model, metadata)
     except FileNotFoundError as error:
         raise ModelFileError(f"{error.filename} is not there; is {folder} an exported model?") from error
-    except (json.JSONDecodeError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
         raise ModelFileError(f"{folder} is not a whole exported model: {error}") from error
     return predictor.to(device).eval()

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -18,6 +19,7 @@ from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.training.objective import TERMS, Batch, active_terms, loss_terms, term_weights
+from iimt_search.training.samples import Samples, evenly_spaced
 from iimt_search.validators.contract import Predictions
 
 EVALUATION_BATCH = 512
@@ -34,11 +36,40 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def predict(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits (N, C) and embeddings (N, D) of samples (N, ...) in evaluation mode."""
+def predict(model: Model, samples: Samples, at: NDArray[np.int64] | None = None) -> tuple[Tensor, Tensor]:
+    """Return logits (N, C) and embeddings (N, D) in evaluation mode, on the processor.
+
+    Args:
+        model: the model.
+        samples: what to predict.
+        at: which of them, int64 (N,); by default all.
+    """
+    chosen = np.arange(len(samples)) if at is None else at
+    logits, embeddings = [], []
     with _evaluating(model):
-        embeddings = [model.embed(model.normalise(part)) for part in x.split(EVALUATION_BATCH)]
-        return torch.cat([model.classify(part) for part in embeddings]), torch.cat(embeddings)
+        for start in range(0, len(chosen), EVALUATION_BATCH):
+            batch = samples.rows(chosen[start : start + EVALUATION_BATCH])
+            z = model.embed(model.normalise(batch))
+            embeddings.append(z.cpu())
+            logits.append(model.classify(z).cpu())
+    return torch.cat(logits), torch.cat(embeddings)
+
+
+def channel_statistics(task: DomainTask) -> tuple[Tensor, Tensor] | None:
+    """Return the mean and standard deviation of each channel over both domains; None for images.
+
+    The target's samples take part, without labels: what the channels measure is known of both. At most
+    20 000 evenly spaced samples of each domain are read.
+    """
+    if task.kind == "image":
+        return None
+    parts = [
+        part.rows(evenly_spaced(len(part), 20_000)) for part in (task.source_train.unlabelled, task.target)
+    ]
+    x = torch.from_numpy(np.concatenate(parts)).double()
+    over = (0, 2) if task.kind == "series" else (0,)
+    deviation = x.std(dim=over, correction=0)
+    return x.mean(dim=over).float(), torch.where(deviation > 1e-8, deviation, 1.0).float()
 
 
 class TaskTraining:
@@ -58,13 +89,16 @@ class TaskTraining:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.step = 0
-        self._source_x, self._source_y, self._val_x, self._target_x = (
-            torch.from_numpy(array).to(self.device)
-            for array in (task.source_train.x, task.source_train.y, task.source_val.x, task.target.x)
-        )
+        self._source = Samples(task.source_train.unlabelled, self.device)
+        self._source_y = torch.from_numpy(task.source_train.y).to(self.device)
+        self._val = Samples(task.source_val.unlabelled, self.device)
+        self._target = Samples(task.target, self.device)
+        self._scored_val = evenly_spaced(len(self._val), settings.evaluation_samples)
+        self._scored_target = evenly_spaced(len(self._target), settings.evaluation_samples)
         architecture = Architecture(
             network=settings.network,
-            in_channels=task.sample_shape[0],
+            kind=task.kind,
+            sample_shape=task.sample_shape,
             classes=len(task.classes),
             width=settings.width,
             dropout=settings.dropout,
@@ -72,7 +106,7 @@ class TaskTraining:
         # Layers draw their weights from the global generator; the caller's is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "weights"))
-            self.model = Model(architecture)
+            self.model = Model(architecture, *(channel_statistics(task) or ()))
             self.discriminator = Discriminator(self.model.embedding_dim, settings.discriminator_width)
         self.model.to(self.device)
         self.discriminator.to(self.device)
@@ -98,12 +132,14 @@ class TaskTraining:
 
     def _batch(self) -> Batch:
         size = self.settings.batch_size
-        i, j = (
-            torch.from_numpy(self._rng.integers(len(x), size=size)).to(self.device)
-            for x in (self._source_x, self._target_x)
+        i, j = (self._rng.integers(len(samples), size=size) for samples in (self._source, self._target))
+        labels = self._source_y[torch.from_numpy(i).to(self.device)]
+        normalise = self.model.normalise
+        return Batch(
+            source=normalise(self._source.rows(i)),
+            labels=functional.one_hot(labels, len(self.task.classes)).float(),
+            target=normalise(self._target.rows(j)),
         )
-        one_hot = functional.one_hot(self._source_y[i], len(self.task.classes)).float()
-        return Batch(Model.normalise(self._source_x[i]), one_hot, Model.normalise(self._target_x[j]))
 
     def _train_step(self) -> None:
         settings, progress = self.settings, self.step / self.settings.steps
@@ -133,8 +169,13 @@ class TaskTraining:
         """
         self.model.train()
         self.discriminator.train()
-        while self.step < step:
-            self._train_step()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            while self.step < step:
+                # Dropout and noise layers draw from the global generator: seeded for each step, there
+                # is nothing of it to keep in a checkpoint.
+                torch.manual_seed(derive_seed(self.seed, "layers", self.step))
+                self._train_step()
         bad = {name: at for name, at in zip(self._terms, self._first_bad.tolist(), strict=True) if at >= 0}
         if bad:
             term = min(bad, key=lambda name: bad[name])
@@ -147,17 +188,25 @@ class TaskTraining:
         return cast(Model, self._average.module)
 
     def predictions(self) -> Predictions:
-        """Predict the source validation samples and all target samples."""
+        """Predict the source validation and target samples, at most ``evaluation_samples`` of each."""
         model = self.evaluated_model()
-        source_logits, source_embeddings = predict(model, self._val_x)
-        target_logits, target_embeddings = predict(model, self._target_x)
+        source_logits, source_embeddings = predict(model, self._val, self._scored_val)
+        target_logits, target_embeddings = predict(model, self._target, self._scored_target)
         return Predictions(
-            source_logits=source_logits.cpu(),
-            source_labels=torch.from_numpy(self.task.source_val.y),
-            source_embeddings=source_embeddings.cpu(),
-            target_logits=target_logits.cpu(),
-            target_embeddings=target_embeddings.cpu(),
+            source_logits=source_logits,
+            source_labels=torch.from_numpy(self.task.source_val.y[self._scored_val]),
+            source_embeddings=source_embeddings,
+            target_logits=target_logits,
+            target_embeddings=target_embeddings,
         )
+
+    def predict_target(self) -> Tensor:
+        """Return logits (N_t, C) of all target samples."""
+        return predict(self.evaluated_model(), self._target)[0]
+
+    def predict_validation(self) -> Tensor:
+        """Return logits of the source validation samples that validators score."""
+        return predict(self.evaluated_model(), self._val, self._scored_val)[0]
 
     def state(self) -> dict[str, Any]:
         """Return everything that a later :meth:`restore` needs, as tensors and plain values."""

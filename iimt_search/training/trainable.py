@@ -7,7 +7,7 @@ from iimt_search.data.assemble import load_task
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
-from iimt_search.task_name import parse_task_name
+from iimt_search.task_name import slug
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
 from iimt_search.training.export import export_model
 from iimt_search.training.reverse import reverse_logits
@@ -40,13 +40,13 @@ class Trainable:
         self._folder = Path(job.folder)
         self._steps = evaluation_steps(job.settings)
         self._trainings = {
-            name: TaskTraining(
-                load_task(name, job.settings.image_size),
+            spec.name: TaskTraining(
+                load_task(spec, job.settings.image_size, job.settings.share),
                 job.settings,
-                derive_seed(job.seed, name),
+                derive_seed(job.seed, spec.name),
                 job.device,
             )
-            for name in job.tasks
+            for spec in job.tasks
         }
         if (found := load_checkpoint(self._folder)) is not None:
             self.history, states = found
@@ -63,14 +63,7 @@ class Trainable:
         names = self.job.validators
         costly = [name for name in names if VALIDATORS[name].cost == "training"]
         if costly and last:
-            logits = reverse_logits(
-                training.task,
-                predictions.target_logits,
-                training.settings,
-                training.seed,
-                self.job.device,
-            )
-            predictions = replace(predictions, reverse_logits=logits)
+            predictions = replace(predictions, reverse_logits=reverse_logits(training))
         return score_all([name for name in names if last or name not in costly], predictions)
 
     def advance(self) -> Evaluation:
@@ -94,7 +87,7 @@ class Trainable:
         """Write every task's model to a folder of ``job.models``, named by the task."""
         for name, training in self._trainings.items():
             export_model(
-                Path(self.job.models) / parse_task_name(name).slug,
+                Path(self.job.models) / slug(name),
                 model=training.evaluated_model(),
                 task=training.task,
                 settings=training.settings,

@@ -2,11 +2,8 @@
 
 import math
 
-from iimt_search.validators import class_ami, diversity, source_accuracy
-from iimt_search.validators.contract import Predictions
 
-
-def composite(*parts: float) -> float:
+def combine(*parts: float) -> float:
     """Return the geometric mean of parts that are each 1 at best.
 
     Args:
@@ -21,10 +18,3 @@ def composite(*parts: float) -> float:
     if any(math.isnan(part) for part in parts):
         return float("nan")
     return float(math.prod(min(max(part, 0.0), 1.0) for part in parts) ** (1 / len(parts)))
-
-
-def score(predictions: Predictions) -> float:
-    """Score a model by :func:`composite`."""
-    return composite(
-        source_accuracy.score(predictions), class_ami.score(predictions), diversity.score(predictions)
-    )

@@ -45,13 +45,29 @@ class ValidatorModule(Protocol):
         """Return the score; NaN where it is undefined."""
 
 
+class CompositeModule(Protocol):
+    """What a module offers whose validator is made of others."""
+
+    def combine(self, *parts: float) -> float:
+        """Return the score of the parts' scores; NaN where one is NaN."""
+
+
 def score_all(names: Iterable[str], predictions: Predictions) -> dict[str, float]:
-    """Return the score of each named validator.
+    """Return the score of each named validator; what several need is computed once.
 
     Raises:
         KeyError: a name is not in :data:`iimt_search.validators.registry.VALIDATORS`.
     """
-    return {
-        name: cast(ValidatorModule, import_module(VALIDATORS[name].module)).score(predictions)
-        for name in names
-    }
+    known: dict[str, float] = {}
+
+    def score(name: str) -> float:
+        if name not in known:
+            entry = VALIDATORS[name]
+            module = import_module(entry.module)
+            if entry.parts:
+                known[name] = cast(CompositeModule, module).combine(*map(score, entry.parts))
+            else:
+                known[name] = cast(ValidatorModule, module).score(predictions)
+        return known[name]
+
+    return {name: score(name) for name in names}

@@ -15,6 +15,7 @@ class Validator(NamedTuple):
             (about one more training; at the last evaluation only).
         unit: of the score.
         failure: how it is known to fail.
+        parts: validators whose scores its module's ``combine`` puts together, instead of ``score``.
     """
 
     module: str
@@ -22,12 +23,20 @@ class Validator(NamedTuple):
     cost: Cost
     unit: str
     failure: str
+    parts: tuple[str, ...] = ()
 
 
 _HERE = "iimt_search.validators"
 
 VALIDATORS: dict[str, Validator] = {
-    "composite": Validator(f"{_HERE}.composite", True, "probe", "[0, 1]", "its three parts failing together"),
+    "composite": Validator(
+        f"{_HERE}.composite",
+        True,
+        "probe",
+        "[0, 1]",
+        "its three parts failing together",
+        parts=("source_accuracy", "class_ami", "diversity"),
+    ),
     "source_accuracy": Validator(f"{_HERE}.source_accuracy", True, "free", "[0, 1]", "blind to the shift"),
     "entropy": Validator(
         f"{_HERE}.entropy",

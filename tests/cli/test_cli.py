@@ -17,6 +17,8 @@ import iimt_search
 from iimt_search.cli.main import cli
 from iimt_search.cli.progress import duration
 from iimt_search.data.assemble import load_task
+from iimt_search.space.task_spec import TaskSpec
+from iimt_search.training.samples import Samples
 from iimt_search.training.task_training import predict
 
 
@@ -68,7 +70,10 @@ def test_export_load_and_predict_exactly_what_was_retrained(root: Path) -> None:
     described = json.loads((folder / "model.json").read_text())
     expected = content["retrained"]["digits->syn-digits"]
     assert described["scores"] == expected
-    assert described["data_fingerprint"] == load_task("digits->syn-digits", 8).fingerprint
+    assert (
+        described["data_fingerprint"]
+        == load_task(TaskSpec.model_validate("digits->syn-digits"), 8).fingerprint
+    )
     assert described["classes"] == list("0123456789")
     # A new process, nothing but the folder: the same logits to the last bit.
     code = (
@@ -80,11 +85,13 @@ def test_export_load_and_predict_exactly_what_was_retrained(root: Path) -> None:
     )
     from safetensors.torch import load_file, save_file
 
-    x = torch.from_numpy(load_task("digits->syn-digits", 8).target.x[:200])
+    target = load_task(TaskSpec.model_validate("digits->syn-digits"), 8).target
+    x = torch.from_numpy(target.x[:200])
     save_file({"x": x}, root / "x.safetensors")
     arguments = [folder, root / "x.safetensors", root / "y.safetensors", torch.get_num_threads()]
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
-    here, _ = predict(iimt_search.load_model(folder).model, x)
+    part = target.subset(np.arange(200))
+    here, _ = predict(iimt_search.load_model(folder).model, Samples(part, torch.device("cpu")))
     assert torch.equal(load_file(root / "y.safetensors")["logits"], here)
 
 
@@ -187,7 +194,7 @@ def test_errors_are_one_line_with_exit_codes(root: Path, tmp_path: Path, tiny_sp
     result = invoke("run", "--space", root / "tiny.yaml", "--device", "tpu", "--studies-dir", tmp_path)
     assert result.exit_code == 2 and "must be auto, cpu, cuda or cuda:N" in result.output
     result = invoke("run", "--space", root / "tiny.yaml", "--timeout", "soon", "--studies-dir", tmp_path)
-    assert result.exit_code == 2 and "timeout" in result.output
+    assert result.exit_code == 2 and "error: --timeout soon: " in result.output
     result = invoke(
         "run", "--space", root / "tiny.yaml", "--seed", "5", "--workers", "0", "--studies-dir", root / "s"
     )

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from iimt_search.data.augment import AUGMENTATIONS
-from iimt_search.data.registry import DOMAINS, load_domain
+from iimt_search.data.registry import load_domain
 from iimt_search.errors import DataError
 
 
-@pytest.mark.parametrize("name", DOMAINS)
+@pytest.mark.parametrize("name", ["digits", "digits-m", "syn-digits"])
 def test_every_domain_loads(name: str) -> None:
     domain = load_domain(name, 8)
     for part in (domain.train, domain.test):

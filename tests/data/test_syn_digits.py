@@ -89,7 +89,6 @@ def test_classes_are_those_of_the_other_digits() -> None:
     from iimt_search.data import digits
 
     assert syn_digits.CLASSES == digits.CLASSES
-    assert syn_digits.AUGMENTATION == digits.AUGMENTATION
 
 
 def test_matplotlib_gives_its_fonts_without_being_imported() -> None:

@@ -18,10 +18,11 @@ def test_a_task_has_no_place_for_target_labels() -> None:
     assert set(kinds) - {"source_train", "source_val", "target"} == {
         "name",
         "classes",
+        "kind",
         "augmentation",
         "fingerprint",
     }
-    assert [field.name for field in fields(Unlabelled)] == ["x"]
+    assert [field.name for field in fields(Unlabelled)] == ["x", "index"]
 
 
 def test_nothing_can_be_put_into_it_later() -> None:
@@ -48,5 +49,20 @@ def test_subset_keeps_samples_and_labels_together() -> None:
 
 def test_sample_shape() -> None:
     part = labelled(2)
-    task = DomainTask("a->b", ("0", "1"), "digits", part, part, Unlabelled(part.x), "")
+    task = DomainTask("a->b", ("0", "1"), "image", "digits", part, part, Unlabelled(part.x), "")
     assert task.sample_shape == (3, 2, 2)
+
+
+def test_a_large_subset_stays_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = labelled(6)
+    copied = whole.subset(np.array([5, 1, 1]))
+    monkeypatch.setattr("iimt_search.data.task.COPY_LIMIT_BYTES", 1)
+    view = whole.subset(np.array([5, 1, 1]))
+    assert copied.index is None and view.index is not None and view.x is whole.x
+    for part in (copied, view):
+        assert (len(part), part.unlabelled.nbytes) == (3, 36)
+        assert part.y.tolist() == [5, 1, 1]
+        assert part.unlabelled.gather()[:, 0, 0, 0].tolist() == [60, 12, 12]
+        again = part.subset(np.array([2, 0]))
+        assert again.y.tolist() == [1, 5]
+        assert again.unlabelled.rows(np.array([1]))[0, 0, 0, 0] == 60

@@ -39,7 +39,7 @@ def test_momentum_comes_back_after_an_error() -> None:
 
 
 def test_no_layer_of_the_model_is_missed() -> None:
-    model = Model(Architecture("small", 3, 10, 4, 0.0))
+    model = Model(Architecture("small", "image", (3, 8, 8), 10, 4, 0.0))
     running = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
     assert len(running) == 8  # mean and variance of four layers
     x = torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0))

@@ -26,7 +26,11 @@ def load(extra: str = "", head: str = HEAD) -> Space:
 def test_shipped_space() -> None:
     space = load_space(SHIPPED, KNOWN)
     assert space.study == "digits"
-    assert space.tasks == ("digits->digits-m", "syn-digits->digits", "syn-digits->digits-m")
+    assert [task.name for task in space.tasks] == [
+        "digits->digits-m",
+        "syn-digits->digits",
+        "syn-digits->digits-m",
+    ]
     assert space.search == load().search  # it writes the defaults out
     assert (space.train.steps, space.retrain.steps, space.budget.trials) == (200, 500, 16)
     assert Space.model_validate(space.canonical()) == space
@@ -61,7 +65,7 @@ WRONG = {
     "unknown key, nothing near": (
         "xyzzy: 1\n",
         4,
-        "unknown key 'xyzzy'; valid: budget, confirm, objective, pruner, retrain, sampler, schema, scope, "
+        "unknown key 'xyzzy'; valid: budget, confirm, first, objective, pruner, retrain, sampler, schema, scope, "
         "search, seed, study, tasks, train, validators",
     ),
     "unknown key in train": (
@@ -169,7 +173,7 @@ WRONG = {
     "wrong choice": (
         "search:\n  network: {choices: [small, big]}\n",
         5,
-        "search.network: choice 'big' cannot be: Input should be 'small'",
+        "search.network: choice 'big' cannot be: Input should be 'auto', 'small'",
     ),
     "choice of another type": (
         "search: {k: {choices: [1, '2']}}\n",
@@ -234,17 +238,17 @@ WRONG_HEAD = {
     "unknown domain, nothing near": (
         "schema: 1\nstudy: s\ntasks: [digits->xyzzy]\n",
         3,
-        "tasks: unknown domain 'xyzzy'; valid: digits, digits-m, syn-digits",
+        "tasks: unknown domain 'xyzzy'; valid: cifar10, digits, digits-m, mnist",
     ),
     "task without arrow": (
         "schema: 1\nstudy: s\ntasks: [digits]\n",
         3,
-        "tasks: a task is named 'source->target', got 'digits'",
+        "tasks.0: a task is named 'source->target', got 'digits'",
     ),
     "task twice": (
         "schema: 1\nstudy: s\ntasks: [digits->digits-m, digits → digits-m]\n",
         3,
-        "tasks: a task is named twice",
+        "tasks: two tasks are named 'digits->digits-m'",
     ),
     "study with a slash": (
         "schema: 1\nstudy: a/b\ntasks: [digits->digits-m]\n",

@@ -10,6 +10,7 @@ import pytest
 
 from iimt_search.records import Event, Finished, Job, Report
 from iimt_search.settings import TrainSettings
+from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.executor import Executor
 from iimt_search.study.inline_executor import InlineExecutor
 from iimt_search.study.local_executor import LocalExecutor
@@ -27,7 +28,14 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    return Job("job-1", ("digits->digits-m",), TINY, 1, ("entropy",), str(tmp_path / "job-1"))
+    return Job(
+        "job-1",
+        (TaskSpec.model_validate("digits->digits-m"),),
+        TINY,
+        1,
+        ("entropy",),
+        str(tmp_path / "job-1"),
+    )
 
 
 def drive(executor: Executor, job: Job, decide: Decide = lambda _: True) -> list[Event]:

@@ -7,6 +7,7 @@ import pytest
 from iimt_search.errors import StudyInterruptedError
 from iimt_search.records import Evaluation, Event, Finished, Job, Report
 from iimt_search.settings import TrainSettings
+from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.job_runner import MAX_RETRIES, FixedJobs, JobRunner
 
 
@@ -44,7 +45,7 @@ class ScriptedExecutor:
 
 def job(key: str, folder: Path) -> Job:
     (folder / key).mkdir()
-    return Job(key, ("a->b",), TrainSettings(), 0, ("entropy",), str(folder / key))
+    return Job(key, (TaskSpec.model_validate("a->b"),), TrainSettings(), 0, ("entropy",), str(folder / key))
 
 
 def run(executor: ScriptedExecutor, jobs: list[Job]) -> tuple[dict[str, float], dict[str, str]]:

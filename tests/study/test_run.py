@@ -64,7 +64,7 @@ def test_whole_job(tiny_space: Path, tmp_path: Path) -> None:
     assert study.user_attrs["job source-only"]["step"] == 4
     assert {candidate.name for candidate in choice.candidates} >= {"source-only"}
     assert choice.score == max(candidate.mean for candidate in choice.candidates)
-    assert set(choice.retrained) == set(space.tasks)
+    assert set(choice.retrained) == {task.name for task in space.tasks}
     assert read_choice(study) == choice
     for task in ("digits_to_digits-m", "digits_to_syn-digits"):
         described = json.loads((Path(choice.models) / task / "model.json").read_text())
@@ -139,9 +139,9 @@ def test_a_second_driver_is_refused(tiny_space: Path, tmp_path: Path) -> None:
 def test_per_task_scope_chooses_for_each_task(tiny_space: Path, tmp_path: Path) -> None:
     space = load(tiny_space, scope="per_task", budget={"trials": 2})
     choices = run(space, tmp_path)
-    assert [choice.tasks for choice in choices] == [(task,) for task in space.tasks]
+    assert [choice.tasks for choice in choices] == [(task.name,) for task in space.tasks]
     opened = open_study(tmp_path, "tiny")
-    assert {s.study_name for s in opened.studies} == {f"tiny:{task}" for task in space.tasks}
+    assert {s.study_name for s in opened.studies} == {f"tiny:{task.name}" for task in space.tasks}
     assert all(len(study.trials) == 2 for study in opened.studies)
     for choice in choices:
         assert all(scores.keys() >= {"composite"} for scores in choice.retrained.values())

@@ -29,7 +29,7 @@ def identity(x: torch.Tensor) -> torch.Tensor:
 @pytest.fixture
 def parts() -> tuple[Model, Discriminator, Batch]:
     torch.manual_seed(0)
-    model = Model(Architecture("small", 3, 5, 4, 0.0)).double()
+    model = Model(Architecture("small", "image", (3, 8, 8), 5, 4, 0.0)).double()
     discriminator = Discriminator(model.embedding_dim, 7).double()
     labels = torch.eye(5)[torch.tensor([0, 1, 2, 3, 4, 0])].double()
     batch = Batch(torch.rand(6, 3, 8, 8).double(), labels, torch.rand(6, 3, 8, 8).double())

@@ -7,16 +7,18 @@ import torch
 from iimt_search.errors import NonFiniteLossError
 from iimt_search.records import Job
 from iimt_search.settings import TrainSettings
+from iimt_search.space.task_spec import TaskSpec
 from iimt_search.training.checkpoint import checkpoint_path
 from iimt_search.training.trainable import Trainable, evaluation_steps
 
 TASKS = ("digits->digits-m", "digits->syn-digits")
+SPECS = tuple(TaskSpec.model_validate(task) for task in TASKS)
 TINY = TrainSettings(steps=6, batch_size=8, image_size=8, width=4, evaluations=3)
 VALIDATORS = ("composite", "entropy", "source_accuracy")
 
 
 def make_job(folder: Path, **changes: object) -> Job:
-    job = Job("job", TASKS, TINY, seed=3, validators=VALIDATORS, folder=str(folder))
+    job = Job("job", SPECS, TINY, seed=3, validators=VALIDATORS, folder=str(folder))
     return replace(job, **changes)  # type: ignore[arg-type]
 
 
@@ -57,6 +59,13 @@ def test_goes_on_from_a_checkpoint_as_if_never_interrupted(tmp_path: Path) -> No
     assert resumed.history == whole.history
 
 
+def test_noisy_layers_resume_alike_too(tmp_path: Path) -> None:
+    noisy = TINY.model_copy(update={"network": "conv9-small", "dropout": 0.4})
+    whole = run(make_job(tmp_path / "whole", settings=noisy, tasks=SPECS[:1]))
+    Trainable(make_job(tmp_path / "cut", settings=noisy, tasks=SPECS[:1])).advance()
+    assert run(make_job(tmp_path / "cut", settings=noisy, tasks=SPECS[:1])).history == whole.history
+
+
 def test_a_damaged_checkpoint_means_from_the_start(tmp_path: Path) -> None:
     whole = run(make_job(tmp_path))
     path = checkpoint_path(tmp_path)
@@ -78,7 +87,7 @@ def test_a_non_finite_loss_names_term_step_and_task(tmp_path: Path) -> None:
 
 
 def test_reverse_validation_is_scored_at_the_last_evaluation_only(tmp_path: Path) -> None:
-    job = make_job(tmp_path, tasks=TASKS[:1], validators=("entropy", "reverse_validation"))
+    job = make_job(tmp_path, tasks=SPECS[:1], validators=("entropy", "reverse_validation"))
     history = run(job).history
     assert ["reverse_validation" in e.validators for e in history] == [False, False, True]
     assert 0 <= history[-1].scores[TASKS[0]]["reverse_validation"] <= 1
@@ -98,7 +107,7 @@ def test_reverse_validation_is_scored_at_the_last_evaluation_only(tmp_path: Path
     ids=["no inter", "no consistency", "no adversarial", "no intra", "source only", "DANN only", "options"],
 )
 def test_ablation_rows_are_settings(tmp_path: Path, row: dict[str, float]) -> None:
-    job = make_job(tmp_path, tasks=TASKS[:1], settings=TINY.model_copy(update=row))
+    job = make_job(tmp_path, tasks=SPECS[:1], settings=TINY.model_copy(update=row))
     assert all(0 <= e.mean("composite") <= 1 for e in run(job).history)
 
 
@@ -116,7 +125,7 @@ def test_all_weights_one_does_not_collapse(tmp_path: Path) -> None:
     assert (settings.w_q, settings.w_d, settings.w_z, settings.w_s, settings.lambda_max) == (1, 1, 1, 1, 1)
     job = make_job(
         tmp_path,
-        tasks=("syn-digits->digits",),
+        tasks=(TaskSpec.model_validate("syn-digits->digits"),),
         settings=settings,
         validators=("information_maximisation", "source_accuracy"),
     )

@@ -5,9 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_mutual_info_score
 
-from iimt_search.validators import composite as module
 from iimt_search.validators.class_ami import class_ami
-from iimt_search.validators.composite import composite
+from iimt_search.validators.composite import combine
 from iimt_search.validators.contract import Predictions, score_all
 from iimt_search.validators.diversity import diversity
 
@@ -21,15 +20,15 @@ def clustered(classes: int = 3, each: int = 20) -> tuple[torch.Tensor, torch.Ten
 
 
 def test_composite_is_the_geometric_mean() -> None:
-    assert composite(0.9, 0.8, 0.3) == pytest.approx((0.9 * 0.8 * 0.3) ** (1 / 3))
+    assert combine(0.9, 0.8, 0.3) == pytest.approx((0.9 * 0.8 * 0.3) ** (1 / 3))
 
 
 def test_composite_of_a_collapsed_part_is_zero() -> None:
-    assert composite(1.0, -0.01, 1.0) == 0.0
+    assert combine(1.0, -0.01, 1.0) == 0.0
 
 
 def test_composite_passes_nan_on() -> None:
-    assert math.isnan(composite(0.5, float("nan"), 0.5))
+    assert math.isnan(combine(0.5, float("nan"), 0.5))
 
 
 def test_class_ami_of_predictions_that_are_the_clusters_is_one() -> None:
@@ -86,4 +85,3 @@ def test_score_puts_its_parts_together() -> None:
     assert scores["composite"] == pytest.approx(
         (accuracy * scores["class_ami"] * scores["diversity"]) ** (1 / 3)
     )
-    assert module.score(predictions) == scores["composite"]

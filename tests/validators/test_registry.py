@@ -43,7 +43,8 @@ def test_every_entry_scores(name: str) -> None:
 @pytest.mark.parametrize("name", VALIDATORS)
 def test_module_is_named_as_the_entry(name: str) -> None:
     assert VALIDATORS[name].module.rpartition(".")[2] == name
-    assert callable(import_module(VALIDATORS[name].module).score)
+    function = "combine" if VALIDATORS[name].parts else "score"
+    assert callable(getattr(import_module(VALIDATORS[name].module), function))
 
 
 @pytest.mark.parametrize("name", VALIDATORS)

@@ -1,0 +1,88 @@
+"""A domain from a folder of images: one folder for each class, or, for a target, all in one."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from iimt_search.data.images import SUFFIXES, read_image
+from iimt_search.data.stream import PartStream
+from iimt_search.data.task import Samples
+from iimt_search.errors import DataError
+
+_CHUNK = 256
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+class ImageFolder:
+    """The image files of a folder.
+
+    Attributes:
+        files: paths, class after class.
+        classes: class names in order, or None where the images lie flat.
+        labels: index into ``classes`` for each file, or None.
+
+    Raises:
+        DataError: no such folder, no image, an empty class, images beside class folders.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise DataError(f"there is no folder {folder}")
+        flat = _images_in(folder)
+        class_folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if not flat and not class_folders:
+            raise DataError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}) and no class folder")
+        if flat and class_folders:
+            raise DataError(
+                f"{folder} holds images ({flat[0].name}) beside class folders ({class_folders[0].name}/); "
+                f"put them all flat, or all into class folders"
+            )
+        self.classes: tuple[str, ...] | None = None
+        self.labels: list[int] | None = None
+        self.files = flat
+        if class_folders:
+            self.classes = tuple(p.name for p in class_folders)
+            self.labels = []
+            for label, path in enumerate(class_folders):
+                found = _images_in(path)
+                if not found:
+                    raise DataError(f"class folder {path} holds no image")
+                self.files = self.files + found
+                self.labels += [label] * len(found)
+
+    def key(self) -> str:
+        """Return a hash that changes when a file is added, removed or changed."""
+        digest = hashlib.sha256()
+        for path in self.files:
+            stat = path.stat()
+            digest.update(f"{path}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\x1e".encode())
+        return digest.hexdigest()[:16]
+
+    def stream(self, size: int) -> PartStream:
+        """Return the images, uint8 (3, size, size) each, read as they are asked for."""
+
+        def chunks() -> Iterator[Samples]:
+            for start in range(0, len(self.files), _CHUNK):
+                yield np.stack([read_image(path, size) for path in self.files[start : start + _CHUNK]])
+
+        y = None if self.labels is None else np.array(self.labels, dtype=np.int64)
+        return PartStream(len(self.files), (3, size, size), chunks, y)
+
+
+def same_classes(parts: Sequence[ImageFolder], where: str) -> tuple[str, ...] | None:
+    """Return the classes that the labelled ones of some folders share.
+
+    Raises:
+        DataError: they differ.
+    """
+    named = [part.classes for part in parts if part.classes is not None]
+    if any(classes != named[0] for classes in named):
+        raise DataError(
+            f"{where}: its training and test folders have other classes: {named[0]} and {named[1]}"
+        )
+    return named[0] if named else None

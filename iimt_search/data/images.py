@@ -1,0 +1,48 @@
+"""Image files to arrays: the same way for training and for prediction."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from iimt_search.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an 8-bit RGB image: 16-bit grey is scaled, transparency is laid on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        # 16-bit files fill 0 to 65 535; PIL gives some of them as 32-bit integers.
+        scaled = values / 257 if values.max(initial=0) > 255 else values
+        image = Image.fromarray(np.clip(np.round(scaled), 0, 255).astype(np.uint8))
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        above = image.convert("RGBA")
+        white = Image.new("RGBA", above.size, "white")
+        image = Image.alpha_composite(white, above)
+    return image.convert("RGB")
+
+
+def to_square(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """Cut the middle square of an RGB image and resize it, bicubic, to uint8 (3, size, size)."""
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def read_image(path: Path, size: int) -> NDArray[np.uint8]:
+    """Read an image file as uint8 (3, size, size), turned as its EXIF says.
+
+    Raises:
+        DataError: the file is missing, truncated or no image; names it.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = ImageOps.exif_transpose(image)
+            return to_square(to_rgb(turned), size)
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is not an image that can be read") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from error

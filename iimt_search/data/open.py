@@ -1,0 +1,164 @@
+"""Opens a domain by its spec: by name, from folders, from arrays, or from a Python function."""
+
+import hashlib
+import os
+import sys
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from iimt_search.data.arrays import ArrayFile, image_side, kind_of, open_pair, read_labels, stream_array
+from iimt_search.data.folder import ImageFolder, same_classes
+from iimt_search.data.registry import DOMAINS, load_domain
+from iimt_search.data.store import array_hash, cached, fingerprint_of
+from iimt_search.data.stream import DomainStream, PartStream
+from iimt_search.data.task import SAMPLE_DIMENSIONS, SAMPLE_TYPES, Domain, Kind, Labelled, Labels, Unlabelled
+from iimt_search.errors import DataError
+from iimt_search.space.task_spec import DomainSpec
+
+FOLDER_SIZE = 32
+AUGMENTATION_OF: dict[Kind, str] = {"image": "image", "series": "series", "vector": "noise"}
+
+
+def natural_size(spec: DomainSpec) -> int:
+    """Return the side that a domain's images naturally have, in pixels; 0 where it has no images."""
+    if spec.named is not None:
+        if spec.named not in DOMAINS:
+            raise DataError(f"there is no domain {spec.named!r}; there are {', '.join(DOMAINS)}")
+        return DOMAINS[spec.named].size
+    if spec.folder is not None:
+        return FOLDER_SIZE
+    if spec.arrays is not None:
+        x, _ = open_pair(Path(spec.arrays), None)
+        return image_side(x) if (spec.kind or kind_of(x)) == "image" else 0
+    domain = _python_domain(spec.python or "")
+    return max(domain.train.x.shape[2:]) if domain.kind == "image" else 0
+
+
+def open_domain(spec: DomainSpec, image_size: int) -> Domain:
+    """Return the domain that ``spec`` says, with square images of ``image_size`` pixels.
+
+    Prepared at first use and kept; a changed file is prepared again.
+
+    Raises:
+        DataError: it cannot be made; says which file or value is wrong, and what would be right.
+    """
+    if spec.named is not None:
+        return load_domain(spec.named, image_size)
+    if spec.folder is not None:
+        return _open_folder(spec, image_size)
+    if spec.arrays is not None:
+        return _open_arrays(spec, image_size)
+    return _python_domain(spec.python or "")
+
+
+def _open_folder(spec: DomainSpec, size: int) -> Domain:
+    train = ImageFolder(Path(spec.folder or ""))
+    test = ImageFolder(Path(spec.test)) if spec.test is not None else None
+    classes = same_classes([train] if test is None else [train, test], str(spec.folder))
+    key = "-".join(["folder", train.key(), *([test.key()] if test else []), f"{size}px"])
+
+    def build() -> DomainStream:
+        part = None if test is None else test.stream(size)
+        return DomainStream(train.stream(size), part, classes, "image", spec.augmentation or "image")
+
+    return cached(f"{key}-{spec.augmentation or 'image'}", build)
+
+
+def _file_key(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"there is no file {path}")
+        stat = path.stat()
+        digest.update(f"{path}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\x1e".encode())
+    return digest.hexdigest()[:16]
+
+
+def _open_arrays(spec: DomainSpec, size: int) -> Domain:
+    named = (spec.arrays, spec.labels, spec.test, spec.test_labels)
+    key = _file_key([Path(path) for path in named if path is not None])
+    x, y = open_pair(Path(spec.arrays or ""), Path(spec.labels) if spec.labels else None)
+    kind = spec.kind or kind_of(x)
+    augmentation = spec.augmentation or AUGMENTATION_OF[kind]
+
+    def build() -> DomainStream:
+        pairs = [(x, y)]
+        if spec.test is not None:
+            pairs.append(open_pair(Path(spec.test), Path(spec.test_labels) if spec.test_labels else None))
+        labels, classes = _shared_labels(pairs)
+        parts: list[PartStream] = [
+            stream_array(samples, kind, size, found)
+            for (samples, _), found in zip(pairs, labels, strict=True)
+        ]
+        return DomainStream(parts[0], parts[1] if len(parts) > 1 else None, classes, kind, augmentation)
+
+    return cached(f"arrays-{key}-{kind}-{size}px-{augmentation}", build)
+
+
+def _shared_labels(
+    pairs: list[tuple[ArrayFile, ArrayFile | None]],
+) -> tuple[list[Labels | None], tuple[str, ...] | None]:
+    """Read the labels of the parts that have some, by one list of classes."""
+    read = [None if y is None else read_labels(y, x.shape[0]) for x, y in pairs]
+    named = [found for found in read if found is not None]
+    if not named:
+        return [None for _ in pairs], None
+    # The training part's classes, then what only the test part has.
+    classes = list(named[0][1])
+    classes += [name for _, names in named[1:] for name in names if name not in classes]
+    shared: list[Labels | None] = []
+    for found in read:
+        if found is None:
+            shared.append(None)
+        else:
+            index, names = found
+            shared.append(np.array([classes.index(name) for name in names], dtype=np.int64)[index])
+    return shared, tuple(classes)
+
+
+def _check_part(where: str, domain: Domain, part: Labelled | Unlabelled) -> None:
+    x = part.x
+    if x.dtype != SAMPLE_TYPES[domain.kind] or x.ndim != SAMPLE_DIMENSIONS[domain.kind] + 1:
+        wanted = np.dtype(SAMPLE_TYPES[domain.kind])
+        raise DataError(
+            f"{where}: a domain of kind {domain.kind} has samples of {SAMPLE_DIMENSIONS[domain.kind]} "
+            f"dimensions of {wanted}, got {x.ndim - 1} of {x.dtype}"
+        )
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise DataError(f"{where}: sample {int(np.argwhere(~np.isfinite(x))[0][0])} holds NaN or infinity")
+    if isinstance(part, Labelled):
+        classes = domain.classes or ()
+        wrong = np.flatnonzero((part.y < 0) | (part.y >= len(classes)))
+        if len(wrong):
+            at = int(wrong[0])
+            raise DataError(f"{where}: label {part.y[at]} at {at} is out of range for {len(classes)} classes")
+
+
+@cache
+def _python_domain(path: str) -> Domain:
+    """Call a user's function and check what it returns."""
+    module, function = path.split(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        made = getattr(import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"python: {path} cannot be found: {error}") from error
+    if not isinstance(made, Domain):
+        raise DataError(
+            f"python: {path} must return an iimt_search.data.task.Domain, got {type(made).__name__}"
+        )
+    for name, part in (("train", made.train), ("test", made.test)):
+        if part is not None:
+            _check_part(f"python: {path} ({name})", made, part)
+    arrays = [made.train.x, *([made.train.y] if isinstance(made.train, Labelled) else [])]
+    digests = []
+    for array in arrays:
+        digest = array_hash(array.dtype, array.shape)
+        digest.update(np.ascontiguousarray(array).data)
+        digests.append(digest.hexdigest())
+    return replace(made, fingerprint=fingerprint_of(made.classes, digests), sample_fingerprint=digests[0])

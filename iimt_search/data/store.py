@@ -1,0 +1,167 @@
+"""Prepared domains kept on disk and memory-mapped: made once, shared by every process and run."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from iimt_search.data.stream import DomainStream, PartStream
+from iimt_search.data.task import SAMPLE_TYPES, Domain, Labelled, Samples, Unlabelled
+from iimt_search.errors import DataError
+
+SCHEMA = 1
+
+
+def data_root() -> Path:
+    """Return the folder for data as it is downloaded or placed: ``$IIMT_DATA``, else in the cache."""
+    override = os.environ.get("IIMT_DATA")
+    return Path(override) if override else user_cache_path("iimt-search") / "data"
+
+
+def prepared_root() -> Path:
+    """Return the folder for prepared domains: ``$IIMT_CACHE``, else in the user's cache folder."""
+    override = os.environ.get("IIMT_CACHE")
+    return Path(override) if override else user_cache_path("iimt-search") / "prepared"
+
+
+def array_hash(dtype: Any, shape: tuple[int, ...]) -> "hashlib._Hash":
+    """Begin the hash of an array; its bytes in C order are to be added."""
+    return hashlib.sha256(f"{np.dtype(dtype)}{shape}".encode())
+
+
+def fingerprint_of(classes: tuple[str, ...] | None, digests: list[str]) -> str:
+    """Return a domain's fingerprint, of its classes and the hashes of its training arrays."""
+    return hashlib.sha256("\x1f".join([*(classes or ()), *digests]).encode()).hexdigest()
+
+
+def _write_array(file: BinaryIO, shape: tuple[int, ...], dtype: Any, chunks: Iterable[Samples]) -> str:
+    """Write an ``.npy`` file piece by piece; returns the SHA-256 of its content."""
+    # Plain writes, not a memory map: on a full disk a map ends the process, a write raises.
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_2_0(file, header)
+    digest = array_hash(dtype, shape)
+    written = 0
+    for chunk in chunks:
+        data = np.ascontiguousarray(chunk, dtype=dtype)
+        digest.update(data.data)
+        file.write(data.data)
+        written += len(data)
+    if written != shape[0]:
+        raise DataError(f"{shape[0]} samples were announced and {written} came")
+    return digest.hexdigest()
+
+
+def _write_part(folder: Path, name: str, part: PartStream, dtype: Any) -> list[str]:
+    digests = []
+    with (folder / f"{name}_x.npy").open("wb") as file:
+        digests.append(_write_array(file, (part.count, *part.sample_shape), dtype, part.chunks()))
+    if part.y is not None:
+        with (folder / f"{name}_y.npy").open("wb") as file:
+            digests.append(_write_array(file, (part.count,), np.int64, [part.y]))
+    return digests
+
+
+def _write(folder: Path, stream: DomainStream) -> None:
+    dtype = SAMPLE_TYPES[stream.kind]
+    digests = _write_part(folder, "train", stream.train, dtype)
+    if stream.test is not None:
+        _write_part(folder, "test", stream.test, dtype)
+    meta = {
+        "schema": SCHEMA,
+        "classes": stream.classes,
+        "kind": stream.kind,
+        "augmentation": stream.augmentation,
+        "fingerprint": fingerprint_of(stream.classes, digests),
+        "sample_fingerprint": digests[0],
+        "sizes": {path.name: path.stat().st_size for path in sorted(folder.glob("*.npy"))},
+    }
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _read_part(folder: Path, name: str) -> Labelled | Unlabelled | None:
+    path = folder / f"{name}_x.npy"
+    if not path.exists():
+        return None
+    # Copy-on-write: mapped as it is used, and nothing that a reader does reaches the file.
+    x = np.load(path, mmap_mode="c", allow_pickle=False)
+    labels = folder / f"{name}_y.npy"
+    if not labels.exists():
+        return Unlabelled(x)
+    return Labelled(x, np.load(labels, allow_pickle=False))
+
+
+def read_prepared(folder: Path) -> Domain | None:
+    """Return the domain kept in ``folder``; None where it is absent, cut short or of another schema."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if meta["schema"] != SCHEMA:
+            return None
+        if any((folder / name).stat().st_size != size for name, size in meta["sizes"].items()):
+            return None
+        train = _read_part(folder, "train")
+        if train is None:
+            return None
+        return Domain(
+            train=train,
+            test=_read_part(folder, "test"),
+            classes=None if meta["classes"] is None else tuple(meta["classes"]),
+            kind=meta["kind"],
+            augmentation=meta["augmentation"],
+            fingerprint=meta["fingerprint"],
+            sample_fingerprint=meta["sample_fingerprint"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def prepared_folder(key: str) -> Path:
+    """Return where the domain with this key is kept."""
+    return prepared_root() / key
+
+
+def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
+    """Return the domain kept under ``key``, building and keeping it first where it is not there.
+
+    A lock makes concurrent processes build it once. It is written beside and renamed, so that a killed
+    or failed build leaves nothing half-made.
+
+    Raises:
+        DataError: the disk is full, or what ``build`` raises.
+    """
+    folder = prepared_folder(key)
+    if (found := read_prepared(folder)) is not None:
+        return found
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(folder.name + ".tmp")
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if (found := read_prepared(folder)) is not None:
+            return found
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        try:
+            _write(beside, build())
+        except OSError as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            if error.errno == errno.ENOSPC:
+                raise DataError(
+                    f"the disk is full: no room for {key} in {folder.parent}; free some, or set IIMT_CACHE "
+                    f"to a folder on another disk"
+                ) from error
+            raise
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(beside, folder)
+    found = read_prepared(folder)
+    if found is None:
+        raise DataError(f"what was just written to {folder} cannot be read back; is the disk in order?")
+    return found

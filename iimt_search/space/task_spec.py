@@ -1,0 +1,146 @@
+"""How a space file names a domain task: two embedded domains, or the user's own data."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+
+from iimt_search.task_name import parse_task_name, slug
+
+Kind = Literal["image", "series", "vector"]
+AugmentationName = Literal["digits", "image", "objects", "series", "noise", "none"]
+_WAYS = ("named", "arrays", "folder", "python")
+
+
+class DomainSpec(BaseModel):
+    """Where one domain's samples come from: exactly one of the first four.
+
+    Attributes:
+        named: a domain by name, such as ``digits`` or ``mnist``.
+        arrays: an ``.npz`` file with ``x`` (N, ...) and, where there are labels, ``y`` (N,); or an
+            ``.npy`` file with x alone.
+        folder: images, in one folder for each class; a target's may also lie flat.
+        python: ``module:function``, called without arguments, returns a
+            :class:`iimt_search.data.task.Domain`.
+        labels: ``.npy`` file with y, beside an ``.npy`` file of x.
+        test: samples that nothing but the audit sees, in the form of ``arrays`` or ``folder``.
+        test_labels: ``.npy`` file with y of ``test``.
+        kind: of the samples; by default what their shape and type say.
+        augmentation: by default what fits the kind.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    named: str | None = None
+    arrays: str | None = None
+    folder: str | None = None
+    python: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    labels: str | None = None
+    test: str | None = None
+    test_labels: str | None = None
+    kind: Kind | None = None
+    augmentation: AugmentationName | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [way for way in _WAYS if getattr(self, way) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_WAYS)}, got {', '.join(given) or 'none'}")
+        if self.test is not None and given[0] in ("named", "python"):
+            raise ValueError(f"`test` goes with arrays or folder, not with {given[0]}")
+        if (self.labels or self.test_labels) and self.arrays is None:
+            raise ValueError("`labels` and `test_labels` go with arrays")
+        if self.test_labels is not None and self.test is None:
+            raise ValueError("`test_labels` goes with test")
+        return self
+
+    @property
+    def label(self) -> str:
+        """A short name for people."""
+        if self.named is not None:
+            return self.named
+        if self.python is not None:
+            return self.python.split(":")[1]
+        return Path(self.arrays or self.folder or "").stem
+
+    def relative_to(self, base: Path) -> "DomainSpec":
+        """Return the spec with its paths made absolute, as seen from ``base``."""
+        paths = {}
+        for name in ("arrays", "folder", "labels", "test", "test_labels"):
+            value = getattr(self, name)
+            if value is not None:
+                paths[name] = str((base / Path(value).expanduser()).absolute())
+        return self.model_copy(update=paths)
+
+    @model_serializer
+    def _short(self) -> Any:
+        given = {name: value for name, value in self.__dict__.items() if value is not None}
+        return self.named if set(given) == {"named"} else given
+
+
+class TaskSpec(BaseModel):
+    """A domain task.
+
+    Attributes:
+        name: unique within the space; by default ``source->target``.
+        source: the labelled domain, or several that are put together.
+        target: the domain to adapt to. Its labels, where it has any, stay sealed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")
+    source: tuple[DomainSpec, ...] = Field(min_length=1)
+    target: DomainSpec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_short(cls, content: Any) -> Any:
+        if isinstance(content, str):
+            pair = parse_task_name(content)
+            return {"name": str(pair), "source": [{"named": pair.source}], "target": {"named": pair.target}}
+        if not isinstance(content, dict):
+            return content
+        content = dict(content)
+        source = content.get("source")
+        if isinstance(source, (str, dict)):
+            source = [source]
+        if isinstance(source, (list, tuple)):
+            content["source"] = [_domain(each) for each in source]
+        if "target" in content:
+            content["target"] = _domain(content["target"])
+        content.setdefault("name", _default_name(content))
+        return content
+
+    @property
+    def slug(self) -> str:
+        """The name as a folder."""
+        return slug(self.name)
+
+    def relative_to(self, base: Path) -> "TaskSpec":
+        """Return the spec with its paths made absolute, as seen from ``base``."""
+        source = tuple(each.relative_to(base) for each in self.source)
+        return self.model_copy(update={"source": source, "target": self.target.relative_to(base)})
+
+    @model_serializer
+    def _short(self) -> Any:
+        named = [domain.model_dump() for domain in (*self.source, self.target)]
+        if (
+            len(named) == 2
+            and all(isinstance(n, str) for n in named)
+            and self.name == f"{named[0]}->{named[1]}"
+        ):
+            return self.name
+        return {"name": self.name, "source": named[:-1], "target": named[-1]}
+
+
+def _default_name(content: dict[str, Any]) -> str:
+    try:
+        sources = [DomainSpec.model_validate(each).label for each in content["source"]]
+        return f"{'+'.join(sources)}->{DomainSpec.model_validate(content['target']).label}"
+    except (KeyError, TypeError, ValueError):
+        return "unnamed"  # what is wrong with the domains is told by their own errors
+
+
+def _domain(content: Any) -> Any:
+    return {"named": content} if isinstance(content, str) else content

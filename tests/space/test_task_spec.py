@@ -1,0 +1,78 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from iimt_search.space import KnownNames, load_space
+from iimt_search.space.task_spec import DomainSpec, TaskSpec
+
+HEAD = "schema: 1\nstudy: s\ntasks:\n"
+
+
+def task(content: Any) -> TaskSpec:
+    return TaskSpec.model_validate(content)
+
+
+def test_named_domains_in_one_line() -> None:
+    found = task("a -> b")
+    assert (found.name, found.slug) == ("a->b", "a_to_b")
+    assert found.source == (DomainSpec(named="a"),) and found.target == DomainSpec(named="b")
+    assert found.model_dump() == "a->b"
+
+
+def test_own_data_and_its_default_name() -> None:
+    found = task({"source": {"folder": "lab/"}, "target": {"arrays": "x/field.npz"}})
+    assert found.name == "lab->field"
+    several = task({"source": ["mnist", {"python": "own.data:usps"}], "target": "svhn"})
+    assert several.name == "mnist+usps->svhn"
+    assert several.source[0].named == "mnist"
+
+
+def test_round_trip() -> None:
+    for content in ("a->b", {"name": "mine", "source": ["a"], "target": {"folder": "/b", "test": "/t"}}):
+        assert task(task(content).model_dump()) == task(content)
+    assert task({"name": "mine", "source": "a", "target": "b"}).model_dump()["name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("domain", "message"),
+    [
+        ({}, "give exactly one of named, arrays, folder, python, got none"),
+        ({"arrays": "a.npz", "folder": "b"}, "got arrays, folder"),
+        ({"named": "a", "test": "b"}, "`test` goes with arrays or folder, not with named"),
+        ({"folder": "a", "labels": "b"}, "`labels` and `test_labels` go with arrays"),
+        ({"arrays": "a.npy", "test_labels": "b"}, "`test_labels` goes with test"),
+        ({"python": "no colon"}, "should match pattern"),
+        ({"arrays": "a.npy", "kind": "video"}, "Input should be 'image', 'series' or 'vector'"),
+    ],
+)
+def test_wrong_domains(domain: dict[str, str], message: str) -> None:
+    with pytest.raises(ValidationError, match=message.replace("(", r"\(")):
+        task({"source": "a", "target": domain})
+
+
+def test_paths_are_seen_from_the_space_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "own.yaml"
+    path.parent.mkdir()
+    path.write_text(HEAD + "  - {source: {folder: lab/}, target: {arrays: ../t.npz, test: /abs/t.npz}}\n")
+    (found,) = load_space(path, KnownNames((), ("composite",))).tasks
+    assert found.source[0].folder == str(tmp_path / "deep" / "lab")
+    assert Path(found.target.arrays or "").resolve() == tmp_path / "t.npz"
+    assert found.target.test == "/abs/t.npz"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("  - {source: a, target: b}\n  - {source: {foldr: x}, target: b}\n", 5, "did you mean 'folder'?"),
+        ("  - source: a\n    targt: b\n", 5, "unknown key 'tasks.0.targt'; did you mean 'target'?"),
+        ("  - source: a\n    target: zzz\n", 4, "unknown domain 'zzz'; did you mean|valid: a, b"),
+    ],
+)
+def test_errors_say_where(tmp_path: Path, text: str, line: int, message: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(HEAD + text)
+    with pytest.raises(Exception, match=message.replace("?", r"\?")) as caught:
+        load_space(path, KnownNames(("a", "b"), ("composite",)))
+    assert str(caught.value).startswith(f"{path}:{line}: ")
