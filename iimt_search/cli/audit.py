@@ -10,13 +10,25 @@ from rich.table import Table
 from iimt_search.cli.options import json_option, print_json, root_option, storage_option, study_option
 
 
+def _cells(source_only: float, default: float | None, choice: float, ceiling: float | None) -> list[str]:
+    def text(value: float | None) -> str:
+        return "" if value is None else f"{value:.1f}"
+
+    return [text(source_only), text(default), text(choice), f"{choice - source_only:+.1f}", text(ceiling)]
+
+
 @click.command("audit")
 @study_option
-@click.option("--ceiling/--no-ceiling", default=True, show_default=True, help="Train on target labels, too.")
+@click.option(
+    "--train/--no-train",
+    default=True,
+    show_default=True,
+    help="Train the default configuration and a model on the target's labels, to compare with.",
+)
 @storage_option
 @root_option
 @json_option
-def command(study: str | None, ceiling: bool, storage: str | None, root: Path, as_json: bool) -> None:
+def command(study: str | None, train: bool, storage: str | None, root: Path, as_json: bool) -> None:
     """After the choice, measure it with the sealed target test labels.
 
     Nothing else reads them, and nothing here changes the choice.
@@ -30,25 +42,22 @@ def command(study: str | None, ceiling: bool, storage: str | None, root: Path, a
     space = Space.model_validate(opened.space)
     audits = {}
     for choice in choices:
-        audits.update(audit_choice(choice, space, opened.folder.models, ceiling))
+        audits.update(audit_choice(choice, space, opened.folder.models, train))
     content = audit_json(opened.folder.name, audits)
     if as_json:
         print_json(content)
         return
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("task", no_wrap=True)
-    for title in ("source-only", "choice", "gain", "labelled ceiling", "samples"):
-        table.add_column(title, justify="right")
+    for title in ("source\nonly", "default", "choice", "gain", "labelled\nceiling", "samples"):
+        table.add_column(title, justify="right", no_wrap=True)
     for task, audit in audits.items():
-        gain = audit.choice - audit.source_only
-        top = "" if audit.ceiling is None else f"{audit.ceiling:.1f}"
-        row = (f"{audit.source_only:.1f}", f"{audit.choice:.1f}", f"{gain:+.1f}", top)
-        table.add_row(task, *row, f"{audit.test_samples}{'' if audit.unseen else '*'}")
-    summary = content["summary"]
-    top = f"{summary['ceiling']:.1f}" if "ceiling" in summary else ""
+        samples = f"{audit.test_samples}{'' if audit.unseen else '*'}"
+        table.add_row(task, *_cells(audit.source_only, audit.default, audit.choice, audit.ceiling), samples)
     table.add_section()
-    row = (f"{summary['source_only']:.1f}", f"{summary['choice']:.1f}", f"{summary['mean_gain']:+.1f}", top)
-    table.add_row("mean", *row, "")
+    summary = content["summary"]
+    means = (summary["source_only"], summary.get("default"), summary["choice"], summary.get("ceiling"))
+    table.add_row("mean", *_cells(*means), "")
     click.echo(f"target test accuracy in percent, choice: {', '.join(c.candidate for c in choices)}")
     Console().print(table)
     if not all(audit.unseen for audit in audits.values()):

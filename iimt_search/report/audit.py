@@ -1,6 +1,5 @@
 """Measures a choice with the sealed target labels, after it was made."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +15,7 @@ from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.study.choice import Choice
-from iimt_search.study.proposals import source_only_settings
+from iimt_search.study.proposals import default_params, settings_for, source_only_settings
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 from iimt_search.training.load import load_model
 from iimt_search.training.samples import Samples
@@ -31,7 +30,9 @@ class TaskAudit:
     Attributes:
         source_only: of the model without adaptation, trained as long as the chosen one.
         choice: of the chosen model.
-        ceiling: of a model trained on the target's labels, as long; None where it was not asked for.
+        default: of the method's default configuration, trained as long; None where not asked for.
+        ceiling: of a model trained on the target's labels, as long; None where not asked for, or where
+            the target has no test part.
         test_samples: how many samples these are measured on.
         unseen: whether training has seen none of them; where the target has no test part, it has seen
             them without their labels.
@@ -39,6 +40,7 @@ class TaskAudit:
 
     source_only: float
     choice: float
+    default: float | None
     ceiling: float | None
     test_samples: int
     unseen: bool
@@ -53,24 +55,35 @@ def _exported_accuracy(folder: Path, test: Labelled) -> float:
     return _accuracy(load_model(folder).model, test)
 
 
+def _trained_accuracy(task: DomainTask, settings: TrainSettings, seed: int, test: Labelled) -> float:
+    training = TaskTraining(task, settings, seed)
+    training.advance(settings.steps)
+    return _accuracy(training.evaluated_model(), test)
+
+
 def _ceiling(task: DomainTask, sealed: SealedTarget, settings: TrainSettings, seed: int) -> float | None:
     """Train on the labelled target; returns the accuracy in percent, None where that cannot be fair."""
     if sealed.train is None or not sealed.unseen:
         return None
     labelled = replace(task, name=f"labelled target of {task.name}", source_train=sealed.train)
-    training = TaskTraining(labelled, settings, seed)
-    training.advance(settings.steps)
-    return _accuracy(training.evaluated_model(), sealed.test)
+    return _trained_accuracy(labelled, settings, seed, sealed.test)
 
 
-def audit_choice(choice: Choice, space: Space, models: Path, ceiling: bool) -> dict[str, TaskAudit]:
+def _default(task: DomainTask, space: Space, steps: int, test: Labelled) -> float:
+    """Train the method's default configuration as the chosen one was retrained."""
+    settings = settings_for(space, default_params(space)).model_copy(update={"steps": steps})
+    seed = derive_seed(derive_seed(space.seed, "retrain"), task.name)
+    return _trained_accuracy(task, settings, seed, test)
+
+
+def audit_choice(choice: Choice, space: Space, models: Path, train: bool) -> dict[str, TaskAudit]:
     """Measure a choice.
 
     Args:
         choice: what was chosen.
         space: the study's space.
         models: the folder of the study's exported models.
-        ceiling: train a model on the target's labels, too, as the mark of what could be reached.
+        train: train the default configuration, and a model on the target's labels, to compare with.
 
     Returns:
         Task name → accuracies.
@@ -87,7 +100,8 @@ def audit_choice(choice: Choice, space: Space, models: Path, ceiling: bool) -> d
         found[spec.name] = TaskAudit(
             source_only=_exported_accuracy(models / SOURCE_ONLY_KEY / spec.slug, sealed.test),
             choice=_exported_accuracy(models / choice.candidate / spec.slug, sealed.test),
-            ceiling=_ceiling(task, sealed, settings, seed) if ceiling else None,
+            default=_default(task, space, settings.steps, sealed.test) if train else None,
+            ceiling=_ceiling(task, sealed, settings, seed) if train else None,
             test_samples=len(sealed.test),
             unseen=sealed.unseen,
         )
@@ -102,18 +116,16 @@ def audit_json(study: str, audits: dict[str, TaskAudit]) -> dict[str, Any]:
         values["choice"] = {"target_accuracy": audit.choice}
         return values
 
-    def mean(values: Sequence[float]) -> float:
-        return fmean(values)
-
     rows = list(audits.values())
     gains = [audit.choice - audit.source_only for audit in rows]
     summary = {
-        "source_only": mean([audit.source_only for audit in rows]),
-        "choice": mean([audit.choice for audit in rows]),
-        "mean_gain": mean(gains),
+        "source_only": fmean([audit.source_only for audit in rows]),
+        "choice": fmean([audit.choice for audit in rows]),
+        "mean_gain": fmean(gains),
         "worst_gain": min(gains),
     }
-    ceilings = [audit.ceiling for audit in rows if audit.ceiling is not None]
-    if ceilings:
-        summary["ceiling"] = mean(ceilings)
+    for name in ("default", "ceiling"):
+        known = [value for audit in rows if (value := getattr(audit, name)) is not None]
+        if len(known) == len(rows):
+            summary[name] = fmean(known)
     return {"study": study, "tasks": {task: row(audit) for task, audit in audits.items()}, "summary": summary}

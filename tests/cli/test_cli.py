@@ -153,12 +153,12 @@ def test_audit(root: Path) -> None:
     content = json.loads(result.output)
     assert set(content["tasks"]) == {"digits->digits-m", "digits->syn-digits"}
     for row in content["tasks"].values():
-        for value in (row["source_only"], row["choice"]["target_accuracy"], row["ceiling"]):
+        for value in (row["source_only"], row["choice"]["target_accuracy"], row["default"], row["ceiling"]):
             assert 0 <= value <= 100
     gains = [r["choice"]["target_accuracy"] - r["source_only"] for r in content["tasks"].values()]
     assert content["summary"]["mean_gain"] == pytest.approx(sum(gains) / 2)
     assert content["summary"]["worst_gain"] == pytest.approx(min(gains))
-    assert "labelled" in invoke("audit", "--studies-dir", root / "s", "--no-ceiling").output
+    assert "labelled" in invoke("audit", "--studies-dir", root / "s", "--no-train").output
     assert best_json(root) == before
 
 

@@ -65,7 +65,8 @@ WRONG = {
     "unknown key, nothing near": (
         "xyzzy: 1\n",
         4,
-        "unknown key 'xyzzy'; valid: budget, confirm, first, objective, pruner, retrain, sampler, schema, scope, "
+        "unknown key 'xyzzy'; valid: budget, confirm, first, objective, pruner, retrain, sampler, schema, "
+        "scope, "
         "search, seed, study, tasks, train, validators",
     ),
     "unknown key in train": (

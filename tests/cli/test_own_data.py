@@ -1,0 +1,147 @@
+"""From a folder of images, or a file of series, to an exported model, as docs/own-data.md says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import iimt_search
+from iimt_search.cli.main import cli
+
+TRAIN = "train: {steps: 4, batch_size: 8, image_size: 16, width: 4, evaluations: 2}\n"
+SMALL = TRAIN + "budget: {trials: 2}\nconfirm: {top: 1, seeds: 1}\n"
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in arguments])
+
+
+def run(tmp_path: Path, space: str, *more: str) -> Result:
+    path = tmp_path / "own.yaml"
+    path.write_text(space)
+    where = ("--workers", "0", "--device", "cpu", "--studies-dir", tmp_path / "s")
+    return invoke("run", "--space", path, *where, *more)
+
+
+def paint(folder: Path, count: int, brightness: int) -> None:
+    """Images whose class is where the bright square lies."""
+    rng = np.random.default_rng(brightness)
+    folder.mkdir(parents=True)
+    left = folder.name == "left"
+    for index in range(count):
+        pixels = rng.integers(0, 60, (20, 24, 3)).astype(np.uint8)
+        pixels[5:15, (2 if left else 12) : (10 if left else 20)] = brightness
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    for name in ("left", "right"):
+        paint(tmp_path / "lab" / name, 12, 250)
+        paint(tmp_path / "field" / name, 12, 180)
+        paint(tmp_path / "held" / name, 5, 180)
+    return tmp_path
+
+
+def test_from_folders_to_an_exported_model(folders: Path) -> None:
+    target = "{folder: field/, test: held/}"
+    space = f"schema: 1\nstudy: own\ntasks: [{{source: {{folder: lab/}}, target: {target}}}]\n{SMALL}"
+    result = run(folders, space)
+    assert result.exit_code == 0, result.output
+    assert "lab->field: 19 + 5 source, 24 target samples of 3×16×16, 2 classes" in result.output
+    out = folders / "out"
+    exported = json.loads(invoke("best", "--studies-dir", folders / "s", "--export", out, "--json").output)
+    folder = Path(exported["exported"]["lab->field"])
+    described = json.loads((folder / "model.json").read_text())
+    assert described["classes"] == ["left", "right"]
+    image = folders / "held" / "left" / "0.png"
+    (found,) = json.loads(invoke("predict", folder, image, "--json").output)
+    assert found["class"] in ("left", "right")
+    audit = json.loads(invoke("audit", "--studies-dir", folders / "s", "--json").output)
+    assert audit["tasks"]["lab->field"]["test_samples"] == 10
+    assert audit["tasks"]["lab->field"]["unseen"] is True
+
+
+def test_a_flat_target_has_nothing_to_audit(folders: Path) -> None:
+    flat = folders / "flat"
+    flat.mkdir()
+    for index, path in enumerate(sorted((folders / "field").rglob("*.png"))):
+        path.rename(flat / f"{index}.png")
+    space = "schema: 1\nstudy: own\ntasks: [{source: {folder: lab/}, target: {folder: flat/}}]\n"
+    assert run(folders, space + SMALL).exit_code == 0
+    result = invoke("audit", "--studies-dir", folders / "s")
+    assert (
+        result.exit_code == 1 and "the target has no labels, there is nothing to audit with" in result.output
+    )
+
+
+def test_series_from_arrays(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.array(["walk", "run"] * 15)
+    x = rng.normal(size=(30, 2, 40)) + np.where(y == "run", 3.0, 0.0)[:, None, None]
+    np.savez(tmp_path / "watch.npz", x=x, y=y)
+    np.savez(tmp_path / "phone.npz", x=5 * x + 1, y=y)
+    space = "schema: 1\nstudy: own\ntasks: [{source: {arrays: watch.npz}, target: {arrays: phone.npz}}]\n"
+    result = run(tmp_path, space + SMALL)
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "out"
+    exported = json.loads(invoke("best", "--studies-dir", tmp_path / "s", "--export", out, "--json").output)
+    folder = exported["exported"]["watch->phone"]
+    model = iimt_search.load_model(folder)
+    assert (model.kind, model.sample_shape, model.classes) == ("series", (2, 40), ("run", "walk"))
+    assert model(torch.from_numpy(5 * x[:3] + 1).float()).shape == (3, 2)
+    with pytest.raises(ValueError, match=r"samples must be \(B, 2, 40\), got \(3, 2, 39\)"):
+        model(torch.zeros(3, 2, 39))
+    wrong = invoke("predict", folder, tmp_path / "watch.npz")
+    assert wrong.exit_code == 2 and "classifies series data" in wrong.output
+    audit = json.loads(invoke("audit", "--studies-dir", tmp_path / "s", "--json").output)
+    assert audit["tasks"]["watch->phone"]["unseen"] is False
+
+
+def test_what_is_wrong_with_the_data_ends_the_run_before_it_begins(folders: Path) -> None:
+    (folders / "lab" / "right" / "3.png").write_bytes(b"half a file")
+    space = "schema: 1\nstudy: own\ntasks: [{source: {folder: lab/}, target: {folder: field/}}]\n"
+    result = run(folders, space + SMALL)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith(f"error: {folders}/lab/right/3.png is not an image")
+
+
+def test_too_few_samples_for_a_batch(folders: Path) -> None:
+    space = "schema: 1\nstudy: own\ntasks: [{source: {folder: lab/}, target: {folder: field/}}]\n"
+    result = run(folders, space + SMALL.replace("batch_size: 8", "batch_size: 20"))
+    assert (
+        result.exit_code == 1 and "source has 19 training samples, fewer than a batch of 20" in result.output
+    )
+
+
+def test_reduced_size_and_configurations_to_run_first(tmp_path: Path) -> None:
+    space = (
+        "schema: 1\nstudy: own\ntasks: [digits->digits-m]\nsearch: {w_q: {choices: [0.0, 1.0]}, "
+        "alpha: {low: 0.1, high: 2}}\n"
+        "first: [{w_q: 0.0}, {w_q: 0.0, alpha: 0.5}]\nretrain: {steps: 9}\n"
+    )
+    result = run(
+        tmp_path,
+        space + TRAIN + "budget: {trials: 3}\npruner: none\nconfirm: {top: 1, seeds: 1}\n",
+        "--steps",
+        "2",
+        "--share",
+        "0.1",
+    )
+    assert result.exit_code == 0, result.output
+    assert "108 + 27 source, 135 target samples of 3×16×16" in result.output
+    from iimt_search.study.open import open_study
+
+    (study,) = open_study(tmp_path / "s", "own").studies
+    assert [t.params for t in study.trials] == [
+        {"w_q": 1.0, "alpha": 1.0},
+        {"w_q": 0.0, "alpha": 1.0},
+        {"w_q": 0.0, "alpha": 0.5},
+    ]
+    assert all(t.last_step == 2 for t in study.trials)
+    bad = run(tmp_path, space.replace("alpha: 0.5}", "alpha: 5}") + TRAIN)
+    assert bad.exit_code == 2 and "own.yaml:5: first: alpha must be from 0.1 to 2, got 5" in bad.output
