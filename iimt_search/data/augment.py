@@ -14,7 +14,9 @@ from torch.nn import functional
 
 # Images: shares of the side, degrees, and shares of half the range of values.
 _SHIFT, _ANGLE, _SCALE, _SHEAR = 0.12, 12.0, 0.12, 0.1
-_CONTRAST, _BRIGHTNESS, _COLOUR = 0.3, 0.2, 0.4
+_CONTRAST, _BRIGHTNESS = 0.3, 0.2
+# A digit may have any ink; what a photograph shows is also known by its colour.
+_INK, _TINT = 0.4, 0.1
 # Series: standard deviations of the normalised data, a factor, and a share of the length.
 _JITTER, _AMPLITUDE, _ROLL = 0.05, 0.1, 0.1
 # Vectors: standard deviations of the normalised data.
@@ -50,15 +52,14 @@ def _move(x: Tensor, u: Tensor) -> Tensor:
     return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def _vary(x: Tensor, strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _vary(x: Tensor, strength: float, generator: torch.Generator, colour: float) -> tuple[Tensor, Tensor]:
     """Vary the geometry and colours of each image; also toss a coin for it, bool (B, 1, 1, 1)."""
     u = _uniform(x, (len(x), 8), generator).mul_(strength)
     moved = _move(x, u[:, :6])
     contrast = (1 + _CONTRAST * u[:, 6]).reshape(-1, 1, 1, 1)
     brightness = (_BRIGHTNESS * u[:, 7]).reshape(-1, 1, 1, 1)
     v = _uniform(x, (len(x), x.shape[1] + 1, 1, 1), generator)
-    colour = _COLOUR * strength * v[:, :-1]
-    return moved * contrast + brightness + colour, v[:, -1:] < 0
+    return moved * contrast + brightness + colour * strength * v[:, :-1], v[:, -1:] < 0
 
 
 def augment_digits(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -76,7 +77,7 @@ def augment_digits(x: Tensor, strength: float, generator: torch.Generator) -> Te
     """
     if strength == 0:
         return x
-    varied, inverted = _vary(x, strength, generator)
+    varied, inverted = _vary(x, strength, generator, _INK)
     return torch.where(inverted, -varied, varied)
 
 
@@ -85,14 +86,14 @@ def augment_image(x: Tensor, strength: float, generator: torch.Generator) -> Ten
 
     Arguments and result are those of :func:`augment_digits`.
     """
-    return x if strength == 0 else _vary(x, strength, generator)[0]
+    return x if strength == 0 else _vary(x, strength, generator, _TINT)[0]
 
 
 def augment_objects(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Do what :func:`augment_image` does, and mirror every second image: a car has two sides."""
     if strength == 0:
         return x
-    varied, mirrored = _vary(x, strength, generator)
+    varied, mirrored = _vary(x, strength, generator, _TINT)
     return torch.where(mirrored, varied.flip(-1), varied)
 
 
