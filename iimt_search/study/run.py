@@ -227,6 +227,7 @@ def run_study(
         DataError: a task's data cannot be made.
     """
     with folder.driver_lock():
+        _prepare(space, listener)
         storage = open_storage(options.storage_url)
         groups = [space.tasks] if space.scope == "joint" else [(task,) for task in space.tasks]
         scopes = []
@@ -235,7 +236,6 @@ def run_study(
             study = _open_study(storage, name, space)
             scopes.append(Scope(space, tasks, study, folder, options.device))
         folder.describe(options.storage_url, space.canonical())
-        _prepare(space, listener)
         executor = start_executor()
         try:
             return [_run_scope(scope, executor, listener, stop) for scope in scopes]

@@ -1,6 +1,7 @@
 """From a folder of images, or a file of series, to an exported model, as docs/own-data.md says."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,17 @@ def test_what_is_wrong_with_the_data_ends_the_run_before_it_begins(folders: Path
     assert result.output.splitlines()[-1].startswith(f"error: {folders}/lab/right/3.png is not an image")
 
 
+def test_one_class_folder_and_other_classes(folders: Path) -> None:
+    space = "schema: 1\nstudy: own\ntasks: [{source: {folder: SOURCE}, target: {folder: field/}}]\n" + SMALL
+    paint(folders / "one" / "left", 9, 200)
+    result = run(folders, space.replace("SOURCE", "one/"))
+    assert result.exit_code == 1 and "has 1 class, there is nothing to tell apart" in result.output
+    paint(folders / "one" / "up", 9, 200)
+    result = run(folders, space.replace("SOURCE", "one/"))
+    assert result.exit_code == 1 and "classes right are not among the source's (left, up)" in result.output
+    assert not (folders / "s" / "own" / "study.db").exists()  # nothing half-made
+
+
 def test_too_few_samples_for_a_batch(folders: Path) -> None:
     space = "schema: 1\nstudy: own\ntasks: [{source: {folder: lab/}, target: {folder: field/}}]\n"
     result = run(folders, space + SMALL.replace("batch_size: 8", "batch_size: 20"))
@@ -145,3 +157,16 @@ def test_reduced_size_and_configurations_to_run_first(tmp_path: Path) -> None:
     assert all(t.last_step == 2 for t in study.trials)
     bad = run(tmp_path, space.replace("alpha: 0.5}", "alpha: 5}") + TRAIN)
     assert bad.exit_code == 2 and "own.yaml:5: first: alpha must be from 0.1 to 2, got 5" in bad.output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("aeon") is None, reason="the recordings are in the package aeon")
+def test_wrist_recordings_from_search_to_audit(tmp_path: Path) -> None:
+    space = Path(__file__).parents[2] / "spaces" / "motions.yaml"
+    where = ("--workers", "0", "--studies-dir", tmp_path / "s")
+    assert invoke("run", "--space", space, "--steps", "60", "--trials", "2", *where).exit_code == 0
+    audit = json.loads(invoke("audit", "--studies-dir", tmp_path / "s", "--json").output)
+    assert set(audit["tasks"]) == {"motions->motions-turned", "motions-turned->motions"}
+    assert all(row["test_samples"] == 12 for row in audit["tasks"].values())
+    # Chance is 25 %.
+    assert audit["summary"]["choice"] > 60
