@@ -4,9 +4,9 @@ Any numeric or named setting here can be searched or fixed in a space file. "Pap
 (arXiv 2001.00677); what it leaves open is marked "ours".
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # What kind of samples each network takes.
 NETWORK_KINDS = {
@@ -15,6 +15,16 @@ NETWORK_KINDS = {
     "conv9-large": "image",
     "series": "series",
     "mlp": "vector",
+}
+
+# What kinds of samples each augmentation takes.
+AUGMENTATION_KINDS = {
+    "digits": ("image",),
+    "image": ("image",),
+    "objects": ("image",),
+    "series": ("series",),
+    "noise": ("series", "vector"),
+    "none": ("image", "series", "vector"),
 }
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -84,6 +94,13 @@ class TrainSettings(BaseModel):
         ge=1,
         description="at most so many samples of source validation and target are scored, evenly spaced",
     )
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        weights = (self.w_q, self.w_d, self.w_z, self.w_s, self.w_source, self.lambda_max)
+        if not any(weights):
+            raise ValueError("every weight is 0: nothing would be learned")
+        return self
 
     @field_validator("image_size")
     @classmethod

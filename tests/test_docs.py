@@ -35,6 +35,13 @@ def test_documented_defaults_are_the_defaults() -> None:
         assert f"| `{name}` | {default} |" in text
 
 
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
+)
+def test_no_placeholder_is_left(path: Path) -> None:
+    assert re.findall(r"\b[A-Z]+_TABLE\b|TODO", path.read_text()) == []
+
+
 def test_every_verb_stands_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text()
     assert [verb for verb in VERBS if f"iimt-search {verb}" not in text] == []

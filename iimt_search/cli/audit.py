@@ -7,7 +7,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.cli.options import json_option, print_json, root_option, storage_option, study_option
+from iimt_search.cli.options import (
+    data_root_option,
+    device_option,
+    json_option,
+    print_json,
+    root_option,
+    storage_option,
+    study_option,
+)
 
 
 def _cells(source_only: float, default: float | None, choice: float, ceiling: float | None) -> list[str]:
@@ -25,10 +33,20 @@ def _cells(source_only: float, default: float | None, choice: float, ceiling: fl
     show_default=True,
     help="Train the default configuration and a model on the target's labels, to compare with.",
 )
+@device_option
+@data_root_option
 @storage_option
 @root_option
 @json_option
-def command(study: str | None, train: bool, storage: str | None, root: Path, as_json: bool) -> None:
+def command(
+    study: str | None,
+    train: bool,
+    device: str,
+    data_root: Path | None,
+    storage: str | None,
+    root: Path,
+    as_json: bool,
+) -> None:
     """After the choice, measure it with the sealed target test labels.
 
     Nothing else reads them, and nothing here changes the choice.
@@ -42,7 +60,7 @@ def command(study: str | None, train: bool, storage: str | None, root: Path, as_
     space = Space.model_validate(opened.space)
     audits = {}
     for choice in choices:
-        audits.update(audit_choice(choice, space, opened.folder.models, train))
+        audits.update(audit_choice(choice, space, opened.folder.models, train, device))
     content = audit_json(opened.folder.name, audits)
     if as_json:
         print_json(content)

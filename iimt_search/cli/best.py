@@ -89,7 +89,7 @@ def command(study: str | None, export: str | None, storage: str | None, root: Pa
         print_choices(choices, as_json=as_json, next_commands=not as_json)
         return
     folder = Path(export or f"{opened.folder.name}-models")
-    written = hand_out(choices, folder)
+    written = hand_out(choices, opened.folder.models, folder)
     if as_json:
         print_json({**choices_json(choices), "exported": {task: str(path) for task, path in written.items()}})
         return

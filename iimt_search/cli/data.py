@@ -1,5 +1,6 @@
 """``iimt-search data``: what a space file's tasks are made of, before anything is trained."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.cli.options import json_option, print_json
+from iimt_search.cli.options import data_root_option, json_option, print_json
 from iimt_search.data.registry import DOMAINS
 from iimt_search.data.store import data_root, prepared_root
 from iimt_search.errors import UsageError
@@ -97,18 +98,18 @@ def _busy(text: str) -> Iterator[None]:
 
 
 @click.group("data")
-def command() -> None:
+@data_root_option
+def command(data_root: Path | None) -> None:
     """Look at, prepare and check the data of tasks, before anything is trained."""
 
 
 def _prepared_sizes(name: str) -> list[int]:
     """Return the image sizes that a named domain's current version is kept in."""
-    begin, end = f"{name}-v{DOMAINS[name].version}-", "px"
+    key = re.compile(rf"{re.escape(name)}-v{DOMAINS[name].version}-(\d+)px(-\w+)?")
     if not prepared_root().is_dir():
         return []
-    kept = [path.name for path in prepared_root().iterdir() if path.is_dir()]
-    sizes = [key[len(begin) : -len(end)] for key in kept if key.startswith(begin) and key.endswith(end)]
-    return sorted(int(size) for size in sizes if size.isdecimal())
+    kept = [key.fullmatch(path.name) for path in prepared_root().iterdir() if path.is_dir()]
+    return sorted({int(found[1]) for found in kept if found is not None})
 
 
 @command.command("list")

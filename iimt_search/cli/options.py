@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_ROOT = "studies"
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 def study_option(command: F) -> F:
@@ -43,6 +45,19 @@ def data_root_option(command: F) -> F:
         type=click.Path(path_type=Path, file_okay=False),
         callback=_set_data_root,
         help="Folder for downloaded data; by default $IIMT_DATA, else the user's cache folder.",
+    )(command)
+
+
+def _check_device(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        raise click.BadParameter(f"must be auto, cpu, cuda or cuda:N, got {value!r}")
+    return value
+
+
+def device_option(command: F) -> F:
+    """Add ``--device``."""
+    return click.option(
+        "--device", default="auto", show_default=True, callback=_check_device, help="auto, cpu, cuda, cuda:N."
     )(command)
 
 

@@ -1,7 +1,7 @@
 """``iimt-search run``."""
 
 import os
-import re
+import shlex
 import signal
 import threading
 import time
@@ -12,11 +12,12 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from pydantic import ValidationError
 
 from iimt_search.cli.options import (
-    DEFAULT_ROOT,
     data_root_option,
+    device_option,
     json_option,
     root_option,
     storage_option,
@@ -27,7 +28,6 @@ from iimt_search.errors import StudyInterruptedError, UsageError
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.validators.registry import VALIDATORS
 
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _MAX_WORKERS = 8
 
 
@@ -41,12 +41,6 @@ def usable_cores() -> int:
 def default_workers(cores: int) -> int:
     """Return one worker a core, at most 8: small networks gain more by trials than by threads."""
     return max(1, min(cores, _MAX_WORKERS))
-
-
-def _check_device(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not _DEVICE.fullmatch(value):
-        raise click.BadParameter(f"must be auto, cpu, cuda or cuda:N, got {value!r}")
-    return value
 
 
 def _with_overrides(
@@ -85,6 +79,23 @@ def _stopped_by_signals(say: Callable[[str], None]) -> Iterator[threading.Event]
             signal.signal(number, handler)
 
 
+def _same_command(ctx: click.Context) -> str:
+    """Return the command line that continues this run: the options that were given, ready to paste."""
+    words = ["iimt-search", "run"]
+    for option in ctx.command.params:
+        if option.name is None or ctx.get_parameter_source(option.name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[option.name]
+        words.append(option.opts[0])
+        if option.name == "storage":
+            from iimt_search.study.storage import hide_password
+
+            value = hide_password(str(value))
+        if not isinstance(value, bool):
+            words.append(str(value))
+    return shlex.join(words)
+
+
 @click.command("run")
 @click.option("--space", "path", type=click.Path(path_type=Path), required=True, help="Space file (YAML).")
 @click.option("--trials", type=click.IntRange(min=1), help="Budget: finished trials.")
@@ -97,9 +108,7 @@ def _stopped_by_signals(say: Callable[[str], None]) -> Iterator[threading.Event]
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything.")
 @click.option("--study", metavar="NAME", help="Study name; by default the space file's.")
 @storage_option
-@click.option(
-    "--device", default="auto", show_default=True, callback=_check_device, help="auto, cpu, cuda, cuda:N."
-)
+@device_option
 @data_root_option
 @root_option
 @json_option
@@ -137,7 +146,7 @@ def command(
     from iimt_search.study.local_executor import LocalExecutor
     from iimt_search.study.proposals import quiet_optuna
     from iimt_search.study.run import RunOptions, run_study
-    from iimt_search.study.storage import StudyFolder, hide_password, sqlite_url
+    from iimt_search.study.storage import StudyFolder
 
     quiet_optuna()
     folder = StudyFolder(root / space.study)
@@ -153,21 +162,11 @@ def command(
     began = time.monotonic()
     progress = PlainProgress(to_stderr=True) if as_json else make_progress()
     progress.line(f"study {space.study!r} in {folder.path}/, {count} workers on {cores} cores")
-    options = RunOptions(storage or sqlite_url(folder.database), device)
+    options = RunOptions(folder.choose_storage(storage), device)
     try:
         with progress, _stopped_by_signals(progress.line) as stop:
             choices = run_study(space, folder, options, start_executor, progress, stop)
     except StudyInterruptedError as error:
-        given: dict[str, object] = {
-            "--study": study,
-            "--seed": seed,
-            "--trials": trials,
-            "--storage": storage and hide_password(storage),
-        }
-        given["--studies-dir"] = None if str(root) == DEFAULT_ROOT else root
-        options_text = "".join(f" {name} {value}" for name, value in given.items() if value is not None)
-        raise StudyInterruptedError(
-            f"{error}. Continue with: iimt-search run --space {path}{options_text}"
-        ) from error
+        raise StudyInterruptedError(f"{error}. Continue with: {_same_command(ctx)}") from error
     progress.line(f"done in {duration(time.monotonic() - began)}")
     print_choices(choices, as_json=as_json, next_commands=True)

@@ -112,6 +112,8 @@ def open_array(path: Path, member: str = "") -> ArrayFile:
 def open_pair(path: Path, labels: Path | None) -> tuple[ArrayFile, ArrayFile | None]:
     """Return x and, where there is one, y of an ``.npz`` (members x and y) or of ``.npy`` files."""
     if path.suffix == ".npz":
+        if labels is not None:
+            raise DataError(f"{path} is an .npz, its labels are its own array y; {labels} goes with an .npy")
         with _archive(path) as names:
             has_y = "y.npy" in names
         return open_array(path, "x"), open_array(path, "y") if has_y else None

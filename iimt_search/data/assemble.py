@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 from iimt_search.data.open import natural_size, open_domain
 from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled
 from iimt_search.errors import DataError
-from iimt_search.settings import NETWORK_KINDS, TrainSettings
+from iimt_search.settings import AUGMENTATION_KINDS, NETWORK_KINDS, TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 
 _VAL_SHARE = 0.2
@@ -28,7 +28,8 @@ def _stratified(y: NDArray[np.int64], share: float, seed: int, what: str) -> tup
     if (counts[counts > 0] < 2).any():
         label = int(np.flatnonzero(counts == 1)[0])
         raise DataError(f"{what}: class {label} has one sample; every class needs at least 2 to be split")
-    count = max(round(len(y) * share), len(counts[counts > 0]))
+    present = len(counts[counts > 0])  # each part has at least one sample of every class
+    count = min(max(round(len(y) * share), present), len(y) - present)
     first, second = train_test_split(np.arange(len(y)), test_size=count, stratify=y, random_state=seed)
     return np.sort(first), np.sort(second)
 
@@ -60,13 +61,16 @@ def _merge(domains: list[Domain], what: str) -> tuple[Labelled, tuple[str, ...]]
     return Labelled(x, y.astype(np.int64)), tuple(classes)
 
 
-def _check_fit(spec: TaskSpec, sources: list[Domain], target: Domain, classes: tuple[str, ...]) -> None:
+def _check_fit(spec: TaskSpec, sources: list[Domain], target: Domain) -> None:
     for domain in (*sources, target):
         if domain.kind != target.kind:
             raise DataError(f"{spec.name}: source is of kind {domain.kind}, target of kind {target.kind}")
         if domain.train.x.shape[1:] != target.train.x.shape[1:]:
             ours, theirs = domain.train.x.shape[1:], target.train.x.shape[1:]
             raise DataError(f"{spec.name}: source samples are {ours}, target samples {theirs}")
+
+
+def _check_classes(spec: TaskSpec, target: Domain, classes: tuple[str, ...]) -> None:
     unknown = [name for name in target.classes or () if name not in classes]
     if unknown:
         raise DataError(
@@ -90,8 +94,9 @@ def load_task(spec: TaskSpec, image_size: int = 0, share: float = 1.0) -> Domain
     size = task_image_size(spec, image_size)
     sources = [open_domain(domain, size) for domain in spec.source]
     target = open_domain(spec.target, size)
+    _check_fit(spec, sources, target)
     train, classes = _merge(sources, f"{spec.name}: the source")
-    _check_fit(spec, sources, target, classes)
+    _check_classes(spec, target, classes)
     unlabelled = Unlabelled(target.train.x)
     if share < 1:
         train = train.subset(_stratified(train.y, share, 1, f"{spec.name}: the source")[1])
@@ -118,8 +123,15 @@ def check_task(task: DomainTask, settings: TrainSettings) -> None:
     """Check that a task can be trained with these settings.
 
     Raises:
-        DataError: a domain has fewer samples than a batch, or the network is for another kind.
+        DataError: a domain has fewer samples than a batch, or the network or augmentation is for
+            another kind.
     """
+    taken = AUGMENTATION_KINDS[task.augmentation]
+    if task.kind not in taken:
+        raise DataError(
+            f"{task.name}: augmentation {task.augmentation} is for {' and '.join(taken)}, these samples "
+            f"are of kind {task.kind}"
+        )
     batch_size = settings.batch_size
     kind = NETWORK_KINDS.get(settings.network, task.kind)
     if kind != task.kind:

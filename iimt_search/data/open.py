@@ -9,9 +9,11 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from iimt_search.data.arrays import ArrayFile, image_side, kind_of, open_pair, read_labels, stream_array
 from iimt_search.data.folder import ImageFolder, same_classes
+from iimt_search.data.images import to_square
 from iimt_search.data.registry import DOMAINS, load_domain
 from iimt_search.data.store import array_hash, cached, fingerprint_of
 from iimt_search.data.stream import DomainStream, PartStream
@@ -52,7 +54,26 @@ def open_domain(spec: DomainSpec, image_size: int) -> Domain:
         return _open_folder(spec, image_size)
     if spec.arrays is not None:
         return _open_arrays(spec, image_size)
-    return _python_domain(spec.python or "")
+    return _resized(_python_domain(spec.python or ""), image_size)
+
+
+def _resized(domain: Domain, size: int) -> Domain:
+    """Return a domain of images with its images at ``size``; any other as it is."""
+    if domain.kind != "image" or domain.train.x.shape[2:] == (size, size):
+        return domain
+
+    def part(of: Labelled | Unlabelled) -> Labelled | Unlabelled:
+        x = np.stack([to_square(Image.fromarray(image.transpose(1, 2, 0)), size) for image in of.x])
+        return Labelled(x, of.y) if isinstance(of, Labelled) else Unlabelled(x)
+
+    return replace(domain, train=part(domain.train), test=None if domain.test is None else part(domain.test))
+
+
+def _gathered(part: Labelled | Unlabelled) -> Labelled | Unlabelled:
+    """Return a part of which every row is meant."""
+    if isinstance(part, Labelled):
+        return Labelled(part.unlabelled.gather(), part.y)
+    return Unlabelled(part.gather())
 
 
 def _open_folder(spec: DomainSpec, size: int) -> Domain:
@@ -128,6 +149,8 @@ def _check_part(where: str, domain: Domain, part: Labelled | Unlabelled) -> None
             f"{where}: a domain of kind {domain.kind} has samples of {SAMPLE_DIMENSIONS[domain.kind]} "
             f"dimensions of {wanted}, got {x.ndim - 1} of {x.dtype}"
         )
+    if domain.kind == "image" and x.shape[1] != 3:
+        raise DataError(f"{where}: images have 3 channels, got {x.shape[1]}")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise DataError(f"{where}: sample {int(np.argwhere(~np.isfinite(x))[0][0])} holds NaN or infinity")
     if isinstance(part, Labelled):
@@ -152,6 +175,8 @@ def _python_domain(path: str) -> Domain:
         raise DataError(
             f"python: {path} must return an iimt_search.data.task.Domain, got {type(made).__name__}"
         )
+    test = None if made.test is None else _gathered(made.test)
+    made = replace(made, train=_gathered(made.train), test=test)
     for name, part in (("train", made.train), ("test", made.test)):
         if part is not None:
             _check_part(f"python: {path} ({name})", made, part)

@@ -130,7 +130,7 @@ class DomainTask:
         augmentation: name in :data:`iimt_search.data.augment.AUGMENTATIONS`, the target's.
         source_train: labelled source samples to train on.
         source_val: labelled source samples held out for validators.
-        target: target samples to adapt to, without labels. Every validator scores these, in this order.
+        target: target samples to adapt to, without labels. Validators score the same of them every time.
         fingerprint: SHA-256; two equal fingerprints are the same data in the same split.
     """
 

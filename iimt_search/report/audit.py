@@ -47,7 +47,7 @@ class TaskAudit:
 
 
 def _accuracy(model: Model, test: Labelled) -> float:
-    logits, _ = predict(model, Samples(test.unlabelled, torch.device("cpu")))
+    logits, _ = predict(model, Samples(test.unlabelled, next(model.parameters()).device))
     return 100 * source_accuracy(logits, torch.from_numpy(test.y))
 
 
@@ -55,28 +55,34 @@ def _exported_accuracy(folder: Path, test: Labelled) -> float:
     return _accuracy(load_model(folder).model, test)
 
 
-def _trained_accuracy(task: DomainTask, settings: TrainSettings, seed: int, test: Labelled) -> float:
-    training = TaskTraining(task, settings, seed)
+def _trained_accuracy(
+    task: DomainTask, settings: TrainSettings, seed: int, test: Labelled, device: str
+) -> float:
+    training = TaskTraining(task, settings, seed, device)
     training.advance(settings.steps)
     return _accuracy(training.evaluated_model(), test)
 
 
-def _ceiling(task: DomainTask, sealed: SealedTarget, settings: TrainSettings, seed: int) -> float | None:
+def _ceiling(
+    task: DomainTask, sealed: SealedTarget, settings: TrainSettings, seed: int, device: str
+) -> float | None:
     """Train on the labelled target; returns the accuracy in percent, None where that cannot be fair."""
     if sealed.train is None or not sealed.unseen:
         return None
     labelled = replace(task, name=f"labelled target of {task.name}", source_train=sealed.train)
-    return _trained_accuracy(labelled, settings, seed, sealed.test)
+    return _trained_accuracy(labelled, settings, seed, sealed.test, device)
 
 
-def _default(task: DomainTask, space: Space, steps: int, test: Labelled) -> float:
+def _default(task: DomainTask, space: Space, steps: int, test: Labelled, device: str) -> float:
     """Train the method's default configuration as the chosen one was retrained."""
     settings = settings_for(space, default_params(space)).model_copy(update={"steps": steps})
     seed = derive_seed(derive_seed(space.seed, "retrain"), task.name)
-    return _trained_accuracy(task, settings, seed, test)
+    return _trained_accuracy(task, settings, seed, test, device)
 
 
-def audit_choice(choice: Choice, space: Space, models: Path, train: bool) -> dict[str, TaskAudit]:
+def audit_choice(
+    choice: Choice, space: Space, models: Path, train: bool, device: str
+) -> dict[str, TaskAudit]:
     """Measure a choice.
 
     Args:
@@ -84,24 +90,28 @@ def audit_choice(choice: Choice, space: Space, models: Path, train: bool) -> dic
         space: the study's space.
         models: the folder of the study's exported models.
         train: train the default configuration, and a model on the target's labels, to compare with.
+        device: where to train them.
 
     Returns:
         Task name → accuracies.
     """
     settings = source_only_settings(space)
     settings = settings.model_copy(update={"steps": space.retrain.steps or settings.steps})
+    specs = [spec for spec in space.tasks if spec.name in choice.tasks]
+    tasks = [load_task(spec, settings.image_size, settings.share) for spec in specs]
+    # All are opened before anything is trained: a target without labels is told at once.
+    targets = [
+        open_sealed_target(spec, task.classes, settings.image_size)
+        for spec, task in zip(specs, tasks, strict=True)
+    ]
     found = {}
-    for spec in space.tasks:
-        if spec.name not in choice.tasks:
-            continue
-        task = load_task(spec, settings.image_size, settings.share)
-        sealed = open_sealed_target(spec, task.classes, settings.image_size)
+    for spec, task, sealed in zip(specs, tasks, targets, strict=True):
         seed = derive_seed(space.seed, "ceiling")
         found[spec.name] = TaskAudit(
             source_only=_exported_accuracy(models / SOURCE_ONLY_KEY / spec.slug, sealed.test),
             choice=_exported_accuracy(models / choice.candidate / spec.slug, sealed.test),
-            default=_default(task, space, settings.steps, sealed.test) if train else None,
-            ceiling=_ceiling(task, sealed, settings, seed) if train else None,
+            default=_default(task, space, settings.steps, sealed.test, device) if train else None,
+            ceiling=_ceiling(task, sealed, settings, seed, device) if train else None,
             test_samples=len(sealed.test),
             unseen=sealed.unseen,
         )

@@ -75,8 +75,9 @@ class Budget(_Strict):
 
     Attributes:
         trials: finished trials (complete, pruned or failed); for ``per_task``, of each task.
-        steps: training steps of all trials and tasks together.
-        timeout: seconds of search in one run, or a text such as ``90s``, ``30m``, ``8h``.
+        steps: training steps of all trials and tasks together; for ``per_task``, of each task.
+        timeout: seconds of search in one run (for ``per_task``, for each task), or a text such as
+            ``90s``, ``30m``, ``8h``.
     """
 
     trials: int | None = Field(16, ge=1)
@@ -130,7 +131,7 @@ class ConfirmSettings(_Strict):
     """How the best few configurations are run again before one is named best.
 
     Attributes:
-        top: how many configurations; the default configuration and source-only are run besides.
+        top: how many configurations; source-only is run besides.
         seeds: fresh seeds for each.
     """
 

@@ -31,10 +31,11 @@ def _distinct(trials: list[FrozenTrial], count: int) -> list[FrozenTrial]:
 
 
 def _mean_scores(evaluations: list[Evaluation]) -> dict[str, dict[str, float]]:
-    """Return task → validator → mean over the evaluations."""
+    """Return task → validator → mean over the evaluations, of the validators that all of them have."""
+    shared = [name for name in evaluations[0].validators if all(name in e.validators for e in evaluations)]
     return {
-        task: {name: fmean(e.scores[task][name] for e in evaluations) for name in scores}
-        for task, scores in evaluations[0].scores.items()
+        task: {name: fmean(e.scores[task][name] for e in evaluations) for name in shared}
+        for task in evaluations[0].scores
     }
 
 
@@ -75,7 +76,7 @@ class Confirmation:
             self._errors[job.key] = error
             self._line(f"{job.key} failed: {error}")
 
-        runner.run(FixedJobs(self.missing(), store, fail))
+        runner.run(FixedJobs(self.missing(), self._scope.space.objective, store, fail))
         return self._decide()
 
     def _decide(self) -> Choice:

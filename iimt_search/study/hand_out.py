@@ -17,8 +17,8 @@ def _copy(source: Path, target: Path) -> None:
     beside.rename(target)
 
 
-def hand_out(choices: Iterable[Choice], folder: Path) -> dict[str, Path]:
-    """Copy every task's exported model to a folder of its own within ``folder``.
+def hand_out(choices: Iterable[Choice], models: Path, folder: Path) -> dict[str, Path]:
+    """Copy every task's model from ``models``, the study's, to a folder of its own within ``folder``.
 
     Returns:
         Task name → folder.
@@ -27,7 +27,7 @@ def hand_out(choices: Iterable[Choice], folder: Path) -> dict[str, Path]:
         UsageError: something that is not an exported model stands in the way.
         StudyError: a model is no longer in the study's folder.
     """
-    pairs = [(task, Path(choice.models) / slug(task)) for choice in choices for task in choice.tasks]
+    pairs = [(task, models / choice.candidate / slug(task)) for choice in choices for task in choice.tasks]
     for task, source in pairs:
         target = folder / source.name
         if not (source / "model.json").exists():

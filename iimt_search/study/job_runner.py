@@ -1,5 +1,6 @@
 """Keeps an executor busy with jobs from a source, and carries reports and answers between them."""
 
+import math
 import shutil
 import threading
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ class FixedJobs:
 
     Args:
         jobs: what to run, in order.
+        objective: a job whose last evaluation has no finite value of this validator has failed.
         store: takes each job that completed with its last evaluation.
         fail: takes each job that failed with its error.
     """
@@ -39,11 +41,12 @@ class FixedJobs:
     def __init__(
         self,
         jobs: Iterable[Job],
+        objective: str,
         store: Callable[[Job, Evaluation], None],
         fail: Callable[[Job, str], None],
     ) -> None:
         self._jobs = list(jobs)
-        self._store, self._fail = store, fail
+        self._objective, self._store, self._fail = objective, store, fail
         self._last: dict[str, Evaluation] = {}
 
     def next_job(self) -> Job | None:
@@ -57,10 +60,15 @@ class FixedJobs:
 
     def finished(self, job: Job, outcome: Finished) -> None:
         """Store the last evaluation, or the failure."""
-        if outcome.status == "complete":
-            self._store(job, self._last[job.key])
-        else:
+        if outcome.status != "complete":
             self._fail(job, outcome.error)
+            return
+        evaluation = self._last[job.key]
+        value = evaluation.mean(self._objective)
+        if math.isfinite(value):
+            self._store(job, evaluation)
+        else:
+            self._fail(job, f"{self._objective} was {value} at its end")
 
 
 class JobRunner:

@@ -59,7 +59,7 @@ def open_study(root: Path, name: str | None, storage_url: str | None = None) -> 
         there = sorted(path.parent.name for path in root.glob("*/study.json"))
         known = f"; there are: {', '.join(there)}" if there else ""
         raise StudyError(f"there is no study {name!r} in {root}/{known}")
-    storage = open_storage(storage_url or folder.storage_url())
+    storage = open_storage(folder.choose_storage(storage_url))
     names = optuna_study_names(storage, folder.name)
     if not names:
         raise StudyError(f"the storage of study {folder.name!r} holds no such study")

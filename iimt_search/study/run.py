@@ -5,7 +5,6 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -25,7 +24,7 @@ from iimt_search.study.listener import Listener, Snapshot
 from iimt_search.study.proposals import make_pruner
 from iimt_search.study.retrain import Retraining
 from iimt_search.study.scope import Scope
-from iimt_search.study.storage import StudyFolder, open_storage
+from iimt_search.study.storage import StudyFolder, open_storage, optuna_study_names
 from iimt_search.study.trials import TrialSource, trial_steps
 from iimt_search.validators.registry import VALIDATORS
 
@@ -46,7 +45,28 @@ class RunOptions:
     device: str = "cpu"
 
 
-def _open_study(storage: RDBStorage, name: str, space: Space) -> optuna.Study:
+def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> None:
+    """Check that what the storage holds under the study's name was begun with this space and data.
+
+    Raises:
+        StudyMismatchError: it was not; says what differs.
+    """
+    content = space.canonical()
+    for name in optuna_study_names(storage, space.study):
+        stored = optuna.load_study(study_name=name, storage=storage).user_attrs
+        known = stored.get("space")
+        if known is None:
+            continue  # killed at its birth: there is nothing in it
+        changed = [key for key in _IDENTITY if known.get(key) != content[key]]
+        changed += [f"data of {task}" for task in data if stored.get("data", data).get(task) != data[task]]
+        if changed:
+            raise StudyMismatchError(
+                f"study {space.study!r} was begun with other {', '.join(changed)}; give this space file "
+                f"another study name (--study NAME), or the old values back"
+            )
+
+
+def _open_study(storage: RDBStorage, name: str, space: Space, data: dict[str, str]) -> optuna.Study:
     validator = VALIDATORS[space.objective]
     study = optuna.create_study(
         study_name=name,
@@ -55,17 +75,9 @@ def _open_study(storage: RDBStorage, name: str, space: Space) -> optuna.Study:
         direction="maximize" if validator.higher_is_better else "minimize",
         pruner=make_pruner(space),
     )
-    content = space.canonical()
-    stored: dict[str, Any] | None = study.user_attrs.get("space")
-    if stored is not None:
-        changed = [key for key in _IDENTITY if stored.get(key) != content[key]]
-        if changed:
-            raise StudyMismatchError(
-                f"study {space.study!r} was begun with other {', '.join(changed)}; give this space file "
-                f"another study name (--study NAME), or the old values back"
-            )
-    if stored != content:
-        study.set_user_attr("space", content)
+    for key, value in (("data", data), ("space", space.canonical())):
+        if study.user_attrs.get(key) != value:
+            study.set_user_attr(key, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if study.metric_names is None:
@@ -145,7 +157,8 @@ def _source_only(scope: Scope, listener: Listener) -> FixedJobs:
     def fail(job: Job, error: str) -> None:
         listener.line(f"source-only failed: {error}")
 
-    return FixedJobs([] if scope.stored(job.key) is not None else [job], store, fail)
+    jobs = [] if scope.stored(job.key) is not None else [job]
+    return FixedJobs(jobs, scope.space.objective, store, fail)
 
 
 def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threading.Event) -> Choice:
@@ -186,9 +199,16 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     return choice
 
 
-def _prepare(space: Space, listener: Listener) -> None:
-    """Prepare every task's data before a worker starts: what is wrong with it is told once, here."""
+def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[str, str]:
+    """Prepare every task's data before a worker starts: what is wrong with it is told once, here.
+
+    Returns:
+        Task name → fingerprint of its data.
+    """
+    fingerprints = {}
     for spec in space.tasks:
+        if stop.is_set():
+            raise StudyInterruptedError(f"study {space.study!r} is stopped before it began")
         task = load_task(spec, space.train.image_size, space.train.share)
         check_task(task, space.train)
         shape = "×".join(map(str, task.sample_shape))
@@ -196,6 +216,8 @@ def _prepare(space: Space, listener: Listener) -> None:
             f"{len(task.source_train)} + {len(task.source_val)} source, {len(task.target)} target samples"
         )
         listener.line(f"{task.name}: {counts} of {shape}, {len(task.classes)} classes")
+        fingerprints[spec.name] = task.fingerprint
+    return fingerprints
 
 
 def run_study(
@@ -227,13 +249,14 @@ def run_study(
         DataError: a task's data cannot be made.
     """
     with folder.driver_lock():
-        _prepare(space, listener)
+        data = _prepare(space, listener, stop)
         storage = open_storage(options.storage_url)
+        _check_identity(storage, space, data)
         groups = [space.tasks] if space.scope == "joint" else [(task,) for task in space.tasks]
         scopes = []
         for tasks in groups:
             name = space.study if space.scope == "joint" else f"{space.study}:{tasks[0].name}"
-            study = _open_study(storage, name, space)
+            study = _open_study(storage, name, space, data)
             scopes.append(Scope(space, tasks, study, folder, options.device))
         folder.describe(options.storage_url, space.canonical())
         executor = start_executor()

@@ -12,12 +12,13 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from iimt_search.errors import StudyError, StudyLockedError, UsageError
 
 SCHEMA = 1
+_OWN = "study.db"
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,37 @@ class StudyFolder:
         """Return the storage's URL as noted when the study was begun."""
         try:
             content = json.loads(self.description.read_text(encoding="utf-8"))
-            return str(content["storage"])
+            url = str(content["storage"])
+            return sqlite_url(self.database) if url == _OWN else url
         except FileNotFoundError as error:
             raise StudyError(f"there is no study in {self.path}") from error
         except (json.JSONDecodeError, KeyError) as error:
             raise StudyError(f"{self.description} is damaged: {error}") from error
 
+    def choose_storage(self, given: str | None) -> str:
+        """Return the URL of the storage to use: the given one, else the study's own, else the default.
+
+        Raises:
+            StudyError: the study lies in another storage than the given one, or its URL has a password,
+                which is not kept.
+        """
+        known = self.storage_url() if self.description.exists() else None
+        if given is None:
+            return self._with_password(known) if known else sqlite_url(self.database)
+        if known is not None and hide_password(given) != known:
+            raise StudyError(f"study {self.name!r} lies in {known}; give that --storage, or another --study")
+        return given
+
+    def _with_password(self, url: str) -> str:
+        if ":***@" in url:
+            raise StudyError(f"study {self.name!r} lies in {url}; give --storage with the password")
+        return url
+
     def describe(self, storage_url: str, space: dict[str, Any]) -> None:
         """Note the storage and the space, for people and for the verbs that only read."""
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {"schema": SCHEMA, "storage": hide_password(storage_url), "space": space}
+        own = storage_url == sqlite_url(self.database)  # noted without a path: the folder may be moved
+        content = {"schema": SCHEMA, "storage": _OWN if own else hide_password(storage_url), "space": space}
         beside = self.description.with_suffix(".tmp")
         beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(beside, self.description)
@@ -103,7 +125,7 @@ class StudyFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=1)  # who only asks for the driver holds it for a moment
         except Timeout as error:
             who = self.driver() or {"pid": "?", "host": "?"}
             raise StudyLockedError(
@@ -125,7 +147,7 @@ def hide_password(url: str) -> str:
 
 def sqlite_url(path: Path) -> str:
     """Return the storage URL of a database file."""
-    return f"sqlite:///{path.absolute()}"
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string()
 
 
 def _set_pragmas(connection: Any, _record: Any) -> None:

@@ -65,10 +65,15 @@ class TrialSource:
         begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
         if budget.trials is not None and len(begun) >= budget.trials:
             return False
-        used = sum(trial_steps(trial) for trial in begun) * len(self._scope.tasks)
+        used = sum(map(self._spent, begun)) * len(self._scope.tasks)
         if budget.steps is not None and used >= budget.steps:
             return False
         return not self._out_of_time()
+
+    def _spent(self, trial: FrozenTrial) -> int:
+        """Return a trial's steps; one that failed before its first report has spent a whole trial's."""
+        steps = trial_steps(trial)
+        return self._space.train.steps if trial.state is TrialState.FAIL and steps == 0 else steps
 
     def next_job(self) -> Job | None:
         """Return the next trial as a job."""
@@ -104,9 +109,12 @@ class TrialSource:
         if not math.isfinite(value):
             self._errors[job.key] = f"objective {objective} was {value} at step {evaluation.step}"
             return False
-        if evaluation.step not in self._reported[job.key]:
+        reported = self._reported[job.key]
+        if evaluation.step not in reported:
             trial.report(value, evaluation.step)
-            self._reported[job.key].add(evaluation.step)
+            reported.add(evaluation.step)
+        elif evaluation.step < max(reported):
+            return True  # told before, and was let go on then
         if evaluation.step >= job.settings.steps:
             return True  # done already: a finished trial is complete, whatever the pruner thinks
         return not trial.should_prune()

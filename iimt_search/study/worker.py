@@ -1,7 +1,9 @@
 """What runs a job: in a worker process of its own, or within the driver."""
 
+import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -52,9 +54,18 @@ def _serve(connection: Connection, debug: bool) -> None:
         connection.send(outcome)
 
 
+def _die_with_driver() -> None:
+    """End this process when the driver has died: it would learn of it at its next report only."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
 def worker_main(connection: Connection, threads: int, debug: bool) -> None:
     """Serve jobs until the driver closes its end or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    threading.Thread(target=_die_with_driver, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 

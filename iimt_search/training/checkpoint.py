@@ -21,13 +21,21 @@ def checkpoint_path(folder: Path) -> Path:
     return folder / "checkpoint.pt"
 
 
-def save_checkpoint(folder: Path, history: list[Evaluation], states: dict[str, Any]) -> None:
-    """Write beside and rename, so that a killed write leaves the previous checkpoint whole."""
+def save_checkpoint(folder: Path, identity: str, history: list[Evaluation], states: dict[str, Any]) -> None:
+    """Write beside and rename, so that a killed write leaves the previous checkpoint whole.
+
+    Args:
+        folder: the job's.
+        identity: of the job: what another job must share to go on from this checkpoint.
+        history: evaluations so far.
+        states: task name → the training's state.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(folder)
-    beside = path.with_suffix(".tmp")
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
     content = {
         "schema": SCHEMA,
+        "identity": identity,
         "history": [(e.step, {task: dict(scores) for task, scores in e.scores.items()}) for e in history],
         "states": states,
     }
@@ -35,20 +43,15 @@ def save_checkpoint(folder: Path, history: list[Evaluation], states: dict[str, A
     os.replace(beside, path)
 
 
-def load_checkpoint(folder: Path) -> tuple[list[Evaluation], dict[str, Any]] | None:
-    """Return the evaluations and states of the folder's checkpoint; None where there is no usable one."""
+def load_checkpoint(folder: Path, identity: str) -> tuple[list[Evaluation], dict[str, Any]] | None:
+    """Return the evaluations and states of the folder's checkpoint.
+
+    None where there is no usable one, or it is that of another job.
+    """
     try:
         content = torch.load(checkpoint_path(folder), weights_only=True, map_location="cpu")
-        if content["schema"] != SCHEMA:
+        if content["schema"] != SCHEMA or content["identity"] != identity:
             return None
         return [Evaluation(step, scores) for step, scores in content["history"]], content["states"]
-    except (
-        FileNotFoundError,
-        EOFError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        UnpicklingError,
-        zipfile.BadZipFile,
-    ):
+    except _UNUSABLE:
         return None

@@ -1,5 +1,6 @@
 """The IIMT trainable: one configuration on one or more tasks, evaluated as it goes."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,10 +49,19 @@ class Trainable:
             )
             for spec in job.tasks
         }
-        if (found := load_checkpoint(self._folder)) is not None:
+        self._identity = self._identify()
+        if (found := load_checkpoint(self._folder, self._identity)) is not None:
             self.history, states = found
             for name, training in self._trainings.items():
                 training.restore(states[name])
+
+    def _identify(self) -> str:
+        """Return what decides every number that this job computes."""
+        job = self.job
+        parts = [job.settings.model_dump_json(), str(job.seed), *job.validators]
+        for name, training in self._trainings.items():
+            parts += [name, training.task.fingerprint, training.device.type]
+        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
     @property
     def done(self) -> bool:
@@ -80,7 +90,7 @@ class Trainable:
         evaluation = Evaluation(step, scores)
         self.history.append(evaluation)
         states = {name: training.state() for name, training in self._trainings.items()}
-        save_checkpoint(self._folder, self.history, states)
+        save_checkpoint(self._folder, self._identity, self.history, states)
         return evaluation
 
     def export(self) -> None:

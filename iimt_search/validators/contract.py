@@ -18,7 +18,7 @@ class Predictions:
         source_logits: float32 (N_s, C), on the source validation samples.
         source_labels: int64 (N_s,), their labels.
         source_embeddings: float32 (N_s, D).
-        target_logits: float32 (N_t, C), on the target samples: always all of them, in one order.
+        target_logits: float32 (N_t, C), on the same target samples for every candidate, in one order.
         target_embeddings: float32 (N_t, D).
         reverse_logits: float32 (N_s, C), on the source validation samples, by a model that was
             trained from the pseudo-labelled target back to the unlabelled source; None where that

@@ -53,6 +53,7 @@ def run(executor: ScriptedExecutor, jobs: list[Job]) -> tuple[dict[str, float], 
     failed: dict[str, str] = {}
     source = FixedJobs(
         jobs,
+        "entropy",
         lambda job, evaluation: stored.update({job.key: evaluation.mean("entropy")}),
         lambda job, error: failed.update({job.key: error}),
     )
@@ -83,7 +84,7 @@ def test_a_job_lost_too_often_fails(tmp_path: Path) -> None:
 def test_stop_ends_the_run_and_keeps_checkpoints(tmp_path: Path) -> None:
     executor = ScriptedExecutor({"a": [["1", "2", "complete"]]})
     stop = threading.Event()
-    source = FixedJobs([job("a", tmp_path)], lambda *_: None, lambda *_: None)
+    source = FixedJobs([job("a", tmp_path)], "entropy", lambda *_: None, lambda *_: None)
     runner = JobRunner(executor, stop, lambda running: stop.set())
     with pytest.raises(StudyInterruptedError):
         runner.run(source)
