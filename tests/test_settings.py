@@ -6,6 +6,13 @@ from pydantic import ValidationError
 from iimt_search.settings import TrainSettings
 
 
+def test_all_weights_zero_is_refused() -> None:
+    zero = {"w_q": 0, "w_d": 0, "w_z": 0, "w_s": 0, "lambda_max": 0}
+    with pytest.raises(ValidationError, match="every weight is 0: nothing would be learned"):
+        TrainSettings.model_validate(zero)
+    assert TrainSettings.model_validate({**zero, "w_source": 1}).w_source == 1
+
+
 def test_paper_defaults() -> None:
     settings = TrainSettings()
     assert (settings.w_q, settings.w_d, settings.w_z, settings.w_s) == (1.0, 1.0, 1.0, 1.0)

@@ -1,6 +1,7 @@
 """The command line, in process, on one tiny study."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import iimt_search
 from iimt_search.cli.main import cli
 from iimt_search.cli.progress import duration
 from iimt_search.data.assemble import load_task
+from iimt_search.errors import StudyInterruptedError
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.training.samples import Samples
 from iimt_search.training.task_training import predict
@@ -199,6 +201,24 @@ def test_errors_are_one_line_with_exit_codes(root: Path, tmp_path: Path, tiny_sp
         "run", "--space", root / "tiny.yaml", "--seed", "5", "--workers", "0", "--studies-dir", root / "s"
     )
     assert result.exit_code == 1 and "begun with other seed" in result.output
+
+
+def test_a_stopped_run_says_how_to_continue(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from iimt_search.study import run as module
+
+    def stopped(*_: object) -> None:
+        raise StudyInterruptedError("study 'tiny' is stopped; nothing is lost")
+
+    monkeypatch.setattr(module, "run_study", stopped)
+    space = tmp_path / "a space.yaml"
+    space.write_text((root / "tiny.yaml").read_text())
+    given = ["--space", str(space), "--steps", "3", "--workers", "0", "--studies-dir", str(tmp_path)]
+    result = invoke("run", *given)
+    assert result.exit_code == 130
+    expected = shlex.join(["iimt-search", "run", *given])
+    assert result.output.splitlines()[-1].endswith(f"nothing is lost. Continue with: {expected}")
 
 
 def test_debug_shows_the_traceback(root: Path) -> None:

@@ -172,6 +172,12 @@ def wrong_type():
     x = np.zeros((6, 2))
     return Domain(Labelled(x, np.array([0, 1] * 3)), None, ("a", "b"), "vector", "noise")
 
+def meant():
+    x = np.zeros((6, 3, 4, 6), np.uint8)
+    x[::2] = 9
+    index = np.array([0, 2, 4])
+    return Domain(Labelled(x, np.array([0, 1, 0]), index), None, ("a", "b"), "image", "image")
+
 def out_of_range():
     x = np.zeros((6, 2), np.float32)
     return Domain(Labelled(x, np.array([0, 1, 2] * 2)), None, ("a", "b"), "vector", "noise")
@@ -187,6 +193,8 @@ def test_python_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "path", [*sys.path])
     domain = open_domain(DomainSpec(python="own_domains:good"), 0)
     assert domain.classes == ("a", "b") and len(domain.fingerprint) == 64
+    meant = open_domain(DomainSpec(python="own_domains:meant"), 4)
+    assert meant.train.x.shape == (3, 3, 4, 4) and np.unique(meant.train.x).tolist() == [9]
     with pytest.raises(DataError, match="samples of 1 dimensions of float32, got 1 of float64"):
         open_domain(DomainSpec(python="own_domains:wrong_type"), 0)
     with pytest.raises(DataError, match="label 2 at 2 is out of range for 2 classes"):

@@ -167,6 +167,18 @@ def test_fewer_samples_than_a_batch(save: Save) -> None:
         check_task(task, TrainSettings(batch_size=17))
 
 
+def test_an_augmentation_for_another_kind(save: Save) -> None:
+    wanted = spec(save("a", samples(1), names()), save("b", samples(2)))
+    turned = wanted.model_copy(update={"target": wanted.target.model_copy(update={"augmentation": "series"})})
+    with pytest.raises(DataError, match="augmentation series is for series, these samples are of kind image"):
+        check_task(load_task(turned), TrainSettings(batch_size=8))
+
+
+def test_nearly_the_whole_share(save: Save) -> None:
+    task = load_task(spec(save("a", samples(1), names()), save("b", samples(2))), 0, 0.99)
+    assert len(task.source_train) + len(task.source_val) == 18  # one sample of each class is left out
+
+
 def test_a_network_for_another_kind(save: Save) -> None:
     task = load_task(spec(save("a", samples(1), names()), save("b", samples(2))))
     check_task(task, TrainSettings(batch_size=8, network="conv9-small"))

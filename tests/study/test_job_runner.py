@@ -81,6 +81,16 @@ def test_a_job_lost_too_often_fails(tmp_path: Path) -> None:
     assert stored == {} and failed == {"a": f"why ({MAX_RETRIES + 1} times)"}
 
 
+def test_a_job_whose_objective_is_not_a_number_has_failed(tmp_path: Path) -> None:
+    class NotANumber(ScriptedExecutor):
+        def wait(self, timeout: float) -> Sequence[Event]:
+            nan = Evaluation(1, {"a->b": {"entropy": float("nan")}})
+            return [Report(e.key, nan) if isinstance(e, Report) else e for e in super().wait(timeout)]
+
+    stored, failed = run(NotANumber({"a": [["1", "complete"]]}), [job("a", tmp_path)])
+    assert stored == {} and failed == {"a": "entropy was nan at its end"}
+
+
 def test_stop_ends_the_run_and_keeps_checkpoints(tmp_path: Path) -> None:
     executor = ScriptedExecutor({"a": [["1", "2", "complete"]]})
     stop = threading.Event()

@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from iimt_search.data.assemble import load_task
 from iimt_search.data.registry import DOMAINS
-from iimt_search.errors import StudyInterruptedError, StudyLockedError, StudyMismatchError
+from iimt_search.errors import StudyError, StudyInterruptedError, StudyLockedError, StudyMismatchError
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.study.choice import Choice, read_choice
 from iimt_search.study.inline_executor import InlineExecutor
@@ -125,6 +127,59 @@ def test_another_space_is_refused(tiny_space: Path, tmp_path: Path) -> None:
     run(load(tiny_space), tmp_path)
     with pytest.raises(StudyMismatchError, match="begun with other seed"):
         run(load(tiny_space, seed=9), tmp_path)
+
+
+def test_another_scope_is_refused_and_leaves_nothing(tiny_space: Path, tmp_path: Path) -> None:
+    run(load(tiny_space), tmp_path)
+    with pytest.raises(StudyMismatchError, match="begun with other scope"):
+        run(load(tiny_space, scope="per_task"), tmp_path)
+    assert [study.study_name for study in open_study(tmp_path, "tiny").studies] == ["tiny"]
+
+
+def test_changed_data_is_refused(tiny_space: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    own = {"source": {"arrays": str(tmp_path / "s.npz")}, "target": {"arrays": str(tmp_path / "t.npz")}}
+    np.savez(tmp_path / "t.npz", x=rng.normal(size=(20, 4)).astype(np.float32))
+    for count, refused in ((20, False), (22, True)):
+        np.savez(tmp_path / "s.npz", x=rng.normal(size=(count, 4)).astype(np.float32), y=np.arange(count) % 2)
+        load_task.cache_clear()  # a process that has loaded a task keeps it
+        if refused:
+            with pytest.raises(StudyMismatchError, match="begun with other data of s->t"):
+                run(load(tiny_space, tasks=[own]), tmp_path)
+        else:
+            run(load(tiny_space, tasks=[own]), tmp_path)
+
+
+def test_another_retraining_and_confirmation_continue_a_study(tiny_space: Path, tmp_path: Path) -> None:
+    run(load(tiny_space, validators=["entropy", "diversity"]), tmp_path)
+    changed = {"retrain": {"steps": 3}, "confirm": {"top": 1, "seeds": 2}, "validators": ["entropy"]}
+    (choice,) = run(load(tiny_space, **changed), tmp_path)
+    assert all(len(candidate.scores) == 2 for candidate in choice.candidates)
+    for task in ("digits_to_digits-m", "digits_to_syn-digits"):
+        described = json.loads((Path(choice.models) / task / "model.json").read_text())
+        assert described["hyperparameters"]["steps"] == 3
+    assert all(set(scores) == {"composite", "entropy"} for scores in choice.scores.values())
+
+
+def test_a_budget_of_steps_ends_even_where_every_trial_fails(tiny_space: Path, tmp_path: Path) -> None:
+    changes = {"search": {"lambda_max": {"low": 1e39, "high": 2e39}}, "budget": {"trials": None, "steps": 20}}
+    run(load(tiny_space, **changes), tmp_path)
+    assert [t.state for t in trials_of(tmp_path)] == [TrialState.FAIL] * 3
+
+
+def test_a_study_remembers_its_storage_and_may_be_moved(tiny_space: Path, tmp_path: Path) -> None:
+    run(load(tiny_space), tmp_path / "a?b")
+    (tmp_path / "a?b").rename(tmp_path / "moved")
+    assert len(trials_of(tmp_path / "moved")) == 3
+    folder = StudyFolder(tmp_path / "moved" / "tiny")
+    assert folder.choose_storage(None) == sqlite_url(folder.database)
+    folder.describe("postgresql://me:secret@host/db", {})
+    assert "secret" not in folder.description.read_text()
+    with pytest.raises(StudyError, match="give --storage with the password"):
+        folder.choose_storage(None)
+    assert folder.choose_storage("postgresql://me:secret@host/db").endswith("/db")
+    with pytest.raises(StudyError, match=r"lies in postgresql://me:\*\*\*@host/db; give that --storage"):
+        folder.choose_storage("sqlite:///other.db")
 
 
 def test_a_second_driver_is_refused(tiny_space: Path, tmp_path: Path) -> None:

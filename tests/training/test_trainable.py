@@ -66,6 +66,22 @@ def test_noisy_layers_resume_alike_too(tmp_path: Path) -> None:
     assert run(make_job(tmp_path / "cut", settings=noisy, tasks=SPECS[:1])).history == whole.history
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": TINY.model_copy(update={"steps": 4})},
+        {"settings": TINY.model_copy(update={"alpha": 0.5})},
+        {"seed": 4},
+        {"validators": ("entropy",)},
+    ],
+    ids=["steps", "setting", "seed", "validators"],
+)
+def test_another_jobs_checkpoint_is_not_gone_on_from(tmp_path: Path, changes: dict[str, object]) -> None:
+    Trainable(make_job(tmp_path, tasks=SPECS[:1])).advance()
+    assert len(Trainable(make_job(tmp_path, tasks=SPECS[:1])).history) == 1
+    assert Trainable(make_job(tmp_path, tasks=SPECS[:1], **changes)).history == []
+
+
 def test_a_damaged_checkpoint_means_from_the_start(tmp_path: Path) -> None:
     whole = run(make_job(tmp_path))
     path = checkpoint_path(tmp_path)
