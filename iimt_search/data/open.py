@@ -49,7 +49,7 @@ def open_domain(spec: DomainSpec, image_size: int) -> Domain:
         DataError: it cannot be made; says which file or value is wrong, and what would be right.
     """
     if spec.named is not None:
-        return load_domain(spec.named, image_size)
+        return load_domain(spec.named, image_size, spec.count)
     if spec.folder is not None:
         return _open_folder(spec, image_size)
     if spec.arrays is not None:

@@ -20,6 +20,8 @@ class NamedDomain(NamedTuple):
         size: side of its images in pixels where nothing else is said; 0 where it has no images.
         download: whether it is downloaded first (or placed by hand).
         what: one line for people.
+        counted: whether as many training samples as asked for can be made; the builder then takes
+            ``count`` too.
         reads: folder under the data root whose files decide what is made; part of the cache's key.
     """
 
@@ -28,6 +30,7 @@ class NamedDomain(NamedTuple):
     size: int
     download: bool
     what: str
+    counted: bool = False
     reads: str = ""
 
 
@@ -39,7 +42,12 @@ DOMAINS: dict[str, NamedDomain] = {
         f"{_HERE}.digits_m:build", 2, 16, False, "the same blended with photographs, as MNIST-M"
     ),
     "syn-digits": NamedDomain(
-        f"{_HERE}.syn_digits:build", 2, 16, False, "digits rendered from packaged fonts, as SYN DIGITS"
+        f"{_HERE}.syn_digits:build",
+        3,
+        16,
+        False,
+        "digits rendered from packaged fonts, as SYN DIGITS",
+        counted=True,
     ),
     "mnist": NamedDomain(f"{_HERE}.mnist:build", 1, 32, True, "MNIST, handwritten digits"),
     "mnist-m": NamedDomain(
@@ -65,8 +73,13 @@ def _listing(folder: str) -> str:
     return hashlib.sha256(repr(files).encode()).hexdigest()[:12]
 
 
-def load_domain(name: str, image_size: int) -> Domain:
+def load_domain(name: str, image_size: int, count: int | None = None) -> Domain:
     """Return the domain ``name`` with square images of ``image_size`` pixels, made at first use.
+
+    Args:
+        name: one of :data:`DOMAINS`.
+        image_size: side of the images in pixels.
+        count: training samples, of a domain that can make as many as asked for.
 
     Raises:
         DataError: no domain has this name, or it cannot be made.
@@ -74,11 +87,16 @@ def load_domain(name: str, image_size: int) -> Domain:
     if name not in DOMAINS:
         raise DataError(f"there is no domain {name!r}; there are {', '.join(DOMAINS)}")
     entry = DOMAINS[name]
+    if count is not None and not entry.counted:
+        made = ", ".join(other for other, domain in DOMAINS.items() if domain.counted)
+        raise DataError(f"domain {name!r} has as many samples as it has; `count` goes with {made}")
+    arguments = {} if count is None else {"count": count}
     module, function = entry.builder.split(":")
 
     def build() -> DomainStream:
-        built = getattr(import_module(module), function)(image_size)
+        built = getattr(import_module(module), function)(image_size, **arguments)
         return stream_of(built) if isinstance(built, Domain) else built
 
     files = f"-{_listing(entry.reads)}" if entry.reads else ""
-    return cached(f"{name}-v{entry.version}-{image_size}px{files}", build)
+    made_to_count = "" if count is None else f"-{count}"
+    return cached(f"{name}-v{entry.version}-{image_size}px{files}{made_to_count}", build)

@@ -4,6 +4,7 @@ One to three digits are written, the label's in the middle; font, size, position
 blur and noise vary. Sample ``i`` of seed ``s`` is the same image whatever else is rendered.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from iimt_search.data.digits import CLASSES
-from iimt_search.data.task import Domain, Labelled
+from iimt_search.data.stream import DomainStream, PartStream
 from iimt_search.errors import DataError
 
 _SEED = 14_095_750
-_TRAIN, _TEST = 3000, 600
+_FIRST_TEST = 1 << 31
+_CHUNK = 1000
 _CANVAS = 32
 _FONTS = (
     "DejaVuSans",
@@ -105,13 +107,28 @@ def render(seed: int, index: int, image_size: int) -> tuple[NDArray[np.uint8], i
     return np.asarray(small).transpose(2, 0, 1), label
 
 
-def _render_many(seed: int, start: int, count: int, image_size: int) -> Labelled:
-    samples = [render(seed, index, image_size) for index in range(start, start + count)]
-    return Labelled(np.stack([x for x, _ in samples]), np.array([y for _, y in samples], dtype=np.int64))
+def _part(start: int, count: int, image_size: int) -> PartStream:
+    """Return samples ``start`` to ``start + count`` of the domain's seed, rendered as they are read."""
+    # The label is the first thing that a sample draws.
+    indices = range(start, start + count)
+    y = np.array([np.random.default_rng([_SEED, i]).integers(10) for i in indices], dtype=np.int64)
+
+    def chunks() -> Iterator[NDArray[np.uint8]]:
+        for first in range(0, count, _CHUNK):
+            part = indices[first : first + _CHUNK]
+            yield np.stack([render(_SEED, index, image_size)[0] for index in part])
+
+    return PartStream(count, (3, image_size, image_size), chunks, y)
 
 
-def build(image_size: int) -> Domain:
-    """Build the domain with samples (3, image_size, image_size)."""
-    train = _render_many(_SEED, 0, _TRAIN, image_size)
-    test = _render_many(_SEED, _TRAIN, _TEST, image_size)
-    return Domain(train, test, CLASSES, augmentation="digits")
+def build(image_size: int, count: int = 3000) -> DomainStream:
+    """Build the domain with samples (3, image_size, image_size).
+
+    Args:
+        image_size: side of the images in pixels.
+        count: training samples; a larger domain begins with the samples of a smaller one. A fifth as
+            many test samples come from indices that no training part reaches.
+    """
+    train = _part(0, count, image_size)
+    test = _part(_FIRST_TEST, max(1, count // 5), image_size)
+    return DomainStream(train, test, CLASSES, "image", "digits")

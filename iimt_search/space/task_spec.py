@@ -25,6 +25,7 @@ class DomainSpec(BaseModel):
         labels: ``.npy`` file with y, beside an ``.npy`` file of x.
         test: samples that nothing but the audit sees, in the form of ``arrays`` or ``folder``.
         test_labels: ``.npy`` file with y of ``test``.
+        count: training samples of a named domain that makes as many as asked for (``syn-digits``).
         kind: of the samples; by default what their shape and type say.
         augmentation: by default what fits the kind.
     """
@@ -38,6 +39,7 @@ class DomainSpec(BaseModel):
     labels: str | None = None
     test: str | None = None
     test_labels: str | None = None
+    count: int | None = Field(None, ge=100, le=10_000_000)
     kind: Kind | None = None
     augmentation: AugmentationName | None = None
 
@@ -46,6 +48,8 @@ class DomainSpec(BaseModel):
         given = [way for way in _WAYS if getattr(self, way) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(_WAYS)}, got {', '.join(given) or 'none'}")
+        if self.count is not None and self.named is None:
+            raise ValueError("`count` goes with named")
         if self.test is not None and given[0] in ("named", "python"):
             raise ValueError(f"`test` goes with arrays or folder, not with {given[0]}")
         if (self.labels or self.test_labels) and self.arrays is None:

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from iimt_search.data import syn_digits
+from iimt_search.data.open import open_domain
+from iimt_search.data.registry import load_domain
 from iimt_search.data.syn_digits import render
+from iimt_search.errors import DataError
+from iimt_search.space.task_spec import DomainSpec
 
 
 @pytest.mark.parametrize("size", [8, 16, 32])
@@ -71,18 +75,26 @@ def test_every_font_is_packaged_and_has_the_digits(name: str) -> None:
     assert len(glyphs) == 10
 
 
-def test_build_splits_one_series(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syn_digits, "_TRAIN", 5)
-    monkeypatch.setattr(syn_digits, "_TEST", 3)
-    domain = syn_digits.build(8)
-    assert domain.train.x.shape == (5, 3, 8, 8)
-    assert domain.test.x.shape == (3, 3, 8, 8)
-    assert domain.train.y.dtype == domain.test.y.dtype == np.int64
-    for index in range(8):
-        image, label = render(syn_digits._SEED, index, 8)
-        part, place = (domain.train, index) if index < 5 else (domain.test, index - 5)
-        assert np.array_equal(part.x[place], image)
-        assert part.y[place] == label
+def test_build_renders_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syn_digits, "_CHUNK", 4)
+    stream = syn_digits.build(8, 10)
+    assert stream.test is not None and (stream.train.count, stream.test.count) == (10, 2)
+    for part, first in ((stream.train, 0), (stream.test, 1 << 31)):
+        samples = np.concatenate(list(part.chunks()))
+        assert samples.shape == (part.count, 3, 8, 8) and part.y is not None
+        for place in range(part.count):
+            image, label = render(syn_digits._SEED, first + place, 8)
+            assert np.array_equal(samples[place], image)
+            assert part.y[place] == label
+
+
+def test_count_in_a_space_file() -> None:
+    spec = DomainSpec.model_validate({"named": "syn-digits", "count": 120})
+    domain = open_domain(spec, 8)
+    assert len(domain.train) == 120
+    assert np.array_equal(domain.train.x, load_domain("syn-digits", 8).train.x[:120])
+    with pytest.raises(DataError, match="`count` goes with syn-digits"):
+        open_domain(DomainSpec.model_validate({"named": "digits", "count": 120}), 8)
 
 
 def test_classes_are_those_of_the_other_digits() -> None:
