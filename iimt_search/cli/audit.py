@@ -67,7 +67,7 @@ def command(
         return
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("task", no_wrap=True)
-    for title in ("source\nonly", "default", "choice", "gain", "labelled\nceiling", "test\nn"):
+    for title in ("source\nonly", "default", "choice", "gain", "labelled\nceiling", "n"):
         table.add_column(title, justify="right", no_wrap=True)
     for task, audit in audits.items():
         samples = f"{audit.test_samples}{'' if audit.unseen else '*'}"
