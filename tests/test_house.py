@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "iimt_search"
 FLOORS = [
-    {"errors", "seeding", "records", "settings", "task_name", "space"},
+    {"errors", "files", "seeding", "records", "settings", "task_name", "space"},
     {"iimt", "models", "data", "validators"},
     {"training"},
     {"study", "report"},

@@ -66,17 +66,10 @@ class Confirmation:
 
     def run(self, runner: JobRunner) -> Choice:
         """Run what is missing and decide."""
-
-        def store(job: Job, evaluation: Evaluation) -> None:
-            self._scope.store(job, evaluation)
-            objective = self._scope.space.objective
-            self._line(f"{job.key} {objective} {evaluation.mean(objective):.4f}")
-
-        def fail(job: Job, error: str) -> None:
-            self._errors[job.key] = error
-            self._line(f"{job.key} failed: {error}")
-
-        runner.run(FixedJobs(self.missing(), self._scope.space.objective, store, fail))
+        scope = self._scope
+        jobs = FixedJobs(self.missing(), scope.space.objective, scope.store, self._line)
+        runner.run(jobs)
+        self._errors = jobs.errors
         return self._decide()
 
     def _decide(self) -> Choice:

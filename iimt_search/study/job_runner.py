@@ -35,7 +35,10 @@ class FixedJobs:
         jobs: what to run, in order.
         objective: a job whose last evaluation has no finite value of this validator has failed.
         store: takes each job that completed with its last evaluation.
-        fail: takes each job that failed with its error.
+        line: takes a line of text for each finished job.
+
+    Attributes:
+        errors: key → what went wrong, of the jobs that failed.
     """
 
     def __init__(
@@ -43,11 +46,12 @@ class FixedJobs:
         jobs: Iterable[Job],
         objective: str,
         store: Callable[[Job, Evaluation], None],
-        fail: Callable[[Job, str], None],
+        line: Callable[[str], None],
     ) -> None:
         self._jobs = list(jobs)
-        self._objective, self._store, self._fail = objective, store, fail
+        self._objective, self._store, self._line = objective, store, line
         self._last: dict[str, Evaluation] = {}
+        self.errors: dict[str, str] = {}
 
     def next_job(self) -> Job | None:
         """Return the next job in order."""
@@ -58,8 +62,12 @@ class FixedJobs:
         self._last[job.key] = evaluation
         return True
 
+    def _fail(self, job: Job, error: str) -> None:
+        self.errors[job.key] = error
+        self._line(f"{job.key} failed: {error}")
+
     def finished(self, job: Job, outcome: Finished) -> None:
-        """Store the last evaluation, or the failure."""
+        """Store the last evaluation, or note the failure."""
         if outcome.status != "complete":
             self._fail(job, outcome.error)
             return
@@ -67,6 +75,7 @@ class FixedJobs:
         value = evaluation.mean(self._objective)
         if math.isfinite(value):
             self._store(job, evaluation)
+            self._line(f"{job.key:<18s} {self._objective} {value:.4f}")
         else:
             self._fail(job, f"{self._objective} was {value} at its end")
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from iimt_search.errors import StudyError
-from iimt_search.records import Evaluation, Job
+from iimt_search.records import Job
 from iimt_search.settings import TrainSettings
 from iimt_search.study.choice import Choice
 from iimt_search.study.job_runner import FixedJobs, JobRunner
@@ -48,18 +48,10 @@ class Retraining:
         Raises:
             StudyError: a retraining of the chosen candidate failed.
         """
-        errors: dict[str, str] = {}
-
-        def store(job: Job, evaluation: Evaluation) -> None:
-            self._scope.store(job, evaluation)
-            objective = self._scope.space.objective
-            self._line(f"{job.key} {objective} {evaluation.mean(objective):.4f}")
-
-        def fail(job: Job, error: str) -> None:
-            errors[job.key] = error
-            self._line(f"{job.key} failed: {error}")
-
-        runner.run(FixedJobs(self.missing(), self._scope.space.objective, store, fail))
+        scope = self._scope
+        retrainings = FixedJobs(self.missing(), scope.space.objective, scope.store, self._line)
+        runner.run(retrainings)
+        errors = retrainings.errors
         # The baseline beside it may fail; the answer stands without.
         lost = [
             f"{job.key}: {errors[job.key]}" for job in self._jobs[self._choice.candidate] if job.key in errors

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from iimt_search.data.assemble import check_task, load_task
 from iimt_search.errors import StudyInterruptedError, StudyMismatchError
-from iimt_search.records import Evaluation, Job
+from iimt_search.records import Job
 from iimt_search.space import Space
 from iimt_search.study import notes
 from iimt_search.study.choice import Choice, read_choice, write_choice
@@ -145,20 +145,11 @@ class _Progress:
         self._listener.snapshot(Snapshot(self.phase, self._done(running), shares, text))
 
 
-def _source_only(scope: Scope, listener: Listener) -> FixedJobs:
+def _source_only(scope: Scope, line: Callable[[str], None]) -> FixedJobs:
     """Return the baseline's job, or none where its scores are there already."""
     job = scope.source_only_job()
-
-    def store(job: Job, evaluation: Evaluation) -> None:
-        scope.store(job, evaluation)
-        value = evaluation.mean(scope.space.objective)
-        listener.line(f"source-only        {scope.space.objective} {value:.4f}")
-
-    def fail(job: Job, error: str) -> None:
-        listener.line(f"source-only failed: {error}")
-
     jobs = [] if scope.stored(job.key) is not None else [job]
-    return FixedJobs(jobs, scope.space.objective, store, fail)
+    return FixedJobs(jobs, scope.space.objective, scope.store, line)
 
 
 def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threading.Event) -> Choice:
@@ -183,7 +174,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     listener.line(
         f"search: {', '.join(scope.task_names)}" + (f"; {over} trials are there already" if over else "")
     )
-    runner.run(_source_only(scope, listener), TrialSource(scope, listener.line, out_of_time))
+    runner.run(_source_only(scope, listener.line), TrialSource(scope, listener.line, out_of_time))
 
     confirmation = Confirmation(scope, listener.line)
     progress.enter("confirm", confirmation.missing())

@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from iimt_search.errors import StudyError, StudyLockedError, UsageError
+from iimt_search.files import write_beside
 
 SCHEMA = 1
 _OWN = "study.db"
@@ -90,9 +91,7 @@ class StudyFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         own = storage_url == sqlite_url(self.database)  # noted without a path: the folder may be moved
         content = {"schema": SCHEMA, "storage": _OWN if own else hide_password(storage_url), "space": space}
-        beside = self.description.with_suffix(".tmp")
-        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(beside, self.description)
+        write_beside(self.description, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     @property
     def _holder(self) -> Path:

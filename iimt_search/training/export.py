@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from iimt_search import __version__
 from iimt_search.data.task import DomainTask
+from iimt_search.files import write_beside
 from iimt_search.models.network import Model
 from iimt_search.settings import TrainSettings
 from iimt_search.validators.registry import VALIDATORS
@@ -28,13 +29,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def write_beside(path: Path, text: str) -> None:
-    """Write text to a file in one step: a reader sees the old content or the new, never half."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
 
 
 _INPUTS = {

@@ -50,15 +50,14 @@ def job(key: str, folder: Path) -> Job:
 
 def run(executor: ScriptedExecutor, jobs: list[Job]) -> tuple[dict[str, float], dict[str, str]]:
     stored: dict[str, float] = {}
-    failed: dict[str, str] = {}
     source = FixedJobs(
         jobs,
         "entropy",
         lambda job, evaluation: stored.update({job.key: evaluation.mean("entropy")}),
-        lambda job, error: failed.update({job.key: error}),
+        lambda _: None,
     )
     JobRunner(executor, threading.Event(), lambda _: None).run(source)
-    return stored, failed
+    return stored, source.errors
 
 
 def test_keeps_the_executor_full_and_stores_last_evaluations(tmp_path: Path) -> None:
@@ -94,7 +93,7 @@ def test_a_job_whose_objective_is_not_a_number_has_failed(tmp_path: Path) -> Non
 def test_stop_ends_the_run_and_keeps_checkpoints(tmp_path: Path) -> None:
     executor = ScriptedExecutor({"a": [["1", "2", "complete"]]})
     stop = threading.Event()
-    source = FixedJobs([job("a", tmp_path)], "entropy", lambda *_: None, lambda *_: None)
+    source = FixedJobs([job("a", tmp_path)], "entropy", lambda *_: None, lambda _: None)
     runner = JobRunner(executor, stop, lambda running: stop.set())
     with pytest.raises(StudyInterruptedError):
         runner.run(source)
