@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
+from iimt_search.files import kept_path
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
+from iimt_search.task_name import slug
 
 Status = Literal["complete", "stopped", "failed", "lost"]
 
@@ -50,6 +53,7 @@ class Job:
         folder: where the checkpoint is written.
         device: ``cpu``, ``cuda``, ``cuda:1``, …
         models: where every task's final model is exported to, a folder for each; "" to keep none.
+        kept: where every evaluated checkpoint's predictions and weights are kept; "" to keep none.
     """
 
     key: str
@@ -60,6 +64,11 @@ class Job:
     folder: str
     device: str = "cpu"
     models: str = ""
+    kept: str = ""
+
+    def kept_file(self, task: str, step: int) -> Path:
+        """Return where a task's checkpoint after ``step`` steps is kept."""
+        return kept_path(Path(self.kept), slug(task), step)
 
 
 @dataclass(frozen=True)

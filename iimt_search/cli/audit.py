@@ -1,6 +1,7 @@
 """``iimt-search audit``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 from rich import box
@@ -13,16 +14,84 @@ from iimt_search.cli.options import (
     json_option,
     print_json,
     root_option,
+    show_count,
     storage_option,
     study_option,
 )
 
 
-def _cells(source_only: float, default: float | None, choice: float, ceiling: float | None) -> list[str]:
-    def text(value: float | None) -> str:
-        return "" if value is None else f"{value:.1f}"
+def _text(value: float | None, form: str = ".1f") -> str:
+    return "–" if value is None else f"{value:{form}}"
 
-    return [text(source_only), text(default), text(choice), f"{choice - source_only:+.1f}", text(ceiling)]
+
+def _task_table(content: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("task", no_wrap=True)
+    for title in (
+        "source\nonly",
+        "default",
+        "choice",
+        "gain",
+        "as en-\nsemble",
+        "oracle",
+        "gap",
+        "labelled\nceiling",
+        "n",
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
+    for task, row in content["tasks"].items():
+        choice = row["choice"]["target_accuracy"]
+        cells = [row["source_only"], row["default"], choice]
+        table.add_row(
+            task,
+            *map(_text, cells),
+            _text(choice - row["source_only"], "+.1f"),
+            *map(_text, (row["ensemble"], row["oracle"], row["choice"]["oracle_gap"], row["ceiling"])),
+            f"{row['test_samples']}{'' if row['unseen'] else '*'}",
+        )
+    summary = content["summary"]
+    choice = summary["choice"]
+    table.add_section()
+    table.add_row(
+        "mean",
+        *map(_text, (summary["source_only"], summary.get("default"), choice["target_accuracy"])),
+        _text(choice["mean_gain"], "+.1f"),
+        *map(
+            _text, (summary.get("ensemble"), summary["oracle"], choice["oracle_gap"], summary.get("ceiling"))
+        ),
+        "",
+    )
+    return table
+
+
+def _validator_table(content: dict[str, Any]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="what each validator alone would have picked of the same models",
+        title_justify="left",
+    )
+    table.add_column("validator", no_wrap=True)
+    titles = (
+        "picked",
+        "gap,\nmean",
+        "gap,\nworst",
+        "Spearman",
+        "weighted\nSpearman",
+        "below\nsource",
+        "catas-\ntrophic",
+    )
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    found = content["summary"]["validators"]
+    rows = sorted(found.items(), key=lambda item: item[1]["oracle_gap"])
+    for name, row in [("our choice", content["summary"]["choice"]), *rows]:
+        table.add_row(
+            name,
+            *(_text(row[key]) for key in ("target_accuracy", "oracle_gap", "worst_oracle_gap")),
+            *(_text(row.get(key), ".2f") for key in ("spearman", "weighted_spearman")),
+            *(f"{100 * row[key]:.0f} %" for key in ("below_source_only_rate", "catastrophic_rate")),
+        )
+    return table
 
 
 @click.command("audit")
@@ -47,36 +116,38 @@ def command(
     root: Path,
     as_json: bool,
 ) -> None:
-    """After the choice, measure it with the sealed target test labels.
+    """After the choice, measure it and every validator with the sealed target test labels.
 
-    Nothing else reads them, and nothing here changes the choice.
+    Nothing else reads them, and nothing here changes the choice. The study is marked as audited: a choice
+    that changes afterwards says so.
     """
-    from iimt_search.report.audit import audit_choice, audit_json
+    from iimt_search.report.audit import AuditOptions, audit_choice, audit_json
+    from iimt_search.report.audit_picture import write_audit_picture
     from iimt_search.space import Space
+    from iimt_search.study.audit_mark import leave_mark
     from iimt_search.study.open import open_study
+    from iimt_search.validators.registry import VALIDATORS
 
     opened = open_study(root, study, storage)
-    choices = opened.made_choices()
-    space = Space.model_validate(opened.space)
-    audits = {}
-    for choice in choices:
-        audits.update(audit_choice(choice, space, opened.folder.models, train, device))
+    with opened.folder.driver_lock():  # the mark is written to the study, and a driver is its only writer
+        choices = opened.made_choices()
+        space = Space.model_validate(opened.space)
+        options = AuditOptions(train, device, tuple(VALIDATORS), show_count)
+        audits = {}
+        for choice in choices:
+            audits.update(audit_choice(choice, space, opened.folder, options))
+        for optuna_study, choice in zip(opened.studies, choices, strict=True):
+            leave_mark(optuna_study, choice)
     content = audit_json(opened.folder.name, audits)
+    picture = opened.folder.path / "audit.html"
+    write_audit_picture(content, picture)
     if as_json:
         print_json(content)
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("task", no_wrap=True)
-    for title in ("source\nonly", "default", "choice", "gain", "labelled\nceiling", "n"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for task, audit in audits.items():
-        samples = f"{audit.test_samples}{'' if audit.unseen else '*'}"
-        table.add_row(task, *_cells(audit.source_only, audit.default, audit.choice, audit.ceiling), samples)
-    table.add_section()
-    summary = content["summary"]
-    means = (summary["source_only"], summary.get("default"), summary["choice"], summary.get("ceiling"))
-    table.add_row("mean", *_cells(*means), "")
-    click.echo(f"target test accuracy in percent, choice: {', '.join(c.candidate for c in choices)}")
-    Console().print(table)
+    click.echo(f"target test accuracy in percent; choice: {', '.join(c.title for c in choices)}")
+    console = Console()
+    console.print(_task_table(content))
+    console.print(_validator_table(content))
     if not all(audit.unseen for audit in audits.values()):
         click.echo("* no test part: measured on the target samples that training saw without labels")
+    click.echo(f"picture: {picture}")

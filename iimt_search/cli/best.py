@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from iimt_search.cli.options import json_option, print_json, root_option, storage_option, study_option
-from iimt_search.study.choice import Choice
+from iimt_search.errors import UsageError
+from iimt_search.study.choice import Candidate, Choice
 from iimt_search.study.hand_out import hand_out
 from iimt_search.study.open import open_study
 
@@ -37,16 +38,28 @@ def _table(choice: Choice) -> Table:
     return table
 
 
+def _rival(candidate: Candidate) -> str:
+    agreed = "" if candidate.agreement is None else f" (κ {candidate.agreement:.2f})"
+    return f"{candidate.name} {candidate.mean:.4f}{agreed}{', vetoed' if candidate.veto else ''}"
+
+
 def _print_choice(choice: Choice) -> None:
-    if choice.trial is None:
+    if choice.answer == "none":
+        click.echo("best: no confident choice; source-only, the model without adaptation, is handed out")
+    elif choice.trial is None:
         click.echo("best: source-only, the model without adaptation")
     else:
         click.echo(f"best: trial {choice.trial}")
         for name, value in choice.params.items():
             click.echo(f"  {name:<14s} {value:.4g}" if isinstance(value, float) else f"  {name:<14s} {value}")
     click.echo(f"  {choice.objective} {choice.score:.4f}, {choice.reason}")
-    rivals = [f"{c.name} {c.mean:.4f}" for c in choice.candidates if c.name != choice.candidate]
+    mine = [c for c in choice.candidates if c.name == choice.candidate and c.agreement is not None]
+    for candidate in mine:
+        click.echo(f"  its fresh seeds agree on the target by κ {candidate.agreement:.2f}")
+    rivals = [_rival(c) for c in choice.candidates if c.name != choice.candidate]
     click.echo(f"  against {', '.join(rivals)}" if rivals else "  without a rival")
+    for flag in choice.flags:
+        click.echo(f"  note: {flag}")
     Console().print(_table(choice))
 
 
@@ -60,7 +73,9 @@ def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) 
     if next_commands:
         study = choices[0].study
         click.echo("next:")
-        click.echo(f"  iimt-search best --study {study} --export     the trained models")
+        click.echo(
+            f"  iimt-search best --study {study} --export     the trained models (--ensemble: better, slower)"
+        )
         click.echo(f"  iimt-search dashboard --study {study}         every trial and its learning curve")
         click.echo(
             f"  iimt-search audit --study {study}             measured with the test labels, if there are any"
@@ -78,18 +93,27 @@ def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) 
     metavar="[DIR]",
     help="Write one model folder for each task to DIR (by default NAME-models).",
 )
+@click.option(
+    "--ensemble",
+    is_flag=True,
+    help="With --export: average the probabilities of all trainings of the chosen configuration.",
+)
 @storage_option
 @root_option
 @json_option
-def command(study: str | None, export: str | None, storage: str | None, root: Path, as_json: bool) -> None:
+def command(
+    study: str | None, export: str | None, ensemble: bool, storage: str | None, root: Path, as_json: bool
+) -> None:
     """Show a study's choice: the configuration, its scores, and the trained models."""
+    if ensemble and export is None:
+        raise UsageError("--ensemble goes with --export")
     opened = open_study(root, study, storage)
     choices = opened.made_choices()
     if export is None:
         print_choices(choices, as_json=as_json, next_commands=not as_json)
         return
     folder = Path(export or f"{opened.folder.name}-models")
-    written = hand_out(choices, opened.folder.models, folder)
+    written = hand_out(choices, opened.folder, folder, ensemble)
     if as_json:
         print_json({**choices_json(choices), "exported": {task: str(path) for task, path in written.items()}})
         return

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,3 +77,10 @@ def json_option(command: F) -> F:
 def print_json(content: Any) -> None:
     """Print a value as indented JSON."""
     click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def show_count(what: str, done: int, of: int) -> None:
+    """Show how many of how many are done, on one line that is written over, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{what} {done}/{of}" + ("\r\x1b[K" if done == of else ""))
+        sys.stderr.flush()

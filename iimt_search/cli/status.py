@@ -29,7 +29,9 @@ def study_status(study: optuna.Study) -> dict[str, Any]:
         "best_trial": None
         if best is None
         else {"trial": best.number, "value": best.value, "params": best.params},
-        "choice": None if choice is None else {"answer": choice.candidate, "score": choice.score},
+        "choice": None
+        if choice is None
+        else {"answer": choice.title, "score": choice.score, "flags": list(choice.flags)},
     }
 
 
@@ -59,6 +61,8 @@ def command(study: str | None, storage: str | None, root: Path, as_json: bool) -
             best = part["best_trial"]
             click.echo(f"  best so far: trial {best['trial']}, {part['objective']} {best['value']:.4f}")
         if part["choice"]:
+            for flag in part["choice"]["flags"]:
+                click.echo(f"  note: {flag}")
             click.echo(
                 f"  choice: {part['choice']['answer']}, {part['objective']} {part['choice']['score']:.4f}"
             )

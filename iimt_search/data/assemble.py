@@ -1,6 +1,7 @@
 """Makes a domain task of its domains, and leaves the target's labels behind."""
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -61,22 +62,36 @@ def _merge(domains: list[Domain], what: str) -> tuple[Labelled, tuple[str, ...]]
     return Labelled(x, y.astype(np.int64)), tuple(classes)
 
 
-def _check_fit(spec: TaskSpec, sources: list[Domain], target: Domain) -> None:
-    for domain in (*sources, target):
+def _check_fit(spec: TaskSpec, sources: list[Domain], target: Domain, what: str = "source") -> None:
+    for domain in sources:
         if domain.kind != target.kind:
-            raise DataError(f"{spec.name}: source is of kind {domain.kind}, target of kind {target.kind}")
+            raise DataError(f"{spec.name}: {what} is of kind {domain.kind}, target of kind {target.kind}")
         if domain.train.x.shape[1:] != target.train.x.shape[1:]:
             ours, theirs = domain.train.x.shape[1:], target.train.x.shape[1:]
-            raise DataError(f"{spec.name}: source samples are {ours}, target samples {theirs}")
+            raise DataError(f"{spec.name}: {what} samples are {ours}, target samples {theirs}")
 
 
-def _check_classes(spec: TaskSpec, target: Domain, classes: tuple[str, ...]) -> None:
-    unknown = [name for name in target.classes or () if name not in classes]
+def _check_classes(spec: TaskSpec, domain: Domain, classes: tuple[str, ...], what: str) -> None:
+    unknown = [name for name in domain.classes or () if name not in classes]
     if unknown:
         raise DataError(
-            f"{spec.name}: the target's classes {', '.join(unknown)} are not among the source's "
+            f"{spec.name}: {what} classes {', '.join(unknown)} are not among the source's "
             f"({', '.join(classes)}); the class sets must match by name"
         )
+
+
+def _open_few_shot(spec: TaskSpec, size: int, target: Domain, classes: tuple[str, ...]) -> Domain | None:
+    """Return the few labelled target samples, their labels in the source's order of classes."""
+    if spec.few_shot is None:
+        return None
+    domain = open_domain(spec.few_shot, size)
+    labelled = domain.train
+    if not isinstance(labelled, Labelled) or domain.classes is None:
+        raise DataError(f"{spec.name}: few_shot has no labels; it needs class folders, or y beside x")
+    _check_fit(spec, [domain], target, "few_shot")
+    _check_classes(spec, domain, classes, "few_shot's")
+    order = np.array([classes.index(name) for name in domain.classes], dtype=np.int64)
+    return replace(domain, train=Labelled(labelled.x, order[labelled.y], labelled.index))
 
 
 @lru_cache(maxsize=8)
@@ -96,7 +111,8 @@ def load_task(spec: TaskSpec, image_size: int = 0, share: float = 1.0) -> Domain
     target = open_domain(spec.target, size)
     _check_fit(spec, sources, target)
     train, classes = _merge(sources, f"{spec.name}: the source")
-    _check_classes(spec, target, classes)
+    _check_classes(spec, target, classes, "the target's")
+    few_shot = _open_few_shot(spec, size, target, classes)
     unlabelled = Unlabelled(target.train.x)
     if share < 1:
         train = train.subset(_stratified(train.y, share, 1, f"{spec.name}: the source")[1])
@@ -107,6 +123,7 @@ def load_task(spec: TaskSpec, image_size: int = 0, share: float = 1.0) -> Domain
     # The target's samples alone: its labels change nothing that training sees.
     parts = [*(domain.fingerprint for domain in sources), target.sample_fingerprint]
     parts += [*classes, repr(share), str(_SPLIT_VERSION)]
+    parts += [] if few_shot is None else [few_shot.fingerprint]
     return DomainTask(
         name=spec.name,
         classes=classes,
@@ -116,6 +133,7 @@ def load_task(spec: TaskSpec, image_size: int = 0, share: float = 1.0) -> Domain
         source_val=val,
         target=unlabelled,
         fingerprint=hashlib.sha256("\x1f".join(parts).encode()).hexdigest(),
+        few_shot=few_shot.train if few_shot is not None and isinstance(few_shot.train, Labelled) else None,
     )
 
 

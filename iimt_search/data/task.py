@@ -1,7 +1,7 @@
 """The domain task contract: what training, validators, pruning and selection receive.
 
-A :class:`DomainTask` cannot hold a target label. The labels of a target domain are reachable only
-through :mod:`iimt_search.data.sealed`, which the audit alone imports.
+A :class:`DomainTask` cannot hold a label of its target's samples. The labels of a target domain are
+reachable only through :mod:`iimt_search.data.sealed`, which the audit alone imports.
 """
 
 from dataclasses import dataclass
@@ -132,6 +132,7 @@ class DomainTask:
         source_val: labelled source samples held out for validators.
         target: target samples to adapt to, without labels. Validators score the same of them every time.
         fingerprint: SHA-256; two equal fingerprints are the same data in the same split.
+        few_shot: labelled target samples that the user gave on purpose, to be scored, not trained on.
     """
 
     name: str
@@ -142,6 +143,7 @@ class DomainTask:
     source_val: Labelled
     target: Unlabelled
     fingerprint: str
+    few_shot: Labelled | None = None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

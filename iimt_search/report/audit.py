@@ -1,7 +1,7 @@
-"""Measures a choice with the sealed target labels, after it was made."""
+"""Measures a choice, and every validator beside it, with the sealed target labels, after it was made."""
 
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -11,12 +11,25 @@ from iimt_search.data.assemble import load_task
 from iimt_search.data.sealed import SealedTarget, open_sealed_target
 from iimt_search.data.task import DomainTask, Labelled
 from iimt_search.models.network import Model
+from iimt_search.report.kept_scores import score_kept
+from iimt_search.report.validator_audit import (
+    ValidatorAudit,
+    audit_validator,
+    finite,
+    pick_summary,
+    validator_summary,
+)
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
+from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.choice import Choice
+from iimt_search.study.ensemble import other_members
+from iimt_search.study.keeping import kept_checkpoints, last_checkpoints
 from iimt_search.study.proposals import default_params, settings_for, source_only_settings
 from iimt_search.study.scope import SOURCE_ONLY_KEY
+from iimt_search.study.storage import StudyFolder
+from iimt_search.training.kept import load_kept_model
 from iimt_search.training.load import load_model
 from iimt_search.training.samples import Samples
 from iimt_search.training.task_training import TaskTraining, predict
@@ -30,29 +43,51 @@ class TaskAudit:
     Attributes:
         source_only: of the model without adaptation, trained as long as the chosen one.
         choice: of the chosen model.
+        ensemble: of the chosen one and the same configuration's other seeds together; None of one model.
+        oracle: of the best single model that the study has, the chosen one among them.
         default: of the method's default configuration, trained as long; None where not asked for.
         ceiling: of a model trained on the target's labels, as long; None where not asked for, or where
             the target has no test part.
+        models: how many models the oracle and the validators pick from.
         test_samples: how many samples these are measured on.
         unseen: whether training has seen none of them; where the target has no test part, it has seen
             them without their labels.
+        validators: what each validator would have picked of the same models.
     """
 
     source_only: float
     choice: float
+    ensemble: float | None
+    oracle: float
     default: float | None
     ceiling: float | None
+    models: int
     test_samples: int
     unseen: bool
+    validators: dict[str, ValidatorAudit] = field(default_factory=dict)
 
 
-def _accuracy(model: Model, test: Labelled) -> float:
+@dataclass(frozen=True)
+class AuditOptions:
+    """How an audit is carried out.
+
+    Attributes:
+        train: train the default configuration, and a model on the target's labels, to compare with.
+        device: where to train them.
+        validators: which validators to measure.
+        progress: told what is done, how many of how many.
+    """
+
+    train: bool
+    device: str
+    validators: tuple[str, ...]
+    progress: Callable[[str, int, int], None]
+
+
+def accuracy(model: Model, test: Labelled) -> float:
+    """Return a model's accuracy on labelled samples, in percent."""
     logits, _ = predict(model, Samples(test.unlabelled, next(model.parameters()).device))
     return 100 * source_accuracy(logits, torch.from_numpy(test.y))
-
-
-def _exported_accuracy(folder: Path, test: Labelled) -> float:
-    return _accuracy(load_model(folder).model, test)
 
 
 def _trained_accuracy(
@@ -60,7 +95,7 @@ def _trained_accuracy(
 ) -> float:
     training = TaskTraining(task, settings, seed, device)
     training.advance(settings.steps)
-    return _accuracy(training.evaluated_model(), test)
+    return accuracy(training.evaluated_model(), test)
 
 
 def _ceiling(
@@ -80,62 +115,143 @@ def _default(task: DomainTask, space: Space, steps: int, test: Labelled, device:
     return _trained_accuracy(task, settings, seed, test, device)
 
 
+def _side(sample_shape: tuple[int, ...]) -> int:
+    return sample_shape[-1] if len(sample_shape) == 3 else 0
+
+
+class _Auditor:
+    """Audits the tasks of one choice."""
+
+    def __init__(self, choice: Choice, space: Space, folder: StudyFolder, options: AuditOptions) -> None:
+        self._choice, self._space, self._folder, self._options = choice, space, folder, options
+        settings = source_only_settings(space)
+        self._settings = settings.model_copy(update={"steps": space.retrain.steps or settings.steps})
+
+    def _exported(self, candidate: str, spec: TaskSpec, test: Labelled) -> float:
+        return accuracy(load_model(self._folder.models / candidate / spec.slug).model, test)
+
+    def _ensemble(self, spec: TaskSpec, test: Labelled) -> float | None:
+        exported = load_model(self._folder.models / self._choice.candidate / spec.slug)
+        others = other_members(self._folder, self._choice, spec.name, exported.metadata["seed"])
+        if not others:
+            return None
+        samples = Samples(test.unlabelled, torch.device("cpu"))
+        together = [predict(model, samples)[0].softmax(dim=-1) for model in (exported.model, *others)]
+        return 100 * source_accuracy(torch.stack(together).mean(dim=0), torch.from_numpy(test.y))
+
+    def _pool(
+        self, spec: TaskSpec, task: DomainTask, test: Labelled
+    ) -> tuple[list[float], dict[str, list[float]]]:
+        """Return the accuracies of the last kept checkpoint of every job, and each validator's scores."""
+        kept = last_checkpoints(kept_checkpoints(self._folder, [spec.name]))
+        tests = {_side(task.sample_shape): test}
+        accuracies = []
+        for count, each in enumerate(kept, 1):
+            model = load_kept_model(each.path).model
+            side = _side(model.architecture.sample_shape)
+            if side not in tests:  # image_size was searched
+                tests[side] = open_sealed_target(spec, task.classes, side).test
+            accuracies.append(accuracy(model, tests[side]))
+            self._options.progress(f"{spec.name}: measured", count, len(kept))
+        scored = score_kept(
+            kept,
+            self._options.validators,
+            lambda done, of: self._options.progress(f"{spec.name}: scored", done, of),
+        )
+        return accuracies, {name: [each.scores[name] for each in scored] for name in self._options.validators}
+
+    def audit(self, spec: TaskSpec, task: DomainTask, sealed: SealedTarget) -> TaskAudit:
+        """Measure one task."""
+        space, settings, device = self._space, self._settings, self._options.device
+        chosen = self._exported(self._choice.candidate, spec, sealed.test)
+        source_only = self._exported(SOURCE_ONLY_KEY, spec, sealed.test)
+        accuracies, scores = self._pool(spec, task, sealed.test)
+        oracle = max([*accuracies, chosen, source_only])
+        found = {name: audit_validator(name, values, accuracies, oracle) for name, values in scores.items()}
+        train = self._options.train
+        seed = derive_seed(space.seed, "ceiling")
+        return TaskAudit(
+            source_only=source_only,
+            choice=chosen,
+            ensemble=self._ensemble(spec, sealed.test),
+            oracle=oracle,
+            default=_default(task, space, settings.steps, sealed.test, device) if train else None,
+            ceiling=_ceiling(task, sealed, settings, seed, device) if train else None,
+            models=len(accuracies),
+            test_samples=len(sealed.test),
+            unseen=sealed.unseen,
+            validators={name: each for name, each in found.items() if each is not None},
+        )
+
+
 def audit_choice(
-    choice: Choice, space: Space, models: Path, train: bool, device: str
+    choice: Choice, space: Space, folder: StudyFolder, options: AuditOptions
 ) -> dict[str, TaskAudit]:
-    """Measure a choice.
+    """Measure a choice, and what every validator would have picked.
 
     Args:
         choice: what was chosen.
         space: the study's space.
-        models: the folder of the study's exported models.
-        train: train the default configuration, and a model on the target's labels, to compare with.
-        device: where to train them.
+        folder: the study's.
+        options: what to train and to score besides.
 
     Returns:
         Task name → accuracies.
+
+    Raises:
+        DataError: a target has no labels.
+        ModelFileError: an exported model or a kept checkpoint is damaged.
     """
-    settings = source_only_settings(space)
-    settings = settings.model_copy(update={"steps": space.retrain.steps or settings.steps})
     specs = [spec for spec in space.tasks if spec.name in choice.tasks]
-    tasks = [load_task(spec, settings.image_size, settings.share) for spec in specs]
+    size, share = space.train.image_size, space.train.share
+    tasks = [load_task(spec, size, share) for spec in specs]
     # All are opened before anything is trained: a target without labels is told at once.
-    targets = [
-        open_sealed_target(spec, task.classes, settings.image_size)
-        for spec, task in zip(specs, tasks, strict=True)
-    ]
-    found = {}
-    for spec, task, sealed in zip(specs, tasks, targets, strict=True):
-        seed = derive_seed(space.seed, "ceiling")
-        found[spec.name] = TaskAudit(
-            source_only=_exported_accuracy(models / SOURCE_ONLY_KEY / spec.slug, sealed.test),
-            choice=_exported_accuracy(models / choice.candidate / spec.slug, sealed.test),
-            default=_default(task, space, settings.steps, sealed.test, device) if train else None,
-            ceiling=_ceiling(task, sealed, settings, seed, device) if train else None,
-            test_samples=len(sealed.test),
-            unseen=sealed.unseen,
-        )
-    return found
+    targets = [open_sealed_target(spec, task.classes, size) for spec, task in zip(specs, tasks, strict=True)]
+    auditor = _Auditor(choice, space, folder, options)
+    return {
+        spec.name: auditor.audit(spec, task, sealed)
+        for spec, task, sealed in zip(specs, tasks, targets, strict=True)
+    }
+
+
+def _row(audit: TaskAudit) -> dict[str, Any]:
+    values = asdict(audit)
+    values["choice"] = {"target_accuracy": audit.choice, "oracle_gap": audit.oracle - audit.choice}
+    values["validators"] = {
+        name: {key: finite(value) for key, value in each.items()}
+        for name, each in values["validators"].items()
+    }
+    return values
+
+
+def _names(audits: Iterable[TaskAudit]) -> list[str]:
+    return list(dict.fromkeys(name for audit in audits for name in audit.validators))
 
 
 def audit_json(study: str, audits: dict[str, TaskAudit]) -> dict[str, Any]:
-    """Return audits as JSON values, accuracies in percent."""
-
-    def row(audit: TaskAudit) -> dict[str, Any]:
-        values = asdict(audit)
-        values["choice"] = {"target_accuracy": audit.choice}
-        return values
-
+    """Return audits as JSON values, accuracies and gaps in percent."""
     rows = list(audits.values())
-    gains = [audit.choice - audit.source_only for audit in rows]
-    summary = {
-        "source_only": fmean([audit.source_only for audit in rows]),
-        "choice": fmean([audit.choice for audit in rows]),
-        "mean_gain": fmean(gains),
-        "worst_gain": min(gains),
+    oracle = {task: audit.oracle for task, audit in audits.items()}
+    source_only = {task: audit.source_only for task, audit in audits.items()}
+    summary: dict[str, Any] = {
+        "source_only": fmean(source_only.values()),
+        "oracle": fmean(oracle.values()),
+        "choice": pick_summary({task: audit.choice for task, audit in audits.items()}, oracle, source_only),
     }
-    for name in ("default", "ceiling"):
+    for name in ("default", "ceiling", "ensemble"):
         known = [value for audit in rows if (value := getattr(audit, name)) is not None]
         if len(known) == len(rows):
             summary[name] = fmean(known)
-    return {"study": study, "tasks": {task: row(audit) for task, audit in audits.items()}, "summary": summary}
+    summary["validators"] = {
+        name: validator_summary(
+            {task: audit.validators[name] for task, audit in audits.items() if name in audit.validators},
+            oracle,
+            source_only,
+        )
+        for name in _names(rows)
+    }
+    return {
+        "study": study,
+        "tasks": {task: _row(audit) for task, audit in audits.items()},
+        "summary": summary,
+    }

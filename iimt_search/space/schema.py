@@ -149,6 +149,18 @@ class RetrainSettings(_Strict):
     steps: int | None = Field(None, ge=1)
 
 
+class KeepSettings(_Strict):
+    """How much of what was trained is kept, to be scored later.
+
+    Attributes:
+        megabytes: of predictions, embeddings and weights of evaluated checkpoints. Above it the trials
+            with the worst objective lose theirs, their earlier checkpoints first; source-only, the
+            confirmed and the retrained models are kept in any case.
+    """
+
+    megabytes: int = Field(2000, ge=0)
+
+
 class Space(_Strict):
     """A whole space file. See ``docs/space-file.md``."""
 
@@ -166,6 +178,7 @@ class Space(_Strict):
     pruner: PrunerSettings = PrunerSettings()
     confirm: ConfirmSettings = ConfirmSettings()
     retrain: RetrainSettings = RetrainSettings()
+    keep: KeepSettings = KeepSettings()
     seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="before")

@@ -89,6 +89,8 @@ class TaskSpec(BaseModel):
         name: unique within the space; by default ``source->target``.
         source: the labelled domain, or several that are put together.
         target: the domain to adapt to. Its labels, where it has any, stay sealed.
+        few_shot: labelled samples of the target that the user gives on purpose, for the validator
+            ``few_shot``. Nothing is trained on them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,6 +98,7 @@ class TaskSpec(BaseModel):
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")
     source: tuple[DomainSpec, ...] = Field(min_length=1)
     target: DomainSpec
+    few_shot: DomainSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -111,8 +114,9 @@ class TaskSpec(BaseModel):
             source = [source]
         if isinstance(source, (list, tuple)):
             content["source"] = [_domain(each) for each in source]
-        if "target" in content:
-            content["target"] = _domain(content["target"])
+        for name in ("target", "few_shot"):
+            if name in content:
+                content[name] = _domain(content[name])
         content.setdefault("name", _default_name(content))
         return content
 
@@ -124,11 +128,16 @@ class TaskSpec(BaseModel):
     def relative_to(self, base: Path) -> "TaskSpec":
         """Return the spec with its paths made absolute, as seen from ``base``."""
         source = tuple(each.relative_to(base) for each in self.source)
-        return self.model_copy(update={"source": source, "target": self.target.relative_to(base)})
+        few_shot = None if self.few_shot is None else self.few_shot.relative_to(base)
+        target = self.target.relative_to(base)
+        return self.model_copy(update={"source": source, "target": target, "few_shot": few_shot})
 
     @model_serializer
     def _short(self) -> Any:
         named = [domain.model_dump() for domain in (*self.source, self.target)]
+        if self.few_shot is not None:
+            few_shot = self.few_shot.model_dump()
+            return {"name": self.name, "source": named[:-1], "target": named[-1], "few_shot": few_shot}
         if (
             len(named) == 2
             and all(isinstance(n, str) for n in named)

@@ -1,33 +1,19 @@
-"""Runs the best few configurations again with fresh seeds, and names one best."""
+"""Runs the best few configurations again with fresh seeds, and decides."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from statistics import fmean
-
-from optuna.trial import FrozenTrial, TrialState
 
 from iimt_search.errors import StudyError
 from iimt_search.records import Evaluation, Job
-from iimt_search.settings import TrainSettings
+from iimt_search.study.agreement import kept_agreement
+from iimt_search.study.candidates import select_candidates
 from iimt_search.study.choice import Candidate, Choice
+from iimt_search.study.decide import decide
+from iimt_search.study.flags import flags
 from iimt_search.study.job_runner import FixedJobs, JobRunner
-from iimt_search.study.proposals import settings_for, source_only_settings
-from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
-
-
-def best_trials(scope: Scope) -> list[FrozenTrial]:
-    """Return the complete trials, best objective first; of equal ones the earlier first."""
-    trials = scope.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    sign = -1.0 if scope.higher_is_better else 1.0
-    return sorted(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
-
-
-def _distinct(trials: list[FrozenTrial], count: int) -> list[FrozenTrial]:
-    """Return the first ``count`` trials, leaving out those with an earlier one's parameters."""
-    found: list[FrozenTrial] = []
-    for trial in trials:
-        if len(found) < count and all(trial.params != other.params for other in found):
-            found.append(trial)
-    return found
+from iimt_search.study.scope import Scope
+from iimt_search.study.veto import veto
 
 
 def _mean_scores(evaluations: list[Evaluation]) -> dict[str, dict[str, float]]:
@@ -42,63 +28,85 @@ def _mean_scores(evaluations: list[Evaluation]) -> dict[str, dict[str, float]]:
 class Confirmation:
     """The confirmation of one scope: its candidates, their jobs, and the decision.
 
-    Source-only is always a candidate, with the same fresh seeds as the configurations. Only fresh
-    seeds decide: the score that brought a trial here was the best of many, hence too good.
+    The method's default configuration and source-only are always candidates, with the same fresh seeds
+    as the best trials. Only fresh seeds decide: the score that brought a trial here was the best of many,
+    hence too good.
     """
 
     def __init__(self, scope: Scope, line: Callable[[str], None]) -> None:
         self._scope, self._line = scope, line
-        confirm = scope.space.confirm
-        self._trials = {f"trial-{t.number}": t for t in _distinct(best_trials(scope), confirm.top)}
-        candidates: dict[str, TrainSettings] = {
-            name: settings_for(scope.space, trial.params) for name, trial in self._trials.items()
-        }
-        candidates[SOURCE_ONLY_KEY] = source_only_settings(scope.space)
+        self._candidates = select_candidates(scope)
+        seeds = range(scope.space.confirm.seeds)
         self._jobs = {
-            name: [scope.confirm_job(name, settings, index) for index in range(confirm.seeds)]
-            for name, settings in candidates.items()
+            name: [scope.confirm_job(name, settings, index) for index in seeds]
+            for name, settings in self._candidates.settings(scope).items()
         }
-        self._errors: dict[str, str] = {}
+
+    def _have(self, job: Job) -> bool:
+        evaluation = self._scope.stored(job.key)
+        return evaluation is not None and all(
+            job.kept_file(task.name, evaluation.step).exists() for task in job.tasks
+        )
 
     def missing(self) -> list[Job]:
         """Return the jobs whose result the study does not hold yet."""
-        return [job for jobs in self._jobs.values() for job in jobs if self._scope.stored(job.key) is None]
+        return [job for jobs in self._jobs.values() for job in jobs if not self._have(job)]
 
     def run(self, runner: JobRunner) -> Choice:
-        """Run what is missing and decide."""
+        """Run what is missing and decide.
+
+        Raises:
+            StudyError: every candidate failed.
+        """
         scope = self._scope
         jobs = FixedJobs(self.missing(), scope.space.objective, scope.store, self._line)
         runner.run(jobs)
-        self._errors = jobs.errors
-        return self._decide()
+        return self._decide(jobs.errors)
 
-    def _decide(self) -> Choice:
+    def _candidate(self, name: str, evaluations: list[Evaluation]) -> Candidate:
         scope, objective = self._scope, self._scope.space.objective
+        jobs = self._jobs[name]
+        agreements = [
+            kept_agreement([job.kept_file(task, e.step) for job, e in zip(jobs, evaluations, strict=True)])
+            for task in scope.task_names
+        ]
+        baseline = scope.baseline()
+        reasons = dict.fromkeys(reason for e in evaluations if (reason := veto(e.scores, baseline)))
+        return Candidate(
+            name=name,
+            scores=tuple(e.mean(objective) for e in evaluations),
+            agreement=mean if math.isfinite(mean := fmean(agreements)) else None,
+            veto=" | ".join(reasons),
+        )
+
+    def _decide(self, errors: Mapping[str, str]) -> Choice:
+        scope = self._scope
         found: dict[str, list[Evaluation]] = {}
         for name, jobs in self._jobs.items():
             stored = [e for job in jobs if (e := scope.stored(job.key)) is not None]
             if len(stored) == len(jobs):  # a candidate that failed with any seed is out
                 found[name] = stored
-        candidates = [Candidate(n, tuple(e.mean(objective) for e in es)) for n, es in found.items()]
-        candidates.sort(key=lambda c: c.mean, reverse=scope.higher_is_better)
-        if not candidates:
-            listed = "; ".join(f"{key}: {error}" for key, error in self._errors.items())
+        if not found:
+            listed = "; ".join(f"{key}: {error}" for key, error in errors.items())
             raise StudyError(f"every candidate failed when run again with fresh seeds: {listed}")
-        best = candidates[0]
-        trial = self._trials.get(best.name)
-        if trial is None:
-            reason = "no configuration scored better than the model without adaptation, with fresh seeds"
-        else:
-            reason = f"best mean {objective} of {len(candidates)} candidates, with fresh seeds"
+        candidates = [self._candidate(name, evaluations) for name, evaluations in found.items()]
+        candidates.sort(key=lambda c: c.mean, reverse=scope.higher_is_better)
+        objective = scope.space.objective
+        decision = decide(candidates, objective, scope.higher_is_better)
+        winner = decision.winner
+        trial = self._candidates.trials.get(winner.name)
+        params = {} if trial is None else dict(trial.params)
         return Choice(
             study=scope.folder.name,
             tasks=scope.task_names,
-            answer="source-only" if trial is None else "trial",
+            answer=decision.answer,
             trial=None if trial is None else trial.number,
-            params={} if trial is None else dict(trial.params),
+            params=params,
             objective=objective,
-            score=best.mean,
-            scores=_mean_scores(found[best.name]),
+            score=winner.mean,
+            scores=_mean_scores(found[winner.name]),
             candidates=tuple(candidates),
-            reason=reason,
+            reason=decision.reason,
+            flags=flags(scope.space, params) if decision.answer == "trial" else (),
+            vetoed=self._candidates.vetoed,
         )

@@ -21,13 +21,13 @@ def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join([head, *rows])
 
 
-def note_trial(
-    study: optuna.Study, trial: Trial, job: Job, evaluation: Evaluation | None, error: str
-) -> None:
+def note_trial(trial: Trial, job: Job, evaluation: Evaluation | None, error: str, vetoed: str) -> None:
     """Note what a trial trained, how far it came, and every score of each task."""
     lines = [f"**{job.key}**, seed {job.seed}"]
     if error:
         lines.append(f"Failed: {error}")
+    if vetoed:
+        lines.append(f"Vetoed, whatever its scores: {vetoed}")
     if evaluation is not None:
         lines.append(f"Scores after {evaluation.step} of {job.settings.steps} steps:")
         lines.append(score_table(evaluation.scores))

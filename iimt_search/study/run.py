@@ -16,10 +16,13 @@ from iimt_search.errors import StudyInterruptedError, StudyMismatchError
 from iimt_search.records import Job
 from iimt_search.space import Space
 from iimt_search.study import notes
+from iimt_search.study.audit_mark import flag_change
+from iimt_search.study.candidates import best_trials
 from iimt_search.study.choice import Choice, read_choice, write_choice
-from iimt_search.study.confirm import Confirmation, best_trials
+from iimt_search.study.confirm import Confirmation
 from iimt_search.study.executor import Executor
 from iimt_search.study.job_runner import FixedJobs, JobRunner
+from iimt_search.study.keeping import bound_kept, kept_checkpoints
 from iimt_search.study.listener import Listener, Snapshot
 from iimt_search.study.proposals import make_pruner
 from iimt_search.study.retrain import Retraining
@@ -145,6 +148,22 @@ class _Progress:
         self._listener.snapshot(Snapshot(self.phase, self._done(running), shares, text))
 
 
+def _worst_first(scope: Scope) -> list[str]:
+    """Return the keys of the finished trials, those without an objective first, then the worst."""
+    best = [trial.number for trial in best_trials(scope)]
+    over = (TrialState.PRUNED, TrialState.FAIL)
+    others = [trial.number for trial in scope.study.get_trials(deepcopy=False, states=over)]
+    return [f"{scope.prefix}trial-{number}" for number in (*others, *reversed(best))]
+
+
+def _bound_kept(scope: Scope, line: Callable[[str], None]) -> None:
+    """Keep the kept checkpoints within their limit; the worst trials lose theirs first."""
+    kept = kept_checkpoints(scope.folder, [task.name for task in scope.space.tasks])
+    megabytes = scope.space.keep.megabytes
+    if count := bound_kept(kept, megabytes * 1_000_000, lambda: _worst_first(scope)):
+        line(f"{count} kept checkpoints of the worst trials deleted: keep.megabytes is {megabytes}")
+
+
 def _source_only(scope: Scope, line: Callable[[str], None]) -> FixedJobs:
     """Return the baseline's job, or none where its scores are there already."""
     job = scope.source_only_job()
@@ -174,17 +193,20 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     listener.line(
         f"search: {', '.join(scope.task_names)}" + (f"; {over} trials are there already" if over else "")
     )
-    runner.run(_source_only(scope, listener.line), TrialSource(scope, listener.line, out_of_time))
+    source = TrialSource(scope, listener.line, out_of_time, lambda: _bound_kept(scope, listener.line))
+    runner.run(_source_only(scope, listener.line), source)
 
     confirmation = Confirmation(scope, listener.line)
     progress.enter("confirm", confirmation.missing())
     choice = confirmation.run(runner)
     retraining = Retraining(scope, choice, listener.line)
     progress.enter("retrain", retraining.missing())
-    choice = retraining.run(runner)
+    choice = flag_change(scope.study, retraining.run(runner))
     write_choice(scope.study, choice)
     note(
-        f"**{choice.candidate}**: {choice.reason}; {choice.objective} {choice.score:.4f}\n\n"
+        f"**{choice.title}**: {choice.reason}; {choice.objective} {choice.score:.4f}\n\n"
+        + "".join(f"- Note: {flag}\n" for flag in choice.flags)
+        + "\n"
         + notes.score_table(choice.scores)
     )
     return choice

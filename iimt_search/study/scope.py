@@ -13,6 +13,7 @@ from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.proposals import settings_for, source_only_settings
 from iimt_search.study.storage import StudyFolder
+from iimt_search.study.veto import CHECKS
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 SOURCE_ONLY_KEY = "source-only"
@@ -48,9 +49,10 @@ class Scope:
 
     @property
     def validators(self) -> tuple[str, ...]:
-        """Names of all validators to score, the objective among them."""
+        """Names of all validators to score: the objective first, and what vetoes look at."""
         named = self.space.validators if self.space.validators is not None else default_validators()
-        return tuple(dict.fromkeys([self.space.objective, *named]))
+        few_shot = ["few_shot"] if all(task.few_shot is not None for task in self.tasks) else []
+        return tuple(dict.fromkeys([self.space.objective, *CHECKS, *named, *few_shot]))
 
     @property
     def higher_is_better(self) -> bool:
@@ -66,6 +68,7 @@ class Scope:
             validators=self.validators,
             folder=str(self.folder.job(self.prefix + key)),
             device=self.device,
+            kept=str(self.folder.kept / (self.prefix + key)),
             **more,
         )
 
@@ -94,6 +97,11 @@ class Scope:
             tasks=(task,),
             models=str(self.folder.models / candidate),
         )
+
+    def baseline(self) -> dict[str, dict[str, float]] | None:
+        """Return task → validator → score of source-only, None where it is not known."""
+        found = self.stored(self.source_only_job().key)
+        return None if found is None else {task: dict(scores) for task, scores in found.scores.items()}
 
     def stored(self, key: str) -> Evaluation | None:
         """Return what :meth:`store` kept under ``key``."""

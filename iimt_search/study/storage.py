@@ -52,6 +52,11 @@ class StudyFolder:
         """The retrained models, one folder for each task."""
         return self.path / "models"
 
+    @property
+    def kept(self) -> Path:
+        """The kept checkpoints: a folder for each job, in it one for each task."""
+        return self.path / "kept"
+
     def job(self, key: str) -> Path:
         """The folder of one job's checkpoint."""
         return self.path / "jobs" / key

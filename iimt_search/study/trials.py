@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import optuna
@@ -13,6 +13,10 @@ from iimt_search.records import Evaluation, Finished, Job
 from iimt_search.study import notes
 from iimt_search.study.proposals import default_params, distributions, make_sampler
 from iimt_search.study.scope import Scope
+from iimt_search.study.veto import veto
+
+# Of the trial that has the method's default configuration.
+DEFAULT_ORIGIN = "default"
 
 
 def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistribution) -> Any:
@@ -26,6 +30,18 @@ def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistributio
             return trial.suggest_categorical(name, dist.choices)
         case _:
             raise TypeError(f"no such distribution: {dist!r}")
+
+
+def trial_scores(trial: FrozenTrial, tasks: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Return task → validator → a trial's last score, as its attributes hold them."""
+    return {
+        task: {
+            name.removesuffix(f" [{task}]"): value
+            for name, value in trial.user_attrs.items()
+            if name.endswith(f" [{task}]")
+        }
+        for task in tasks
+    }
 
 
 def trial_steps(trial: FrozenTrial) -> int:
@@ -43,10 +59,17 @@ class TrialSource:
         scope: the study, its space and tasks.
         line: takes a line of text for each finished trial.
         out_of_time: tells whether the budget's wall time is over.
+        ended: called after each trial's end.
     """
 
-    def __init__(self, scope: Scope, line: Callable[[str], None], out_of_time: Callable[[], bool]) -> None:
-        self._scope, self._line, self._out_of_time = scope, line, out_of_time
+    def __init__(
+        self,
+        scope: Scope,
+        line: Callable[[str], None],
+        out_of_time: Callable[[], bool],
+        ended: Callable[[], None],
+    ) -> None:
+        self._scope, self._line, self._out_of_time, self._ended = scope, line, out_of_time, ended
         self._space, self._study = scope.space, scope.study
         self._trials: dict[str, Trial] = {}
         self._last: dict[str, Evaluation] = {}
@@ -55,7 +78,7 @@ class TrialSource:
         self._left_running = self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
         if not self._study.get_trials(deepcopy=False):
             default = default_params(self._space)
-            self._study.enqueue_trial(default, user_attrs={"origin": "default"})
+            self._study.enqueue_trial(default, user_attrs={"origin": DEFAULT_ORIGIN})
             for row in self._space.first:
                 self._study.enqueue_trial({**default, **row}, user_attrs={"origin": "space file"})
 
@@ -125,8 +148,12 @@ class TrialSource:
         evaluation = self._last.pop(job.key, None)
         error = self._errors.pop(job.key, "") or outcome.error
         trial.set_user_attr("seed", job.seed)
+        vetoed = ""
         if evaluation is not None:
             self._note_scores(trial, evaluation)
+            vetoed = veto(evaluation.scores, self._scope.baseline())
+            if vetoed:
+                trial.set_user_attr("veto", vetoed)
         if error:
             trial.set_user_attr("error", error)
             state, value = TrialState.FAIL, None
@@ -134,10 +161,11 @@ class TrialSource:
             state, value = TrialState.PRUNED, None
         else:
             state, value = TrialState.COMPLETE, evaluation.mean(self._space.objective)
-        notes.note_trial(self._study, trial, job, evaluation, error)
+        notes.note_trial(trial, job, evaluation, error, vetoed)
         self._study.tell(trial, value, state=state)
         del self._reported[job.key]
         self._line(self._describe(trial.number, state, evaluation, error))
+        self._ended()
 
     @staticmethod
     def _note_scores(trial: Trial, evaluation: Evaluation) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from iimt_search.models.network import Model
 from iimt_search.settings import TrainSettings
 from iimt_search.validators.registry import VALIDATORS
 
-SCHEMA = 1
+SCHEMA = 2
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "safetensors")
 
 
@@ -43,7 +43,9 @@ _RESIZE = {
 }
 
 
-def _card(task: DomainTask, settings: TrainSettings, scores: Mapping[str, float], seed: int) -> str:
+def _card(
+    task: DomainTask, settings: TrainSettings, scores: Mapping[str, float], seed: int, step: int
+) -> str:
     rows = "\n".join(
         f"| {validator} | {value:.4f} | {VALIDATORS[validator].unit} "
         f"| {'higher' if VALIDATORS[validator].higher_is_better else 'lower'} is better |"
@@ -59,8 +61,8 @@ A classifier of {len(task.classes)} classes ({", ".join(task.classes)}) for the 
 **{task.name}**, trained by iimt-search {__version__} with labels of its source domain only.
 
 - Input: {_INPUTS[task.kind].format(shape=shape)}.
-- Training: {settings.steps} steps on {len(task.source_train)} labelled source and {len(task.target)}
-  unlabelled target samples; {searched}; seed {seed}.
+- Training: {step} of {settings.steps} steps on {len(task.source_train)} labelled source and
+  {len(task.target)} unlabelled target samples; {searched}; seed {seed}.
 - Chosen without any target label. The scores below are proxies, not accuracies on the target.
 
 | validator | score | range | |
@@ -78,6 +80,40 @@ is not calibrated on the target.
 """
 
 
+def _write_weights(path: Path, model: Model) -> None:
+    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    beside = path.with_suffix(".tmp")
+    save_file(weights, beside)
+    os.replace(beside, path)
+
+
+def add_members(folder: Path, others: Sequence[Model]) -> None:
+    """Make an ensemble of an exported model: its probabilities will be the mean over all members.
+
+    Args:
+        folder: an exported model.
+        others: trained with the same configuration and other seeds.
+
+    Raises:
+        ValueError: a member is of another architecture.
+    """
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    for other in others:
+        if json.loads(json.dumps(other.architecture._asdict())) != content["architecture"]:
+            raise ValueError(f"an ensemble needs members of one architecture, got {other.architecture}")
+    names = [f"member-{index}.safetensors" for index in range(1, len(others) + 1)]
+    for name, other in zip(names, others, strict=True):
+        _write_weights(folder / name, other)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    card += f"""
+This folder holds an ensemble: the model above and {len(others)} of the same configuration, trained with
+other seeds. Its probabilities are the mean over all; the scores above are the first model's alone.
+"""
+    write_beside(folder / "README.md", card)
+    content["others"] = names
+    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
 def export_model(
     folder: Path,
     *,
@@ -85,6 +121,7 @@ def export_model(
     task: DomainTask,
     settings: TrainSettings,
     seed: int,
+    step: int,
     scores: Mapping[str, float],
 ) -> None:
     """Write a trained model to ``folder``, each file beside and renamed, ``model.json`` last.
@@ -95,14 +132,12 @@ def export_model(
         task: what it was trained on.
         settings: its configuration.
         seed: the training's seed.
-        scores: validator name → score, at the training's end.
+        step: training steps after which the model is taken.
+        scores: validator name → score, then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    beside = folder / "model.safetensors.tmp"
-    save_file(weights, beside)
-    os.replace(beside, folder / "model.safetensors")
-    write_beside(folder / "README.md", _card(task, settings, scores, seed))
+    _write_weights(folder / "model.safetensors", model)
+    write_beside(folder / "README.md", _card(task, settings, scores, seed, step))
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "task": task.name,
@@ -113,10 +148,12 @@ def export_model(
             "resize": _RESIZE[task.kind],
             "normalise": "by the model's own buffers shift and scale",
         },
+        "others": [],
         "classes": list(task.classes),
         "hyperparameters": settings.model_dump(mode="json"),
         "scores": dict(scores),
         "seed": seed,
+        "step": step,
         "threads": torch.get_num_threads(),
         "data_fingerprint": task.fingerprint,
         "packages": _versions(),

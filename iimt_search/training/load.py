@@ -1,6 +1,8 @@
 """Exported models, ready to use."""
 
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,19 @@ class Predictor(nn.Module):
     square is used (one channel is repeated to three); series (B, channels, length) and vectors
     (B, features) as they were measured.
 
+    An ensemble returns the logarithm of its members' mean probabilities, which are logits, too.
+
     Attributes:
+        model: the trained model; of an ensemble the first member.
+        others: the other members of an ensemble.
         classes: class names, in logit order.
         metadata: the content of ``model.json``.
     """
 
-    def __init__(self, model: Model, metadata: dict[str, Any]) -> None:
+    def __init__(self, model: Model, metadata: dict[str, Any], others: Iterable[Model] = ()) -> None:
         super().__init__()
         self.model = model
+        self.others = nn.ModuleList(others)
         self.metadata = metadata
         self.classes: tuple[str, ...] = tuple(metadata["classes"])
         self.kind: str = metadata["preprocessing"]["kind"]
@@ -52,8 +59,12 @@ class Predictor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C)."""
-        logits: Tensor = self.model(self.preprocess(x))
-        return logits
+        x = self.preprocess(x)
+        logits: Tensor = self.model(x)
+        if not self.others:
+            return logits
+        every = torch.stack([logits, *(member(x) for member in self.others)])
+        return every.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(every))
 
 
 def _square(x: Tensor, size: int) -> Tensor:
@@ -83,9 +94,12 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predic
         if metadata["schema"] != SCHEMA:
             raise ModelFileError(f"{folder}/model.json has schema {metadata['schema']}, this reads {SCHEMA}")
         architecture = Architecture(**metadata["architecture"])
-        model = Model(architecture._replace(sample_shape=tuple(architecture.sample_shape)))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        predictor = Predictor(model, metadata)
+        members = []
+        for name in ("model.safetensors", *metadata["others"]):
+            model = Model(architecture)
+            model.load_state_dict(load_file(folder / name))
+            members.append(model)
+        predictor = Predictor(members[0], metadata, members[1:])
     except FileNotFoundError as error:
         raise ModelFileError(f"{error.filename} is not there; is {folder} an exported model?") from error
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:

@@ -9,6 +9,9 @@ from iimt_search.data.task import DomainTask, Labelled
 from iimt_search.seeding import derive_seed
 from iimt_search.training.task_training import TaskTraining
 
+# Share of the steps that the short reverse training takes, from the forward model's weights.
+SHORT_SHARE = 0.1
+
 
 def reverse_task(task: DomainTask, pseudo_labels: Tensor) -> DomainTask:
     """Turn a task around: the pseudo-labelled target becomes source, the source loses its labels.
@@ -28,13 +31,24 @@ def reverse_task(task: DomainTask, pseudo_labels: Tensor) -> DomainTask:
     )
 
 
-def reverse_logits(forward: TaskTraining) -> Tensor:
+def reverse_logits(forward: TaskTraining, short: bool = False) -> Tensor:
     """Train back from the target and return logits (N_s, C) on the scored source validation samples.
 
-    The reverse training has the forward one's settings and steps, and a seed derived from its seed.
+    The reverse training has the forward one's settings and a seed derived from its seed.
+
+    Args:
+        forward: a finished training.
+        short: begin with the forward model's weights and train a tenth of its steps. What the model
+            knew of the source must survive its own target labels to be there still: where they are
+            wrong, it is forgotten.
     """
     turned = reverse_task(forward.task, forward.predict_target().argmax(dim=-1))
-    seed = derive_seed(forward.seed, "reverse")
-    training = TaskTraining(turned, forward.settings, seed, str(forward.device))
-    training.advance(forward.settings.steps)
+    seed = derive_seed(forward.seed, "short reverse" if short else "reverse")
+    settings = forward.settings
+    if short:
+        settings = settings.model_copy(update={"steps": max(1, round(SHORT_SHARE * settings.steps))})
+    training = TaskTraining(turned, settings, seed, str(forward.device))
+    if short:
+        training.warm_start(forward.evaluated_model())
+    training.advance(settings.steps)
     return training.predict_validation()

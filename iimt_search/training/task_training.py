@@ -18,9 +18,10 @@ from iimt_search.iimt.schedule import warmup_cosine
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
+from iimt_search.training.mixed_pairs import MIXED_SHARE, mixed_pairs
 from iimt_search.training.objective import TERMS, Batch, active_terms, loss_terms, term_weights
 from iimt_search.training.samples import Samples, evenly_spaced
-from iimt_search.validators.contract import Predictions
+from iimt_search.validators.contract import FewShot, Mixed, Predictions
 
 EVALUATION_BATCH = 512
 
@@ -93,6 +94,9 @@ class TaskTraining:
         self._source_y = torch.from_numpy(task.source_train.y).to(self.device)
         self._val = Samples(task.source_val.unlabelled, self.device)
         self._target = Samples(task.target, self.device)
+        self._few_shot = None
+        if task.few_shot is not None:
+            self._few_shot = Samples(task.few_shot.unlabelled, self.device)
         self._scored_val = evenly_spaced(len(self._val), settings.evaluation_samples)
         self._scored_target = evenly_spaced(len(self._target), settings.evaluation_samples)
         architecture = Architecture(
@@ -187,6 +191,26 @@ class TaskTraining:
             return self.model
         return cast(Model, self._average.module)
 
+    def _mixed(self, model: Model, target_logits: Tensor) -> Mixed:
+        first, second, same = mixed_pairs(target_logits.argmax(dim=-1).numpy())
+        logits = []
+        with _evaluating(model):
+            for start in range(0, len(first), EVALUATION_BATCH):
+                pairs = (part[start : start + EVALUATION_BATCH] for part in (first, second))
+                x, other = (model.normalise(self._target.rows(self._scored_target[at])) for at in pairs)
+                mixture = x.mul_(MIXED_SHARE).add_(other, alpha=1 - MIXED_SHARE)
+                logits.append(model.classify(model.embed(mixture)).cpu())
+        return Mixed(
+            logits=torch.cat(logits) if logits else target_logits[:0],
+            labels=target_logits.argmax(dim=-1)[torch.from_numpy(first)],
+            same=torch.from_numpy(same),
+        )
+
+    def _predict_few_shot(self, model: Model) -> FewShot | None:
+        if self._few_shot is None or self.task.few_shot is None:
+            return None
+        return FewShot(predict(model, self._few_shot)[0], torch.from_numpy(self.task.few_shot.y))
+
     def predictions(self) -> Predictions:
         """Predict the source validation and target samples, at most ``evaluation_samples`` of each."""
         model = self.evaluated_model()
@@ -198,6 +222,9 @@ class TaskTraining:
             source_embeddings=source_embeddings,
             target_logits=target_logits,
             target_embeddings=target_embeddings,
+            classifier_weight=model.classifier.weight.detach().cpu(),
+            mixed=self._mixed(model, target_logits),
+            few_shot=self._predict_few_shot(model),
         )
 
     def predict_target(self) -> Tensor:
@@ -207,6 +234,12 @@ class TaskTraining:
     def predict_validation(self) -> Tensor:
         """Return logits of the source validation samples that validators score."""
         return predict(self.evaluated_model(), self._val, self._scored_val)[0]
+
+    def warm_start(self, model: Model) -> None:
+        """Begin with another model's weights; its embedding and classes must be the same."""
+        self.model.load_state_dict(model.state_dict())
+        if self._average is not None:
+            cast(Model, self._average.module).load_state_dict(model.state_dict())
 
     def state(self) -> dict[str, Any]:
         """Return everything that a later :meth:`restore` needs, as tensors and plain values."""

@@ -1,6 +1,7 @@
 """The IIMT trainable: one configuration on one or more tasks, evaluated as it goes."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from iimt_search.settings import TrainSettings
 from iimt_search.task_name import slug
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
 from iimt_search.training.export import export_model
+from iimt_search.training.kept import rounded, save_kept
 from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.contract import score_all
-from iimt_search.validators.registry import VALIDATORS
+from iimt_search.validators.registry import AT_THE_END, VALIDATORS
 
 
 def evaluation_steps(settings: TrainSettings) -> list[int]:
@@ -54,6 +56,8 @@ class Trainable:
             self.history, states = found
             for name, training in self._trainings.items():
                 training.restore(states[name])
+        elif job.kept:
+            shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
 
     def _identify(self) -> str:
         """Return what decides every number that this job computes."""
@@ -69,12 +73,18 @@ class Trainable:
         return len(self.history) == len(self._steps)
 
     def _score(self, training: TaskTraining, last: bool) -> dict[str, float]:
+        costs = {name: VALIDATORS[name].cost for name in self.job.validators}
         predictions = training.predictions()
-        names = self.job.validators
-        costly = [name for name in names if VALIDATORS[name].cost == "training"]
-        if costly and last:
+        if last and "training" in costs.values():
             predictions = replace(predictions, reverse_logits=reverse_logits(training))
-        return score_all([name for name in names if last or name not in costly], predictions)
+        if last and "short training" in costs.values():
+            predictions = replace(predictions, short_reverse_logits=reverse_logits(training, short=True))
+        predictions = rounded(predictions)
+        if self.job.kept:
+            path = self.job.kept_file(training.task.name, training.step)
+            save_kept(path, predictions, training.evaluated_model(), training.settings, training.seed)
+        now = [name for name, cost in costs.items() if last or cost not in AT_THE_END]
+        return score_all(now, predictions)
 
     def advance(self) -> Evaluation:
         """Train every task up to the next evaluation, score it, and write a checkpoint.
@@ -102,5 +112,6 @@ class Trainable:
                 task=training.task,
                 settings=training.settings,
                 seed=training.seed,
+                step=training.step,
                 scores=self.history[-1].scores[name],
             )

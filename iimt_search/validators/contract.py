@@ -1,6 +1,6 @@
 """The validator contract: what a validator receives, and how it is called."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
@@ -11,8 +11,36 @@ from iimt_search.validators.registry import VALIDATORS
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """Predictions of mixtures of pairs of target samples, 0.55 of the first and 0.45 of the second.
+
+    Attributes:
+        logits: float32 (M, C).
+        labels: int64 (M,), the class that the model predicts for each pair's first sample.
+        same: bool (M,), whether it predicts the same class for the second.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    same: Tensor
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Predictions of labelled target samples that the user gave on purpose.
+
+    Attributes:
+        logits: float32 (F, C).
+        labels: int64 (F,).
+    """
+
+    logits: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
 class Predictions:
-    """What a validator may look at. There is no target label in it, by type.
+    """What a validator may look at. No label of the sealed target is in it, by type.
 
     Attributes:
         source_logits: float32 (N_s, C), on the source validation samples.
@@ -20,9 +48,13 @@ class Predictions:
         source_embeddings: float32 (N_s, D).
         target_logits: float32 (N_t, C), on the same target samples for every candidate, in one order.
         target_embeddings: float32 (N_t, D).
+        classifier_weight: float32 (C, D), of the linear classifier on the embeddings.
+        mixed: of mixed target samples.
+        few_shot: of the labelled target samples, where the user gave some.
         reverse_logits: float32 (N_s, C), on the source validation samples, by a model that was
             trained from the pseudo-labelled target back to the unlabelled source; None where that
             training was not asked for.
+        short_reverse_logits: the same, by a training of a tenth of the steps from this model's weights.
     """
 
     source_logits: Tensor
@@ -30,7 +62,11 @@ class Predictions:
     source_embeddings: Tensor
     target_logits: Tensor
     target_embeddings: Tensor
+    classifier_weight: Tensor
+    mixed: Mixed
+    few_shot: FewShot | None = None
     reverse_logits: Tensor | None = None
+    short_reverse_logits: Tensor | None = None
 
 
 def all_finite(*tensors: Tensor) -> bool:
@@ -50,6 +86,23 @@ class CompositeModule(Protocol):
 
     def combine(self, *parts: float) -> float:
         """Return the score of the parts' scores; NaN where one is NaN."""
+
+
+class PoolModule(Protocol):
+    """What a module offers whose validator compares all candidates."""
+
+    def score_pool(self, pool: Sequence[Tensor]) -> list[float]:
+        """Return a score for each candidate's target logits (N, C), of the same samples in one order."""
+
+
+def score_candidates(name: str, pool: Sequence[Tensor]) -> list[float]:
+    """Return a pool validator's score of each candidate.
+
+    Args:
+        name: a validator whose cost is ``pool``.
+        pool: float (N, C) for each candidate, target logits of the same samples in one order.
+    """
+    return cast(PoolModule, import_module(VALIDATORS[name].module)).score_pool(pool)
 
 
 def score_all(names: Iterable[str], predictions: Predictions) -> dict[str, float]:

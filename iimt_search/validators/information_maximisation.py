@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from iimt_search.validators.contract import Predictions
+from iimt_search.validators.contract import Predictions, all_finite
 from iimt_search.validators.entropy import mean_entropy
 
 
@@ -23,4 +23,6 @@ def information_maximisation(probabilities: Tensor) -> float:
 
 def score(predictions: Predictions) -> float:
     """Score a model by the information its target predictions carry."""
+    if not all_finite(predictions.target_logits):
+        return float("nan")
     return information_maximisation(torch.softmax(predictions.target_logits.double(), dim=-1))

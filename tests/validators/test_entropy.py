@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -7,16 +8,7 @@ import torch
 from iimt_search.validators.contract import Predictions
 from iimt_search.validators.entropy import mean_entropy, score
 
-
-def predictions(target_logits: torch.Tensor) -> Predictions:
-    count = len(target_logits)
-    return Predictions(
-        source_logits=torch.zeros(2, target_logits.shape[1]),
-        source_labels=torch.tensor([0, 1]),
-        source_embeddings=torch.zeros(2, 3),
-        target_logits=target_logits,
-        target_embeddings=torch.zeros(count, 3),
-    )
+Blank = Callable[..., Predictions]
 
 
 def naive(rows: list[list[float]]) -> float:
@@ -49,16 +41,16 @@ def test_order_of_samples_and_classes_does_not_matter() -> None:
     assert mean_entropy(p[:, [3, 1, 0, 2]]) == pytest.approx(mean_entropy(p), rel=1e-14)
 
 
-def test_nan_is_passed_on() -> None:
+def test_nan_is_passed_on(blank: Blank) -> None:
     assert math.isnan(mean_entropy(torch.tensor([[0.5, 0.5], [math.nan, 1.0]])))
-    assert math.isnan(score(predictions(torch.tensor([[0.0, 0.0], [math.nan, 1.0]]))))
+    assert math.isnan(score(blank(target_logits=torch.tensor([[0.0, 0.0], [math.nan, 1.0]]))))
 
 
-def test_score_is_of_the_targets_softmax() -> None:
+def test_score_is_of_the_targets_softmax(blank: Blank) -> None:
     # softmax(ln 3, 0) = (3/4, 1/4)
     expected = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
-    assert score(predictions(torch.tensor([[math.log(3), 0.0]]))) == pytest.approx(expected, rel=1e-6)
+    assert score(blank(target_logits=torch.tensor([[math.log(3), 0.0]]))) == pytest.approx(expected, rel=1e-6)
 
 
-def test_score_of_huge_logits_is_finite() -> None:
-    assert score(predictions(torch.tensor([[1e4, -1e4], [-3e38, 3e38]]))) == 0.0
+def test_score_of_huge_logits_is_finite(blank: Blank) -> None:
+    assert score(blank(target_logits=torch.tensor([[1e4, -1e4], [-3e38, 3e38]]))) == 0.0

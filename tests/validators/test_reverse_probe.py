@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,18 +113,23 @@ def test_collapse_with_broken_embeddings_is_nan() -> None:
     assert math.isnan(reverse_probe(f_t, constant, f_s, constant))
 
 
-def test_score_takes_the_targets_predictions_as_labels() -> None:
+@pytest.fixture
+def given(blank: Callable[..., Predictions]) -> Predictions:
     f_t, pseudo = clusters(3, 30, seed=1, spread=0.01)
     f_s, truth = clusters(3, 30, seed=2, spread=0.01)
-    logits = torch.nn.functional.one_hot(pseudo, 3).double()
-    given = Predictions(torch.zeros(30, 3), truth, f_s, logits, f_t)
+    return blank(
+        source_logits=torch.zeros(30, 3),
+        source_labels=truth,
+        source_embeddings=f_s,
+        target_logits=torch.nn.functional.one_hot(pseudo, 3).double(),
+        target_embeddings=f_t,
+    )
+
+
+def test_score_takes_the_targets_predictions_as_labels(given: Predictions) -> None:
     assert score(given) == 1.0
-    rolled = Predictions(torch.zeros(30, 3), truth, f_s, logits.roll(1, dims=1), f_t)
-    assert score(rolled) == 0.0
+    assert score(replace(given, target_logits=given.target_logits.roll(1, dims=1))) == 0.0
 
 
-def test_nan_logits_have_no_score() -> None:
-    f_t, _ = clusters(3, 30, seed=1)
-    f_s, truth = clusters(3, 30, seed=2)
-    given = Predictions(torch.zeros(30, 3), truth, f_s, torch.full((30, 3), math.nan), f_t)
-    assert math.isnan(score(given))
+def test_nan_logits_have_no_score(given: Predictions) -> None:
+    assert math.isnan(score(replace(given, target_logits=torch.full((30, 3), math.nan))))

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -40,7 +41,9 @@ def test_nan_logits_have_no_accuracy() -> None:
     assert math.isnan(source_accuracy(logits, torch.tensor([0, 1])))
 
 
-def test_score_looks_at_the_source() -> None:
+def test_score_looks_at_the_source(blank: Callable[..., Predictions]) -> None:
     right, wrong = torch.eye(2), torch.eye(2).flip(0)
-    given = Predictions(right, torch.tensor([0, 1]), torch.zeros(2, 3), wrong, torch.zeros(2, 3), wrong)
+    given = blank(
+        source_logits=right, source_labels=torch.tensor([0, 1]), target_logits=wrong, reverse_logits=wrong
+    )
     assert score(given) == 1.0

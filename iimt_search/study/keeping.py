@@ -1,0 +1,81 @@
+"""The kept checkpoints of a study: which there are, and how many stay."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from iimt_search.study.storage import StudyFolder
+from iimt_search.task_name import slug
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """One task's model of one job after some training steps.
+
+    Attributes:
+        job: the job's key.
+        task: the task's name.
+        step: training steps done.
+        path: the file of :mod:`iimt_search.training.kept`.
+    """
+
+    job: str
+    task: str
+    step: int
+    path: Path
+
+
+def kept_checkpoints(folder: StudyFolder, tasks: Iterable[str]) -> list[KeptCheckpoint]:
+    """Return a study's kept checkpoints of these tasks, by job, task and step."""
+    found = []
+    for job in sorted(folder.kept.glob("*")):
+        for task in tasks:
+            files = (job / slug(task)).glob("*.safetensors")
+            for step, path in sorted((int(path.stem), path) for path in files):
+                found.append(KeptCheckpoint(job.name, task, step, path))
+    return found
+
+
+def last_checkpoints(kept: Iterable[KeptCheckpoint]) -> list[KeptCheckpoint]:
+    """Return the last one of each job and task, in the order of the first."""
+    last: dict[tuple[str, str], KeptCheckpoint] = {}
+    for each in kept:
+        key = (each.job, each.task)
+        if key not in last or each.step > last[key].step:
+            last[key] = each
+    return list(last.values())
+
+
+def bound_kept(kept: Sequence[KeptCheckpoint], limit: int, worst_first: Callable[[], Sequence[str]]) -> int:
+    """Delete kept checkpoints until at most ``limit`` bytes are left.
+
+    Args:
+        kept: all of a study's.
+        limit: in bytes.
+        worst_first: returns the keys of the jobs that may lose some; asked only where some must. First go
+            the earlier checkpoints of the worst job, then of the next; then their last ones in the same
+            order. Other jobs lose none.
+
+    Returns:
+        How many were deleted.
+    """
+    sizes = {each.path: each.path.stat().st_size for each in kept}
+    over = sum(sizes.values()) - limit
+    if over <= 0:
+        return 0
+    last = {each.path for each in last_checkpoints(kept)}
+    rank = {job: place for place, job in enumerate(worst_first())}
+    may_go = sorted(
+        (each for each in kept if each.job in rank), key=lambda e: (e.path in last, rank[e.job], e.step)
+    )
+    count = 0
+    for each in may_go:
+        if over <= 0:
+            break
+        each.path.unlink(missing_ok=True)
+        for folder in (each.path.parent, each.path.parent.parent):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        over -= sizes[each.path]
+        count += 1
+    return count

@@ -1,0 +1,53 @@
+"""What is out before any ranking: models that have plainly gone wrong, whatever a validator says of them."""
+
+import math
+from collections.abc import Mapping
+
+Scores = Mapping[str, Mapping[str, float]]
+
+# Scored with every evaluation, whatever a space file names: the vetoes look at nothing else.
+CHECKS = ("source_accuracy", "classes_predicted", "embedding_spread")
+
+# Healthy models of six digit tasks spread by 0.4 and more, collapsed ones by less than 0.1.
+LEAST_SPREAD = 0.1
+# Of source-only's: a model that has lost so much has lost what it was taught, too.
+LEAST_SOURCE_ACCURACY = 0.8
+LEAST_CLASSES = 0.75
+
+
+def _of_task(scores: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
+    found = [f"{name} is not finite" for name in CHECKS if not math.isfinite(scores[name])]
+    if found:
+        return found
+    for name, least, what in (
+        ("classes_predicted", LEAST_CLASSES, "of the classes are left in the target predictions"),
+        ("source_accuracy", LEAST_SOURCE_ACCURACY, "is the source validation accuracy left"),
+    ):
+        known = baseline.get(name, math.nan)
+        if scores[name] < least * known:
+            found.append(f"{100 * scores[name]:.0f} % {what}, source-only has {100 * known:.0f} %")
+    if scores["embedding_spread"] < LEAST_SPREAD:
+        found.append(f"the target embeddings have collapsed (spread {scores['embedding_spread']:.2f})")
+    return found
+
+
+def veto(scores: Scores, baseline: Scores | None) -> str:
+    """Return why a model is out, or "" where it is not.
+
+    Args:
+        scores: task → validator → score, :data:`CHECKS` among them.
+        baseline: the same of source-only; None where it is not known: only what is wrong in itself is
+            a reason then.
+
+    Returns:
+        One reason for each task that has one: scores that are not finite, classes that source-only finds
+        in the target and this model does not, collapsed embeddings, source accuracy fallen away.
+    """
+    reasons = []
+    for task, values in scores.items():
+        if any(name not in values for name in CHECKS):
+            continue  # scored by an earlier version
+        found = _of_task(values, {} if baseline is None else baseline.get(task, {}))
+        if found:
+            reasons.append(f"{task}: {'; '.join(found)}")
+    return " | ".join(reasons)

@@ -1,0 +1,139 @@
+"""What is kept of each evaluated checkpoint: predictions and embeddings to score, and the weights.
+
+One safetensors file for each job, task and step. Logits and embeddings are float16, and every validator
+is computed from the rounded values during the training too, so that a score computed later is the same.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from iimt_search.errors import ModelFileError
+from iimt_search.models.network import Architecture, Model
+from iimt_search.settings import TrainSettings
+from iimt_search.validators.contract import FewShot, Mixed, Predictions
+
+_WEIGHT = "weight."
+_GROUPS: dict[str, Any] = {"mixed": Mixed, "few_shot": FewShot}
+_LARGEST = torch.finfo(torch.float16).max
+
+
+def _flat(predictions: Predictions) -> dict[str, Tensor]:
+    """Return name → tensor; the parts of a group are named ``group.part``."""
+    found: dict[str, Tensor] = {}
+    for field in fields(predictions):
+        value = getattr(predictions, field.name)
+        if isinstance(value, Tensor):
+            found[field.name] = value
+        elif value is not None:
+            found |= {f"{field.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
+    return found
+
+
+def _built(tensors: Mapping[str, Tensor]) -> Predictions:
+    """Return what :func:`_flat` took apart; raises TypeError where a part is missing."""
+    content: dict[str, Any] = {name: value for name, value in tensors.items() if "." not in name}
+    for group, kind in _GROUPS.items():
+        start = f"{group}."
+        parts = {name.removeprefix(start): v for name, v in tensors.items() if name.startswith(start)}
+        if parts:
+            content[group] = kind(**parts)
+    return Predictions(**content)
+
+
+def _half(value: Tensor) -> Tensor:
+    """Return a float16 copy, integers as they are."""
+    value = value.detach().cpu()
+    if value.is_floating_point():
+        # Large is not infinite: only what was NaN or infinite before stays so.
+        value = torch.where(value.isfinite(), value.clamp(-_LARGEST, _LARGEST), value).half()
+    return value.contiguous().clone()
+
+
+def _full(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def rounded(predictions: Predictions) -> Predictions:
+    """Return the predictions as they will be read back."""
+    return _built({name: _full(_half(value)) for name, value in _flat(predictions).items()})
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """A kept checkpoint's model, and what it was trained with.
+
+    Attributes:
+        model: in evaluation mode.
+        settings: the configuration.
+        seed: of the training.
+    """
+
+    model: Model
+    settings: TrainSettings
+    seed: int
+
+
+def save_kept(path: Path, predictions: Predictions, model: Model, settings: TrainSettings, seed: int) -> None:
+    """Write a checkpoint's predictions and its model's weights, beside and renamed."""
+    tensors = {name: _half(value) for name, value in _flat(predictions).items()}
+    for name, weight in model.state_dict().items():
+        tensors[_WEIGHT + name] = weight.detach().cpu().contiguous().clone()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    about = {
+        "architecture": json.dumps(model.architecture._asdict()),
+        "settings": settings.model_dump_json(),
+        "seed": str(seed),
+    }
+    save_file(tensors, beside, metadata=about)
+    os.replace(beside, path)
+
+
+def _read(path: Path, weights: bool) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as content:
+            wanted = [name for name in content.keys() if name.startswith(_WEIGHT) == weights]
+            return {name: content.get_tensor(name) for name in wanted}
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path} is not there") from error
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path} is not a whole kept checkpoint: {error}") from error
+
+
+def load_kept_predictions(path: Path) -> Predictions:
+    """Return a kept checkpoint's predictions.
+
+    Raises:
+        ModelFileError: the file is missing or damaged.
+    """
+    try:
+        return _built({name: _full(value) for name, value in _read(path, weights=False).items()})
+    except TypeError as error:
+        raise ModelFileError(f"{path} is not a whole kept checkpoint: {error}") from error
+
+
+def load_kept_model(path: Path) -> KeptModel:
+    """Return a kept checkpoint's model.
+
+    Raises:
+        ModelFileError: the file is missing or damaged.
+    """
+    weights = {name.removeprefix(_WEIGHT): value for name, value in _read(path, weights=True).items()}
+    try:
+        with safe_open(path, framework="pt") as content:
+            about = content.metadata()
+        model = Model(Architecture(**json.loads(about["architecture"])))
+        model.load_state_dict(weights)
+        settings = TrainSettings.model_validate_json(about["settings"])
+        return KeptModel(model.eval(), settings, int(about["seed"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelFileError(f"{path} is not a whole kept checkpoint: {error}") from error

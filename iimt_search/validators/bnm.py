@@ -1,0 +1,33 @@
+"""BNM: the nuclear norm of the target predictions (Cui et al. 2020)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from iimt_search.validators.contract import Predictions, all_finite
+
+
+def bnm(probabilities: Tensor) -> float:
+    """Return ‖P‖_* divided by the most that it can be.
+
+    Args:
+        probabilities: float (N, C), rows sum to 1.
+
+    Returns:
+        The sum of the singular values, divided by √(N · min(N, C)): a value in (0, 1] in which the
+        number of samples drops out. 1 for confident predictions spread evenly over the classes (where
+        N is a multiple of C), 1/√C for a confident collapse to one class, 1/C for uniform
+        predictions (both where N ≥ C). NaN where an input is not finite, and without samples.
+    """
+    if len(probabilities) == 0 or not all_finite(probabilities):
+        return float("nan")
+    n, c = probabilities.shape
+    return float(torch.linalg.svdvals(probabilities.double()).sum()) / math.sqrt(n * min(n, c))
+
+
+def score(predictions: Predictions) -> float:
+    """Score a model by the nuclear norm of its target predictions."""
+    if not all_finite(predictions.target_logits):
+        return float("nan")
+    return bnm(torch.softmax(predictions.target_logits.double(), dim=-1))
