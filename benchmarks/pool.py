@@ -5,7 +5,8 @@ beside them; a model that is there already is not trained again.
 """
 
 import multiprocessing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ from safetensors.torch import load_file, save_file
 
 from iimt_search.data.assemble import load_task
 from iimt_search.data.sealed import open_sealed_target
+from iimt_search.data.task import DomainTask
 from iimt_search.files import kept_path
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.proposals import SOURCE_ONLY
-from iimt_search.training.kept import rounded, save_kept
+from iimt_search.training.kept import load_kept_model, load_kept_predictions, rounded, save_kept
+from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.samples import Samples, evenly_spaced
 from iimt_search.training.task_training import TaskTraining, predict
 from iimt_search.training.trainable import evaluation_steps
+from iimt_search.validators.contract import Predictions
 
 EMBEDDED = ("digits->digits-m", "syn-digits->digits", "syn-digits->digits-m")
 REAL = ("mnist->mnist-m", "mnist->digits", "digits->mnist")
@@ -40,18 +44,18 @@ class Member:
         task: the task's name.
         configuration: ``source-only``, ``default``, ``random-N`` or ``wide-N``.
         seed: of the training.
-        params: what differs from the defaults.
+        params: what differs from the defaults, as (name, value).
     """
 
     task: str
     configuration: str
     seed: int
-    params: dict[str, Any]
+    params: tuple[tuple[str, Any], ...]
 
     @property
     def settings(self) -> TrainSettings:
         """The whole configuration."""
-        return TrainSettings.model_validate({**FIXED, **self.params})
+        return TrainSettings.model_validate({**FIXED, **dict(self.params)})
 
     def folder(self, root: Path) -> Path:
         """Where its checkpoints lie."""
@@ -89,7 +93,7 @@ def configurations(task: str, count: int) -> dict[str, dict[str, Any]]:
 def members(tasks: tuple[str, ...], count: int, seeds: int) -> list[Member]:
     """Return the whole pool."""
     return [
-        Member(task, name, seed, params)
+        Member(task, name, seed, tuple(params.items()))
         for task in tasks
         for seed in range(seeds)
         for name, params in configurations(task, count).items()
@@ -100,44 +104,83 @@ def _test_path(path: Path) -> Path:
     return path.with_suffix(".test.safetensors")
 
 
-def train_member(member: Member, root: Path) -> None:
-    """Train a model and keep its checkpoints, unless they are there."""
-    files = member.files(root)
-    if _test_path(files[-1]).exists():
-        return
+def _reverse_path(path: Path) -> Path:
+    return path.with_suffix(".reverse.safetensors")
+
+
+def _load(member: Member) -> tuple[TaskSpec, DomainTask]:
     spec = TaskSpec.model_validate(member.task)
-    settings = member.settings
-    task = load_task(spec, settings.image_size, settings.share)
-    test = open_sealed_target(spec, task.classes, settings.image_size).test
+    return spec, load_task(spec, member.settings.image_size, member.settings.share)
+
+
+def _training(member: Member, task: DomainTask) -> TaskTraining:
+    return TaskTraining(task, member.settings, derive_seed(member.seed, "pool", member.configuration))
+
+
+def train_member(member: Member, root: Path) -> None:
+    """Train a model and keep its checkpoints and its logits of the target's test samples."""
+    spec, task = _load(member)
+    test = open_sealed_target(spec, task.classes, member.settings.image_size).test
     measured = evenly_spaced(len(test), MOST_TEST_SAMPLES)
-    training = TaskTraining(task, settings, derive_seed(member.seed, "pool", member.configuration))
-    for path, step in zip(files, evaluation_steps(settings), strict=True):
+    training = _training(member, task)
+    for path, step in zip(member.files(root), evaluation_steps(member.settings), strict=True):
         training.advance(step)
         model = training.evaluated_model()
-        save_kept(path, rounded(training.predictions()), model, settings, training.seed)
+        save_kept(path, rounded(training.predictions()), model, training.settings, training.seed)
         logits, _ = predict(model, Samples(test.unlabelled, training.device), measured)
         save_file({"logits": logits, "labels": torch.from_numpy(test.y[measured])}, _test_path(path))
 
 
-def test_predictions(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a checkpoint's logits (N, C) and the labels (N,) of the target's test samples."""
-    found = load_file(_test_path(path))
+def train_back(member: Member, root: Path) -> None:
+    """Do both reverse trainings of a trained model, and keep their logits."""
+    path = member.files(root)[-1]
+    training = _training(member, _load(member)[1])
+    training.warm_start(load_kept_model(path).model)
+    full, short = (reverse_logits(training, short) for short in (False, True))
+    save_file({"reverse_logits": full, "short_reverse_logits": short}, _reverse_path(path))
+
+
+def load_member(member: Member, root: Path) -> Predictions:
+    """Return a trained model's last predictions, with those of the reverse trainings where they are there."""
+    path = member.files(root)[-1]
+    found = load_kept_predictions(path)
+    if _reverse_path(path).exists():
+        back = load_file(_reverse_path(path))
+        full, short = back["reverse_logits"], back["short_reverse_logits"]
+        found = replace(found, reverse_logits=full, short_reverse_logits=short)
+    return found
+
+
+def test_predictions(member: Member, root: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a trained model's logits (N, C) and the labels (N,) of the target's test samples."""
+    found = load_file(_test_path(member.files(root)[-1]))
     return found["logits"], found["labels"]
 
 
-def _train(at: tuple[Member, Path]) -> str:
-    member, root = at
+def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the accuracy in percent."""
+    return 100 * float((logits.argmax(dim=-1) == labels).double().mean())
+
+
+def _done(member: Member, root: Path, back: bool) -> bool:
+    path = member.files(root)[-1]
+    return (_reverse_path(path) if back else _test_path(path)).exists()
+
+
+def _work(at: tuple[Member, Path, bool]) -> str:
+    member, root, back = at
     torch.set_num_threads(1)
-    try:
-        train_member(member, root)
-    except Exception as error:  # a collapsed configuration may not finish; the pool does
-        return f"{member.task} {member.configuration} seed {member.seed}: {error}"
-    return f"{member.task} {member.configuration} seed {member.seed}"
+    (train_back if back else train_member)(member, root)
+    return f"{member.task} {member.configuration} seed {member.seed}{', reverse' if back else ''}"
 
 
-def train_pool(pool: list[Member], root: Path, workers: int, line: Any) -> None:
-    """Train what is missing, with so many processes."""
-    missing = [member for member in pool if not _test_path(member.files(root)[-1]).exists()]
+def train_pool(
+    pool: Iterable[Member], root: Path, workers: int, line: Callable[[str], None], back: bool = False
+) -> None:
+    """Train what is missing, or the reverse trainings of it, with so many processes."""
+    missing = [(member, root, back) for member in pool if not _done(member, root, back)]
+    if not missing:
+        return
     with multiprocessing.get_context("spawn").Pool(workers) as processes:
-        for index, text in enumerate(processes.imap_unordered(_train, [(m, root) for m in missing]), 1):
+        for index, text in enumerate(processes.imap_unordered(_work, missing), 1):
             line(f"{index}/{len(missing)} {text}")

@@ -32,7 +32,7 @@ def _task_table(content: dict[str, Any]) -> Table:
         "default",
         "choice",
         "gain",
-        "as en-\nsemble",
+        "one\nmodel",
         "oracle",
         "gap",
         "labelled\nceiling",
@@ -46,7 +46,7 @@ def _task_table(content: dict[str, Any]) -> Table:
             task,
             *map(_text, cells),
             _text(choice - row["source_only"], "+.1f"),
-            *map(_text, (row["ensemble"], row["oracle"], row["choice"]["oracle_gap"], row["ceiling"])),
+            *map(_text, (row["single"], row["oracle"], row["choice"]["oracle_gap"], row["ceiling"])),
             f"{row['test_samples']}{'' if row['unseen'] else '*'}",
         )
     summary = content["summary"]
@@ -56,9 +56,7 @@ def _task_table(content: dict[str, Any]) -> Table:
         "mean",
         *map(_text, (summary["source_only"], summary.get("default"), choice["target_accuracy"])),
         _text(choice["mean_gain"], "+.1f"),
-        *map(
-            _text, (summary.get("ensemble"), summary["oracle"], choice["oracle_gap"], summary.get("ceiling"))
-        ),
+        *map(_text, (summary.get("single"), summary["oracle"], choice["oracle_gap"], summary.get("ceiling"))),
         "",
     )
     return table

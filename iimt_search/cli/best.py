@@ -61,6 +61,11 @@ def _print_choice(choice: Choice) -> None:
     for flag in choice.flags:
         click.echo(f"  note: {flag}")
     Console().print(_table(choice))
+    for task, found in choice.few_shot.items():
+        click.echo(
+            f"few-shot accuracy of {task}: {found['accuracy']:.1%} of {found['samples']:.0f} labelled target "
+            f"samples, 95 % interval {found['low']:.1%} to {found['high']:.1%}"
+        )
 
 
 def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) -> None:
@@ -73,9 +78,7 @@ def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) 
     if next_commands:
         study = choices[0].study
         click.echo("next:")
-        click.echo(
-            f"  iimt-search best --study {study} --export     the trained models (--ensemble: better, slower)"
-        )
+        click.echo(f"  iimt-search best --study {study} --export     the trained models (--single: one each)")
         click.echo(f"  iimt-search dashboard --study {study}         every trial and its learning curve")
         click.echo(
             f"  iimt-search audit --study {study}             measured with the test labels, if there are any"
@@ -94,26 +97,26 @@ def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) 
     help="Write one model folder for each task to DIR (by default NAME-models).",
 )
 @click.option(
-    "--ensemble",
+    "--single",
     is_flag=True,
-    help="With --export: average the probabilities of all trainings of the chosen configuration.",
+    help="With --export: one model a task, the best-scored, instead of the ensemble of its trainings.",
 )
 @storage_option
 @root_option
 @json_option
 def command(
-    study: str | None, export: str | None, ensemble: bool, storage: str | None, root: Path, as_json: bool
+    study: str | None, export: str | None, single: bool, storage: str | None, root: Path, as_json: bool
 ) -> None:
     """Show a study's choice: the configuration, its scores, and the trained models."""
-    if ensemble and export is None:
-        raise UsageError("--ensemble goes with --export")
+    if single and export is None:
+        raise UsageError("--single goes with --export")
     opened = open_study(root, study, storage)
     choices = opened.made_choices()
     if export is None:
         print_choices(choices, as_json=as_json, next_commands=not as_json)
         return
     folder = Path(export or f"{opened.folder.name}-models")
-    written = hand_out(choices, opened.folder, folder, ensemble)
+    written = hand_out(choices, opened.folder.models, folder, single)
     if as_json:
         print_json({**choices_json(choices), "exported": {task: str(path) for task, path in written.items()}})
         return

@@ -13,15 +13,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from iimt_search.cli.known import known_names
 from iimt_search.cli.options import data_root_option, json_option, print_json
 from iimt_search.data.registry import DOMAINS
 from iimt_search.data.store import data_root, prepared_root
 from iimt_search.errors import UsageError
 from iimt_search.settings import TrainSettings
-from iimt_search.space import Choices, KnownNames, NumberRange, Space, load_space
+from iimt_search.space import Choices, NumberRange, Space, load_space
 from iimt_search.space.load import nearest
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
-from iimt_search.validators.registry import VALIDATORS
 
 if TYPE_CHECKING:
     from iimt_search.data.task import Domain, DomainTask
@@ -83,7 +83,7 @@ def _wanted(path: Path | None, tasks: tuple[TaskSpec, ...]) -> _Wanted:
 
 
 def _read_space(path: Path) -> Space:
-    return load_space(path, KnownNames(DOMAINS, VALIDATORS))
+    return load_space(path, known_names())
 
 
 @contextmanager

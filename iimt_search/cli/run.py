@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 from pydantic import ValidationError
 
+from iimt_search.cli.known import known_names
 from iimt_search.cli.options import (
     data_root_option,
     device_option,
@@ -23,10 +24,8 @@ from iimt_search.cli.options import (
     storage_option,
 )
 from iimt_search.cli.progress import PlainProgress, duration, make_progress
-from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import StudyInterruptedError, UsageError
-from iimt_search.space import KnownNames, Space, load_space
-from iimt_search.validators.registry import VALIDATORS
+from iimt_search.space import Space, load_space
 
 _MAX_WORKERS = 8
 
@@ -130,7 +129,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Search, confirm and retrain, as a space file says; run it again to continue."""
-    space = load_space(path, KnownNames(DOMAINS, VALIDATORS))
+    space = load_space(path, known_names())
     reduced = {"steps": steps, "share": share}
     try:
         space = _with_overrides(space, study, seed, {"trials": trials, "timeout": timeout}, reduced)

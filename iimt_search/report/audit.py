@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -24,7 +25,6 @@ from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.choice import Choice
-from iimt_search.study.ensemble import other_members
 from iimt_search.study.keeping import kept_checkpoints, last_checkpoints
 from iimt_search.study.proposals import default_params, settings_for, source_only_settings
 from iimt_search.study.scope import SOURCE_ONLY_KEY
@@ -33,7 +33,10 @@ from iimt_search.training.kept import load_kept_model
 from iimt_search.training.load import load_model
 from iimt_search.training.samples import Samples
 from iimt_search.training.task_training import TaskTraining, predict
+from iimt_search.validators.registry import VALIDATORS
 from iimt_search.validators.source_accuracy import source_accuracy
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,10 @@ class TaskAudit:
     """Target test accuracies of one task, in percent.
 
     Attributes:
-        source_only: of the model without adaptation, trained as long as the chosen one.
-        choice: of the chosen model.
-        ensemble: of the chosen one and the same configuration's other seeds together; None of one model.
-        oracle: of the best single model that the study has, the chosen one among them.
+        source_only: without adaptation, an ensemble of as many trainings, as long as the chosen one's.
+        choice: of what is handed out: the ensemble of the chosen configuration's trainings.
+        single: of the ensemble's first member alone.
+        oracle: of the best that the study has: any single model, or what is handed out.
         default: of the method's default configuration, trained as long; None where not asked for.
         ceiling: of a model trained on the target's labels, as long; None where not asked for, or where
             the target has no test part.
@@ -57,7 +60,7 @@ class TaskAudit:
 
     source_only: float
     choice: float
-    ensemble: float | None
+    single: float
     oracle: float
     default: float | None
     ceiling: float | None
@@ -127,17 +130,14 @@ class _Auditor:
         settings = source_only_settings(space)
         self._settings = settings.model_copy(update={"steps": space.retrain.steps or settings.steps})
 
-    def _exported(self, candidate: str, spec: TaskSpec, test: Labelled) -> float:
-        return accuracy(load_model(self._folder.models / candidate / spec.slug).model, test)
+    def _models(self, candidate: str, spec: TaskSpec) -> Path:
+        return self._folder.models / candidate / spec.slug
 
-    def _ensemble(self, spec: TaskSpec, test: Labelled) -> float | None:
-        exported = load_model(self._folder.models / self._choice.candidate / spec.slug)
-        others = other_members(self._folder, self._choice, spec.name, exported.metadata["seed"])
-        if not others:
-            return None
-        samples = Samples(test.unlabelled, torch.device("cpu"))
-        together = [predict(model, samples)[0].softmax(dim=-1) for model in (exported.model, *others)]
-        return 100 * source_accuracy(torch.stack(together).mean(dim=0), torch.from_numpy(test.y))
+    def _exported(self, candidate: str, spec: TaskSpec, test: Labelled) -> float:
+        """Return the accuracy of what is handed out, in percent."""
+        predictor, samples = load_model(self._models(candidate, spec)), Samples(test.unlabelled, _CPU)
+        logits = torch.stack([predict(model, samples)[0] for model in predictor.members])
+        return 100 * source_accuracy(logits.softmax(dim=-1).mean(dim=0), torch.from_numpy(test.y))
 
     def _pool(
         self, spec: TaskSpec, task: DomainTask, test: Labelled
@@ -167,13 +167,16 @@ class _Auditor:
         source_only = self._exported(SOURCE_ONLY_KEY, spec, sealed.test)
         accuracies, scores = self._pool(spec, task, sealed.test)
         oracle = max([*accuracies, chosen, source_only])
-        found = {name: audit_validator(name, values, accuracies, oracle) for name, values in scores.items()}
+        found = {
+            name: audit_validator(VALIDATORS[name].higher_is_better, values, accuracies, oracle)
+            for name, values in scores.items()
+        }
         train = self._options.train
         seed = derive_seed(space.seed, "ceiling")
         return TaskAudit(
             source_only=source_only,
             choice=chosen,
-            ensemble=self._ensemble(spec, sealed.test),
+            single=accuracy(load_model(self._models(self._choice.candidate, spec)).model, sealed.test),
             oracle=oracle,
             default=_default(task, space, settings.steps, sealed.test, device) if train else None,
             ceiling=_ceiling(task, sealed, settings, seed, device) if train else None,
@@ -238,7 +241,7 @@ def audit_json(study: str, audits: dict[str, TaskAudit]) -> dict[str, Any]:
         "oracle": fmean(oracle.values()),
         "choice": pick_summary({task: audit.choice for task, audit in audits.items()}, oracle, source_only),
     }
-    for name in ("default", "ceiling", "ensemble"):
+    for name in ("default", "ceiling", "single"):
         known = [value for audit in rows if (value := getattr(audit, name)) is not None]
         if len(known) == len(rows):
             summary[name] = fmean(known)

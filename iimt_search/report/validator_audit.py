@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 from iimt_search.report.rank_correlation import weighted_spearman
-from iimt_search.validators.registry import VALIDATORS
 
 # A pick with less than this share of source-only's accuracy is catastrophic.
 CATASTROPHIC = 0.5
@@ -31,12 +30,12 @@ class ValidatorAudit:
 
 
 def audit_validator(
-    name: str, scores: Sequence[float], accuracies: Sequence[float], oracle: float
+    higher_is_better: bool, scores: Sequence[float], accuracies: Sequence[float], oracle: float
 ) -> ValidatorAudit | None:
     """Measure a validator on a pool of models.
 
     Args:
-        name: the validator's.
+        higher_is_better: its direction.
         scores: its score of each model; a model whose score is NaN is not picked and not ranked.
         accuracies: target test accuracy of each, in percent.
         oracle: the best accuracy that there is, in percent.
@@ -44,7 +43,7 @@ def audit_validator(
     Returns:
         None where it has scored no model.
     """
-    sign = 1.0 if VALIDATORS[name].higher_is_better else -1.0
+    sign = 1.0 if higher_is_better else -1.0
     known = [(sign * s, a) for s, a in zip(scores, accuracies, strict=True) if math.isfinite(s)]
     if not known:
         return None

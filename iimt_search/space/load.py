@@ -29,10 +29,14 @@ class KnownNames:
     Attributes:
         domains: the domains of ``source->target``.
         validators: the validators of ``objective`` and ``validators``.
+        comparing: those of them that compare all candidates, which a training cannot be scored by.
+        few_shot: those of them that need labelled target samples in every task.
     """
 
     domains: Collection[str]
     validators: Collection[str]
+    comparing: Collection[str] = ()
+    few_shot: Collection[str] = ()
 
 
 def nearest(name: str, valid: Collection[str]) -> str:
@@ -147,7 +151,7 @@ def _check_first(space: Space, lines: LineMap) -> None:
 
 def _check_names(space: Space, known: KnownNames, lines: LineMap) -> None:
     for index, task in enumerate(space.tasks):
-        for domain in (*task.source, task.target):
+        for domain in (*task.source, task.target, *([task.few_shot] if task.few_shot else [])):
             if domain.named is not None and domain.named not in known.domains:
                 hint = nearest(domain.named, known.domains)
                 line = lines.line(("tasks", index))
@@ -158,6 +162,17 @@ def _check_names(space: Space, known: KnownNames, lines: LineMap) -> None:
         if name not in known.validators:
             hint = nearest(name, known.validators)
             raise SpaceError(f"{path[0]}: unknown validator {name!r}; {hint}", line=lines.line(path))
+        if name in known.comparing:
+            raise SpaceError(
+                f"{path[0]}: {name} compares all candidates; `iimt-search score` computes it afterwards",
+                line=lines.line(path),
+            )
+        without = [task.name for task in space.tasks if task.few_shot is None]
+        if name in known.few_shot and without:
+            raise SpaceError(
+                f"{path[0]}: {name} needs labelled target samples; give {without[0]} a `few_shot` domain",
+                line=lines.line(path),
+            )
 
 
 def space_from_text(text: str, known: KnownNames) -> Space:

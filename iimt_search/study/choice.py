@@ -57,6 +57,8 @@ class Choice:
         vetoed: trial → why it was left out before the ranking.
         models: folder that holds one exported model for each task.
         retrained: task → validator → score of the exported models.
+        few_shot: task → accuracy of the exported model on the labelled target samples that the user gave,
+            in [0, 1], their number, and the 95 % interval ``low`` to ``high``; empty where none were given.
     """
 
     study: str
@@ -73,6 +75,7 @@ class Choice:
     vetoed: dict[str, str] = field(default_factory=dict)
     models: str = ""
     retrained: dict[str, dict[str, float]] = field(default_factory=dict)
+    few_shot: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def candidate(self) -> str:

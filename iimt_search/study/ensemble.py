@@ -1,33 +1,50 @@
-"""The trained models of one configuration and task, which together make an ensemble."""
+"""The trained models of one candidate and task: of its retraining, its fresh seeds, and its search."""
 
-from iimt_search.models.network import Model
+from iimt_search.records import Job
 from iimt_search.study.choice import Choice
-from iimt_search.study.keeping import KeptCheckpoint, kept_checkpoints, last_checkpoints
-from iimt_search.study.storage import StudyFolder
-from iimt_search.task_name import slug
-from iimt_search.training.kept import load_kept_model
+from iimt_search.study.keeping import KeptCheckpoint
+from iimt_search.study.model_choice import TrainedModel
+from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
+from iimt_search.study.trials import trial_scores
 
 
-def _of_candidate(folder: StudyFolder, choice: Choice, task: str, ends: list[str]) -> list[KeptCheckpoint]:
-    names = {start + end for start in ("", f"{slug(task)}-") for end in ends}
-    return [each for each in last_checkpoints(kept_checkpoints(folder, [task])) if each.job in names]
+def _kept(job: Job, task: str, step: int) -> KeptCheckpoint:
+    return KeptCheckpoint(job.key, task, step, job.kept_file(task, step))
 
 
-def confirmed(folder: StudyFolder, choice: Choice, task: str) -> list[KeptCheckpoint]:
-    """Return the last checkpoints of the choice's trainings with fresh seeds, of one task."""
-    seeds = range(len(choice.candidates[0].scores))
-    return _of_candidate(folder, choice, task, [f"confirm-{choice.candidate}-{index}" for index in seeds])
+def _of_job(scope: Scope, job: Job, task: str) -> TrainedModel | None:
+    evaluation = scope.stored(job.key)
+    if evaluation is None:
+        return None
+    return TrainedModel(_kept(job, task, evaluation.step), evaluation.scores[task])
 
 
-def other_members(folder: StudyFolder, choice: Choice, task: str, exported_seed: int) -> list[Model]:
-    """Return the choice's models of a task, retrained and with fresh seeds, but for the exported one.
+def _of_trial(scope: Scope, number: int, task: str) -> TrainedModel | None:
+    trial = scope.study.get_trials(deepcopy=False)[number]
+    if trial.last_step is None:
+        return None
+    kept = _kept(scope.trial_job(number, trial.params), task, trial.last_step)
+    return TrainedModel(kept, trial_scores(trial, [task])[task])
+
+
+def trained_models(scope: Scope, choice: Choice, candidate: str, retrained: Job) -> list[TrainedModel]:
+    """Return a candidate's models of the retrained job's task: the retrained one first.
 
     Args:
-        folder: the study's.
+        scope: the study.
         choice: what was chosen.
-        task: the task's name.
-        exported_seed: the exported model's, in its ``model.json``.
+        candidate: the chosen candidate, or source-only.
+        retrained: its retraining on one task.
+
+    Returns:
+        Those whose kept checkpoint is there, each at its training's end.
     """
-    retrained = _of_candidate(folder, choice, task, [f"retrain-{choice.candidate}-{slug(task)}"])
-    found = [load_kept_model(each.path) for each in (*retrained, *confirmed(folder, choice, task))]
-    return [each.model for each in found if each.seed != exported_seed]
+    task, settings = retrained.tasks[0].name, retrained.settings
+    seeds = range(len(choice.candidates[0].scores))
+    found = [_of_job(scope, retrained, task)]
+    found += [_of_job(scope, scope.confirm_job(candidate, settings, index), task) for index in seeds]
+    if candidate == SOURCE_ONLY_KEY:
+        found.append(_of_job(scope, scope.source_only_job(), task))
+    elif choice.trial is not None:
+        found.append(_of_trial(scope, choice.trial, task))
+    return [model for model in found if model is not None and model.kept.path.exists()]

@@ -1,9 +1,10 @@
-"""Which of a configuration's trained models is handed out for a task.
+"""Which of a configuration's trained models are handed out for a task.
 
-The retrained one, unless a training of the same configuration with a fresh seed scores better, or a veto
-meets it. Among the checkpoints of one training the last is best as long as it is healthy: on the pool of
-``benchmarks.validators`` picking an earlier one by its score lost half a point where it changed anything. So
-an earlier one is taken only where a veto meets all the last ones.
+All that no veto meets, as an ensemble: trainings that differ in their seeds only differ by several points of
+target accuracy, and their mean prediction is better than most of them (``benchmarks.validators``). The one
+with the best objective comes first, for those who want one model. Among the checkpoints of one training the
+last is best as long as it is healthy: picking an earlier one by its score lost half a point where it changed
+anything. So an earlier one is taken only where a veto meets all the last ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,43 +29,50 @@ class TrainedModel:
     scores: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What models are compared by.
+
+    Attributes:
+        name: the validator's.
+        higher_is_better: its direction.
+    """
+
+    name: str
+    higher_is_better: bool
+
+
 def _vetoed(model: TrainedModel, baseline: Scores | None) -> str:
     return veto({model.kept.task: model.scores}, baseline)
 
 
-def choose_model(
+def choose_models(
     last: Sequence[TrainedModel],
     earlier: Sequence[KeptCheckpoint],
-    objective: str,
-    higher_is_better: bool,
+    objective: Objective,
     baseline: Scores | None,
-) -> tuple[TrainedModel, str]:
-    """Choose one model of a task.
+) -> tuple[list[TrainedModel], str]:
+    """Choose the models of a task.
 
     Args:
-        last: the retrained model first, then those of the same configuration with fresh seeds.
+        last: each training's last model, the retrained one first.
         earlier: checkpoints of the retraining before its last.
-        objective: the validator's name.
-        higher_is_better: its direction.
+        objective: what to compare by.
         baseline: source-only's scores.
 
     Returns:
-        The model, and what to know of it where it is not the retrained one, or "".
+        The models, best first, and what to know of them, or "".
     """
-    retrained, sign = last[0], 1.0 if higher_is_better else -1.0
-    reason = _vetoed(retrained, baseline)
+    task = last[0].kept.task
+    sign = 1.0 if objective.higher_is_better else -1.0
     sound = [model for model in last if not _vetoed(model, baseline)]
     if sound:
-        best = max(sound, key=lambda model: sign * model.scores[objective])
-        if best is retrained:
-            return best, ""
-        why = (
-            reason or f"{objective} {best.scores[objective]:.4f}, retrained {retrained.scores[objective]:.4f}"
-        )
-        return best, f"the model of {best.kept.task} is that of {best.kept.job}: {why}"
-    names = [name for name in retrained.scores if name in last[-1].scores]
+        ranked = sorted(sound, key=lambda model: -sign * model.scores[objective.name])
+        out = [model.kept.job for model in last if model not in sound]
+        return ranked, f"{task}: left out of the ensemble by a veto: {', '.join(out)}" if out else ""
+    reason = _vetoed(last[0], baseline)
     for each in sorted(earlier, key=lambda kept: kept.step, reverse=True):
-        model = TrainedModel(each, score_all(names, load_kept_predictions(each.path)))
+        model = TrainedModel(each, score_all(list(last[0].scores), load_kept_predictions(each.path)))
         if not _vetoed(model, baseline):
-            return model, f"the model of {each.task} is taken after step {each.step}: {reason}"
-    return retrained, f"the retrained model has gone wrong: {reason}"
+            return [model], f"the model of {task} is taken after step {each.step}: {reason}"
+    return [last[0]], f"the retrained model has gone wrong: {reason}"

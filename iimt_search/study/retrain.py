@@ -1,27 +1,38 @@
 """Retrains the chosen configuration on every task with the full budget, and exports the models."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from iimt_search.errors import StudyError
 from iimt_search.records import Job
 from iimt_search.settings import TrainSettings
 from iimt_search.study.choice import Choice
-from iimt_search.study.ensemble import confirmed
+from iimt_search.study.ensemble import trained_models
 from iimt_search.study.job_runner import FixedJobs, JobRunner
-from iimt_search.study.keeping import KeptCheckpoint, kept_checkpoints
+from iimt_search.study.keeping import kept_checkpoints
 from iimt_search.study.kept_export import export_kept
-from iimt_search.study.model_choice import TrainedModel, choose_model
+from iimt_search.study.model_choice import Objective, TrainedModel, choose_models
 from iimt_search.study.proposals import settings_for, source_only_settings
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
+from iimt_search.training.export import add_members
+from iimt_search.training.kept import load_kept_model, load_kept_predictions
+from iimt_search.validators.few_shot import wilson_interval
 from iimt_search.validators.registry import AT_THE_END, VALIDATORS
 
 
-def _exported_step(folder: Path) -> int:
-    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    return int(content["step"])
+def _few_shot(models: Sequence[TrainedModel]) -> dict[str, float] | None:
+    """Return the models' accuracy together on the few-shot samples with its interval, None without any."""
+    found = [load_kept_predictions(model.kept.path).few_shot for model in models]
+    known = [each for each in found if each is not None]
+    if not known:
+        return None
+    together = torch.stack([each.logits.softmax(dim=-1) for each in known]).mean(dim=0)
+    correct, count = int((together.argmax(dim=-1) == known[0].labels).sum()), len(known[0].labels)
+    low, high = wilson_interval(correct, count)
+    return {"accuracy": correct / count, "samples": count, "low": low, "high": high}
 
 
 class Retraining:
@@ -69,45 +80,51 @@ class Retraining:
         ]
         if lost:
             raise StudyError("retraining failed: " + "; ".join(lost))
+        for name, jobs in self._jobs.items():
+            if name != self._choice.candidate and not any(job.key in errors for job in jobs):
+                for job in jobs:
+                    self._settle(name, job)
         jobs = self._jobs[self._choice.candidate]
-        found = [self._settled(job) for job in jobs]
-        retrained = {job.tasks[0].name: scores for job, (scores, _) in zip(jobs, found, strict=True)}
-        said = tuple(flag for _, flag in found if flag)
+        found = [self._settle(self._choice.candidate, job) for job in jobs]
         return replace(
-            self._choice, models=jobs[0].models, retrained=retrained, flags=(*self._choice.flags, *said)
+            self._choice,
+            models=jobs[0].models,
+            retrained={models[0].kept.task: dict(models[0].scores) for models, _ in found if models},
+            few_shot={
+                models[0].kept.task: measured
+                for models, _ in found
+                if models and (measured := _few_shot(models)) is not None
+            },
+            flags=(*self._choice.flags, *(flag for _, flag in found if flag)),
         )
 
-    def _settled(self, job: Job) -> tuple[dict[str, float], str]:
-        """Choose the task's model, and see that it is the exported one.
+    def _settle(self, candidate: str, job: Job) -> tuple[list[TrainedModel], str]:
+        """Choose a task's models, and export them as an ensemble.
 
         Returns:
-            Its scores, and what to know of it, or "".
+            The models, best first, and what to know of them, or "". Without models where no kept
+            checkpoint is there: what the retraining itself has exported stays.
         """
         scope, spec = self._scope, job.tasks[0]
-        stored = scope.stored(job.key)
-        if stored is None:
-            raise StudyError(f"{job.key} has no scores")
-        kept = [each for each in kept_checkpoints(scope.folder, [spec.name]) if each.job == job.key]
-        here = KeptCheckpoint(job.key, spec.name, stored.step, job.kept_file(spec.name, stored.step))
-        last = [TrainedModel(here, stored.scores[spec.name])]
-        for each in confirmed(scope.folder, self._choice, spec.name):
-            if (evaluation := scope.stored(each.job)) is not None:
-                last.append(TrainedModel(each, evaluation.scores[spec.name]))
-        chosen, flag = choose_model(
+        last = trained_models(scope, self._choice, candidate, job)
+        if not last:
+            return [], f"{spec.name}: no kept checkpoint is there; the model is the retrained one, unchecked"
+        objective = scope.space.objective
+        earlier = [
+            each
+            for each in kept_checkpoints(scope.folder, [spec.name])
+            if each.job == job.key and each.step < job.settings.steps
+        ]
+        can_score = VALIDATORS[objective].cost not in AT_THE_END
+        models, flag = choose_models(
             last,
-            [each for each in kept if each.step < stored.step and self._can_rescue],
-            scope.space.objective,
-            scope.higher_is_better,
+            earlier if can_score else [],
+            Objective(objective, scope.higher_is_better),
             scope.baseline(),
         )
         folder = Path(job.models) / spec.slug
-        if flag or _exported_step(folder) != stored.step:
-            export_kept(chosen.kept, spec, chosen.scores, folder)
+        export_kept(models[0].kept, spec, models[0].scores, folder)
+        add_members(folder, [load_kept_model(model.kept.path).model for model in models[1:]])
         if flag:
             self._line(flag)
-        return dict(chosen.scores), flag
-
-    @property
-    def _can_rescue(self) -> bool:
-        """Whether the objective can be computed for a checkpoint before a training's end."""
-        return VALIDATORS[self._scope.space.objective].cost not in AT_THE_END
+        return models, flag

@@ -108,7 +108,7 @@ class _Progress:
         space, tasks = scope.space, len(scope.tasks)
         self._search = (space.budget.trials or 1) * space.train.steps * tasks
         self._retrain = (1 + _PLAIN_STEP) * (space.retrain.steps or space.train.steps) * tasks
-        confirm = (space.confirm.top + _PLAIN_STEP) * space.confirm.seeds * space.train.steps * tasks
+        confirm = (space.confirm.top + 1 + _PLAIN_STEP) * space.confirm.seeds * space.train.steps * tasks
         self._total = self._search + confirm + self._retrain
         self._pending: list[Job] = []
 

@@ -87,12 +87,37 @@ def _write_weights(path: Path, model: Model) -> None:
     os.replace(beside, path)
 
 
+_MEMBERS = "## Ensemble"
+
+
+def _write_card_of_members(folder: Path, count: int) -> None:
+    card = (folder / "README.md").read_text(encoding="utf-8").split(_MEMBERS)[0].rstrip() + "\n"
+    if count:
+        card += f"""
+{_MEMBERS}
+
+The model above, whose scores these are, and {count} of the same configuration, trained with other seeds. The
+probabilities are the mean over all of them.
+"""
+    write_beside(folder / "README.md", card)
+
+
+def drop_members(folder: Path) -> None:
+    """Make a single model of an exported ensemble: its first member stays."""
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    others, content["others"] = content["others"], []
+    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    _write_card_of_members(folder, 0)
+    for name in others:
+        (folder / name).unlink(missing_ok=True)
+
+
 def add_members(folder: Path, others: Sequence[Model]) -> None:
     """Make an ensemble of an exported model: its probabilities will be the mean over all members.
 
     Args:
         folder: an exported model.
-        others: trained with the same configuration and other seeds.
+        others: trained with the same configuration and other seeds; none makes it a single model.
 
     Raises:
         ValueError: a member is of another architecture.
@@ -104,12 +129,7 @@ def add_members(folder: Path, others: Sequence[Model]) -> None:
     names = [f"member-{index}.safetensors" for index in range(1, len(others) + 1)]
     for name, other in zip(names, others, strict=True):
         _write_weights(folder / name, other)
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    card += f"""
-This folder holds an ensemble: the model above and {len(others)} of the same configuration, trained with
-other seeds. Its probabilities are the mean over all; the scores above are the first model's alone.
-"""
-    write_beside(folder / "README.md", card)
+    _write_card_of_members(folder, len(others))
     content["others"] = names
     write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -43,6 +43,11 @@ class Predictor(nn.Module):
         self.kind: str = metadata["preprocessing"]["kind"]
         self.sample_shape: tuple[int, ...] = tuple(metadata["preprocessing"]["sample_shape"])
 
+    @property
+    def members(self) -> list[Model]:
+        """The single models, the first first."""
+        return [self.model, *(cast(Model, other) for other in self.others)]
+
     def preprocess(self, x: Tensor) -> Tensor:
         """Bring samples to the shape that the model was trained with.
 
@@ -60,10 +65,9 @@ class Predictor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C)."""
         x = self.preprocess(x)
-        logits: Tensor = self.model(x)
-        if not self.others:
-            return logits
-        every = torch.stack([logits, *(member(x) for member in self.others)])
+        every = torch.stack([member(x) for member in self.members])
+        if len(every) == 1:
+            return every[0]
         return every.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(every))
 
 

@@ -24,7 +24,8 @@ class Validator(NamedTuple):
         module: import path of the module whose ``score(predictions)`` computes it; of a validator whose
             cost is ``pool``, ``score_pool(list of target logits)``.
         higher_is_better: the score's direction.
-        cost: ``free`` (from predictions alone), ``probe`` (fits a small model), ``short training`` and
+        cost: ``free`` (from predictions alone), ``probe`` (fits a small model or
+            compares all pairs of samples), ``short training`` and
             ``training`` (a tenth of one more training, and a whole one; at the last evaluation only),
             ``pool`` (compares all candidates; at the final choice and by ``score`` only).
         needs: what it looks at.
@@ -146,7 +147,7 @@ VALIDATORS: dict[str, Validator] = {
     "snd": Validator(
         f"{_HERE}.snd",
         True,
-        "free",
+        "probe",
         ("target embeddings",),
         "nats, [0, ln(N − 1)]",
         "a total collapse of the embeddings is perfect",
@@ -296,13 +297,17 @@ VALIDATORS: dict[str, Validator] = {
 AT_THE_END: tuple[Cost, ...] = ("short training", "training")
 
 
-def default_validators() -> tuple[str, ...]:
-    """Return the validators scored where a space file does not say: those that need nothing more.
+# Of those that fit a model: what the default objective needs anyway, and one that costs nothing.
+_DEFAULT_PROBES = ("composite", "class_ami", "reverse_probe")
 
-    No training, no other candidate and no labels of the target.
+
+def default_validators() -> tuple[str, ...]:
+    """Return the validators scored during training where a space file does not say: all quick ones.
+
+    The others can be computed later, from the kept checkpoints, by ``iimt-search score``.
     """
     return tuple(
         name
         for name, validator in VALIDATORS.items()
-        if validator.cost in ("free", "probe") and "few-shot labels" not in validator.needs
+        if name in _DEFAULT_PROBES or (validator.cost == "free" and "few-shot labels" not in validator.needs)
     )

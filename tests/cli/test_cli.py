@@ -158,8 +158,10 @@ def test_audit(root: Path) -> None:
         for value in (row["source_only"], row["choice"]["target_accuracy"], row["default"], row["ceiling"]):
             assert 0 <= value <= 100
     gains = [r["choice"]["target_accuracy"] - r["source_only"] for r in content["tasks"].values()]
-    assert content["summary"]["mean_gain"] == pytest.approx(sum(gains) / 2)
-    assert content["summary"]["worst_gain"] == pytest.approx(min(gains))
+    assert content["summary"]["choice"]["mean_gain"] == pytest.approx(sum(gains) / 2)
+    assert content["summary"]["choice"]["worst_gain"] == pytest.approx(min(gains))
+    assert set(content["summary"]["validators"]) >= {"composite", "entropy", "ens_v"}
+    assert all(row["oracle"] >= row["choice"]["target_accuracy"] for row in content["tasks"].values())
     assert "labelled" in invoke("audit", "--studies-dir", root / "s", "--no-train").output
     assert best_json(root) == before
 

@@ -65,7 +65,7 @@ WRONG = {
     "unknown key, nothing near": (
         "xyzzy: 1\n",
         4,
-        "unknown key 'xyzzy'; valid: budget, confirm, first, objective, pruner, retrain, sampler, schema, "
+        "unknown key 'xyzzy'; valid: budget, confirm, first, keep, objective, pruner, retrain, sampler, schema, "
         "scope, "
         "search, seed, study, tasks, train, validators",
     ),

@@ -25,6 +25,7 @@ from iimt_search.study.listener import Silent, Snapshot
 from iimt_search.study.open import open_study
 from iimt_search.study.run import RunOptions, run_study
 from iimt_search.study.storage import StudyFolder, open_storage, sqlite_url
+from iimt_search.study.veto import CHECKS
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 
@@ -158,7 +159,7 @@ def test_another_retraining_and_confirmation_continue_a_study(tiny_space: Path, 
     for task in ("digits_to_digits-m", "digits_to_syn-digits"):
         described = json.loads((Path(choice.models) / task / "model.json").read_text())
         assert described["hyperparameters"]["steps"] == 3
-    assert all(set(scores) == {"composite", "entropy"} for scores in choice.scores.values())
+    assert all(set(scores) == {"composite", *CHECKS, "entropy"} for scores in choice.scores.values())
 
 
 def test_a_budget_of_steps_ends_even_where_every_trial_fails(tiny_space: Path, tmp_path: Path) -> None:
