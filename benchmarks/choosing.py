@@ -65,7 +65,8 @@ def _candidates(
         by_name.setdefault(member.configuration, []).append(member)
     candidates = []
     for name, mine in by_name.items():
-        reasons = dict.fromkeys(veto({m.task: scores[m]}, baseline) for m in mine)
+        known = None if name == _SOURCE_ONLY else baseline
+        reasons = dict.fromkeys(veto({m.task: scores[m]}, known) for m in mine)
         candidates.append(
             Candidate(
                 name=name,

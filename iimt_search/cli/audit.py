@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,6 +11,7 @@ from iimt_search.cli.options import (
     data_root_option,
     device_option,
     json_option,
+    narrow_table,
     print_json,
     root_option,
     show_count,
@@ -25,17 +25,17 @@ def _text(value: float | None, form: str = ".1f") -> str:
 
 
 def _task_table(content: dict[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = narrow_table()
     table.add_column("task", no_wrap=True)
     for title in (
         "source\nonly",
-        "default",
+        "de-\nfault",
         "choice",
         "gain",
         "one\nmodel",
         "oracle",
         "gap",
-        "labelled\nceiling",
+        "ceil-\ning",
         "n",
     ):
         table.add_column(title, justify="right", no_wrap=True)
@@ -43,7 +43,7 @@ def _task_table(content: dict[str, Any]) -> Table:
         choice = row["choice"]["target_accuracy"]
         cells = [row["source_only"], row["default"], choice]
         table.add_row(
-            task,
+            task.replace("->", "\n->"),
             *map(_text, cells),
             _text(choice - row["source_only"], "+.1f"),
             *map(_text, (row["single"], row["oracle"], row["choice"]["oracle_gap"], row["ceiling"])),
@@ -63,20 +63,16 @@ def _task_table(content: dict[str, Any]) -> Table:
 
 
 def _validator_table(content: dict[str, Any]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title="what each validator alone would have picked of the same models",
-        title_justify="left",
-    )
+    table = narrow_table(title="what each validator alone would have picked of the same models")
     table.add_column("validator", no_wrap=True)
     titles = (
         "picked",
         "gap,\nmean",
         "gap,\nworst",
-        "Spearman",
-        "weighted\nSpearman",
-        "below\nsource",
-        "catas-\ntrophic",
+        "Spear-\nman",
+        "weight-\ned",
+        "below\nsource\nonly",
+        "catas-\ntro-\nphic",
     )
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
@@ -143,6 +139,9 @@ def command(
         print_json(content)
         return
     click.echo(f"target test accuracy in percent; choice: {', '.join(c.title for c in choices)}")
+    click.echo(
+        "choice and source-only: ensembles; one model: the choice's best-scored; oracle: the best there is"
+    )
     console = Console()
     console.print(_task_table(content))
     console.print(_validator_table(content))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich import box
+from rich.table import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,6 +74,11 @@ def storage_option(command: F) -> F:
 def json_option(command: F) -> F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def narrow_table(*, title: str | None = None) -> Table:
+    """Return a table whose columns lie as close as can be read."""
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
 
 
 def print_json(content: Any) -> None:

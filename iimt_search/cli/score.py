@@ -1,17 +1,17 @@
 """``iimt-search score``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from iimt_search.cli.options import (
     json_option,
+    narrow_table,
     print_json,
     root_option,
     show_count,
@@ -19,6 +19,7 @@ from iimt_search.cli.options import (
     study_option,
 )
 from iimt_search.errors import StudyError, UsageError
+from iimt_search.task_name import slug
 from iimt_search.validators.registry import VALIDATORS
 
 if TYPE_CHECKING:
@@ -32,21 +33,19 @@ def _check_name(_ctx: click.Context, _param: click.Parameter, value: tuple[str, 
     return value
 
 
-def _table(names: Sequence[str], best: dict[tuple[str, str], "ScoredCheckpoint | None"]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("task", "validator", "best is", "prefers"):
-        table.add_column(title, no_wrap=True)
+def _table(task: str, found: Mapping[str, "ScoredCheckpoint | None"]) -> Table:
+    table = narrow_table(title=task)
+    for title in ("validator", "best is", "prefers"):
+        table.add_column(title, no_wrap=title != "prefers", overflow="fold")
     for title in ("step", "score"):
         table.add_column(title, justify="right", no_wrap=True)
-    for (task, name), found in best.items():
+    for name, each in found.items():
         direction = "high" if VALIDATORS[name].higher_is_better else "low"
-        if found is None:
-            table.add_row(task, name, direction, "nothing: what it needs was not kept", "", "")
+        if each is None:
+            table.add_row(name, direction, "(what it needs was not kept)", "", "")
         else:
-            kept = found.kept
-            table.add_row(task, name, direction, kept.job, str(kept.step), f"{found.scores[name]:.4f}")
-        if name == names[-1]:
-            table.add_section()
+            job = each.kept.job.removesuffix(f"-{slug(task)}")
+            table.add_row(name, direction, job, str(each.kept.step), f"{each.scores[name]:.4f}")
     return table
 
 
@@ -116,6 +115,7 @@ def command(
             content["exported"] = {task: str(path) for task, path in written.items()}
         print_json(content)
         return
-    Console().print(_table(wanted, best))
+    for task in tasks:
+        Console().print(_table(task, {name: best[task, name] for name in wanted}))
     for task, path in written.items():
         click.echo(f"exported {task} to {path}/")

@@ -3,12 +3,15 @@
 from typing import Any
 
 import click
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from iimt_search.cli.options import json_option, print_json
 from iimt_search.validators.registry import VALIDATORS, default_validators
+
+_COSTS = """
+cost: free, from predictions; probe, fits a small model or compares all pairs; short training and training, at
+a training's end only; pool, compares all candidates, after the search. "trained": what of the method's own
+loss trains the score. Formulas and measurements: docs/validators.md"""
 
 
 def validators_json() -> dict[str, Any]:
@@ -29,17 +32,13 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(validators_json())
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("validator", no_wrap=True)
-    for title in ("best", "range", "cost", "needs", "known failure", "source"):
-        table.add_column(title, overflow="fold")
+    console = Console()
     for name, validator in VALIDATORS.items():
-        failure = validator.failure + (f"; trained: {validator.trained}" if validator.trained else "")
-        needs = f"made of {', '.join(validator.parts)}" if validator.parts else ", ".join(validator.needs)
         best = "high" if validator.higher_is_better else "low"
-        table.add_row(name, best, validator.unit, validator.cost, needs, failure, validator.reference)
-    Console().print(table)
-    click.echo("cost: free, from predictions; probe, fits a small model; short training and training, at a")
-    click.echo(
-        "training's end only; pool, compares all candidates. Formulas and measurements: docs/validators.md"
-    )
+        console.print(f"[bold]{name}[/]  {validator.cost}; {best} is best, ", end="", highlight=False)
+        click.echo(f"{validator.unit}; {validator.reference}")
+        needs = f"made of {', '.join(validator.parts)}" if validator.parts else ", ".join(validator.needs)
+        for what, text in (("needs", needs), ("fails", validator.failure), ("trained", validator.trained)):
+            if text:
+                click.echo(f"    {what}: {text}")
+    click.echo(_COSTS)

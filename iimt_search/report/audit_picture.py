@@ -4,25 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from iimt_search.files import write_beside
 
 # Colour-blind safe (Okabe and Ito 2008).
-_COLOURS = {"source_only": "#999999", "default": "#E69F00", "choice": "#0072B2", "oracle": "#009E73"}
-_LABELS = {
-    "source_only": "source-only",
-    "default": "default configuration",
-    "choice": "our choice",
-    "oracle": "best model there is (oracle)",
+_BARS = {
+    "source_only": ("source-only", "#999999"),
+    "default": ("default configuration", "#E69F00"),
+    "choice": ("our choice", "#0072B2"),
+    "oracle": ("best there is (oracle)", "#009E73"),
 }
-_SYMBOLS = (
-    "circle-open",
-    "square-open",
-    "diamond-open",
-    "cross-thin-open",
-    "x-thin-open",
-    "triangle-up-open",
-)
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
+_OUR_CHOICE = "<b>our choice</b>"
 
 
 def _value(row: dict[str, Any], name: str) -> float | None:
@@ -30,34 +25,56 @@ def _value(row: dict[str, Any], name: str) -> float | None:
     return found
 
 
+def _gaps(row: dict[str, Any]) -> dict[str, float]:
+    """Return picker → gap to the oracle, in points, of one task."""
+    found = {name: each["oracle_gap"] for name, each in row["validators"].items()}
+    return {**found, _OUR_CHOICE: row["choice"]["oracle_gap"]}
+
+
 def audit_figure(content: dict[str, Any]) -> go.Figure:
-    """Return the figure of an audit.
+    """Return the figure of an audit: accuracies as bars, and below each picker's gap on every task.
 
     Args:
         content: what :func:`iimt_search.report.audit.audit_json` returns.
     """
     tasks = content["tasks"]
-    figure = go.Figure()
-    for name, colour in _COLOURS.items():
+    summary = content["summary"]["validators"]
+    pickers = [*sorted(summary, key=lambda name: -summary[name]["oracle_gap"]), _OUR_CHOICE]
+    figure = make_subplots(
+        rows=2,
+        cols=1,
+        row_heights=[0.35, 0.65],
+        vertical_spacing=0.1,
+        subplot_titles=("Target test accuracy, percent", "Gap of each pick to the oracle, points"),
+    )
+    for name, (label, colour) in _BARS.items():
         values = [_value(row, name) for row in tasks.values()]
         if any(value is not None for value in values):
-            figure.add_bar(x=list(tasks), y=values, name=_LABELS[name], marker_color=colour)
-    for index, name in enumerate(content["summary"]["validators"]):
-        found = {task: row["validators"][name] for task, row in tasks.items() if name in row["validators"]}
+            figure.add_bar(x=list(tasks), y=values, name=label, marker_color=colour, row=1, col=1)
+    for index, (task, row) in enumerate(tasks.items()):
+        gaps = _gaps(row)
         figure.add_scatter(
-            x=list(found),
-            y=[each["target_accuracy"] for each in found.values()],
-            name=f"picked by {name}",
+            x=[gaps.get(name) for name in pickers],
+            y=pickers,
+            name=task,
             mode="markers",
-            marker={"symbol": _SYMBOLS[index % len(_SYMBOLS)], "size": 11, "line": {"width": 2}},
-            visible=True if name == "composite" else "legendonly",
+            cliponaxis=False,
+            marker={
+                "symbol": _SYMBOLS[index % len(_SYMBOLS)],
+                "color": _COLOURS[index % len(_COLOURS)],
+                "size": 10,
+            },
+            row=2,
+            col=1,
         )
+    figure.update_yaxes(range=[0, 100], row=1, col=1)
+    figure.update_xaxes(rangemode="tozero", row=2, col=1)
+    figure.update_yaxes(dtick=1, row=2, col=1)
     figure.update_layout(
-        title=f"Study {content['study']}: target test accuracy, read after the choice",
-        yaxis={"title": "target test accuracy, percent", "range": [0, 100]},
+        title=f"Study {content['study']}: measured with the target's test labels, after the choice",
         barmode="group",
         template="plotly_white",
-        legend={"title": "click to show or hide"},
+        height=500 + 24 * len(pickers),
     )
     return figure
 

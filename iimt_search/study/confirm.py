@@ -12,7 +12,7 @@ from iimt_search.study.choice import Candidate, Choice
 from iimt_search.study.decide import decide
 from iimt_search.study.flags import flags
 from iimt_search.study.job_runner import FixedJobs, JobRunner
-from iimt_search.study.scope import Scope
+from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.veto import veto
 
 
@@ -70,7 +70,7 @@ class Confirmation:
             kept_agreement([job.kept_file(task, e.step) for job, e in zip(jobs, evaluations, strict=True)])
             for task in scope.task_names
         ]
-        baseline = scope.baseline()
+        baseline = None if name == SOURCE_ONLY_KEY else scope.baseline()
         reasons = dict.fromkeys(reason for e in evaluations if (reason := veto(e.scores, baseline)))
         return Candidate(
             name=name,

@@ -80,15 +80,14 @@ class Retraining:
         ]
         if lost:
             raise StudyError("retraining failed: " + "; ".join(lost))
-        for name, jobs in self._jobs.items():
-            if name != self._choice.candidate and not any(job.key in errors for job in jobs):
-                for job in jobs:
-                    self._settle(name, job)
-        jobs = self._jobs[self._choice.candidate]
-        found = [self._settle(self._choice.candidate, job) for job in jobs]
+        settled = {
+            name: [self._settle(name, job) for job in jobs if job.key not in errors]
+            for name, jobs in self._jobs.items()
+        }
+        found = settled[self._choice.candidate]
         return replace(
             self._choice,
-            models=jobs[0].models,
+            models=self._jobs[self._choice.candidate][0].models,
             retrained={models[0].kept.task: dict(models[0].scores) for models, _ in found if models},
             few_shot={
                 models[0].kept.task: measured
@@ -120,7 +119,7 @@ class Retraining:
             last,
             earlier if can_score else [],
             Objective(objective, scope.higher_is_better),
-            scope.baseline(),
+            None if candidate == SOURCE_ONLY_KEY else scope.baseline(),
         )
         folder = Path(job.models) / spec.slug
         export_kept(models[0].kept, spec, models[0].scores, folder)

@@ -132,6 +132,9 @@ def add_members(folder: Path, others: Sequence[Model]) -> None:
     _write_card_of_members(folder, len(others))
     content["others"] = names
     write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    for old in folder.glob("member-*.safetensors"):
+        if old.name not in names:
+            old.unlink()
 
 
 def export_model(
