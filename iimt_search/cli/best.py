@@ -45,7 +45,7 @@ def _rival(candidate: Candidate) -> str:
 
 def _print_choice(choice: Choice) -> None:
     if choice.answer == "none":
-        click.echo("best: no confident choice; source-only, the model without adaptation, is handed out")
+        click.echo(f"best: {choice.title}")
     elif choice.trial is None:
         click.echo("best: source-only, the model without adaptation")
     else:

@@ -1,6 +1,7 @@
 """Options that several verbs share."""
 
 import json
+import math
 import os
 import re
 import sys
@@ -81,9 +82,18 @@ def narrow_table(*, title: str | None = None) -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
 
 
+def _strict(content: Any) -> Any:
+    """Return JSON values with null in place of NaN and infinity, which JSON does not have."""
+    if isinstance(content, dict):
+        return {key: _strict(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_strict(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def print_json(content: Any) -> None:
     """Print a value as indented JSON."""
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def show_count(what: str, done: int, of: int) -> None:

@@ -83,6 +83,7 @@ def command(
         raise UsageError("--export needs exactly one --validator: whose preferred checkpoint to write")
     from iimt_search.report.kept_scores import preferred, score_kept
     from iimt_search.space import Space
+    from iimt_search.study.hand_out import check_target
     from iimt_search.study.keeping import kept_checkpoints, last_checkpoints
     from iimt_search.study.kept_export import export_kept
     from iimt_search.study.open import open_study
@@ -100,6 +101,7 @@ def command(
         if found is None:
             raise StudyError(f"{name} prefers nothing for {task}: what it needs was not kept")
         written[task] = Path(export or "") / tasks[task].slug
+        check_target(written[task])
         export_kept(found.kept, tasks[task], found.scores, written[task])
     if as_json:
         preferences = {

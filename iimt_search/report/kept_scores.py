@@ -1,9 +1,12 @@
 """Scores of kept checkpoints, computed after the training and without it."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from iimt_search.study.keeping import KeptCheckpoint
 from iimt_search.training.kept import load_kept_predictions
@@ -41,6 +44,13 @@ def computable(validator: str, predictions: Predictions) -> bool:
     return True
 
 
+def _score_comparable(validator: str, pool: Sequence[Tensor]) -> list[float]:
+    """Score what has as many samples as most have; NaN for the others, which are of other samples."""
+    most = Counter(len(logits) for logits in pool).most_common(1)[0][0]
+    found = iter(score_candidates(validator, [logits for logits in pool if len(logits) == most]))
+    return [next(found) if len(logits) == most else math.nan for logits in pool]
+
+
 def score_kept(
     kept: Sequence[KeptCheckpoint], validators: Iterable[str], progress: Callable[[int, int], None]
 ) -> list[ScoredCheckpoint]:
@@ -67,7 +77,7 @@ def score_kept(
             pool.append(predictions.target_logits)
             progress(len(scores), len(kept))
         for name in (name for name in names if VALIDATORS[name].cost == "pool"):
-            for each, value in zip(mine, score_candidates(name, pool), strict=True):
+            for each, value in zip(mine, _score_comparable(name, pool), strict=True):
                 scores[each][name] = value
     return [ScoredCheckpoint(each, {name: found[name] for name in names}) for each, found in scores.items()]
 

@@ -21,9 +21,10 @@ def weighted_spearman(scores: Sequence[float], accuracies: Sequence[float], powe
     Returns:
         A value in [−1, 1]; NaN of fewer than two, or where either is constant.
     """
+    if len(set(scores)) < 2 or len(set(accuracies)) < 2:
+        return float("nan")
     a, b = rankdata(scores), rankdata(accuracies)
     weight = np.maximum(a, b) ** power
     weight /= weight.sum()
     a, b = a - (weight * a).sum(), b - (weight * b).sum()
-    scale = np.sqrt((weight * a * a).sum() * (weight * b * b).sum())
-    return float((weight * a * b).sum() / scale) if scale > 0 else float("nan")
+    return float((weight * a * b).sum() / np.sqrt((weight * a * a).sum() * (weight * b * b).sum()))

@@ -92,7 +92,8 @@ class Choice:
     @property
     def digest(self) -> str:
         """A hash of what was chosen and trained; reasons and flags have no part in it."""
-        content = [self.answer, self.trial, self.params, self.retrained]
+        candidates = [[candidate.name, candidate.scores] for candidate in self.candidates]
+        content = [self.answer, self.trial, self.params, self.retrained, candidates]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:

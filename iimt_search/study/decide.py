@@ -58,7 +58,8 @@ def decide(candidates: Sequence[Candidate], objective: str, higher_is_better: bo
         higher_is_better: its direction.
     """
     sign = 1.0 if higher_is_better else -1.0
-    ranked = sorted(candidates, key=lambda c: sign * c.mean, reverse=True)
+    # Of equal ones source-only comes first: adaptation has to earn its place.
+    ranked = sorted(candidates, key=lambda c: (-sign * c.mean, c.name != SOURCE_ONLY_KEY))
     baseline = next((c for c in ranked if c.name == SOURCE_ONLY_KEY), None)
     standing = [c for c in ranked if not c.veto]
     if not standing:
@@ -70,7 +71,8 @@ def decide(candidates: Sequence[Candidate], objective: str, higher_is_better: bo
     if best is baseline:
         why = "no configuration scored better than the model without adaptation, with fresh seeds"
         return Decision("source-only", best, why + vetoed)
-    if doubt := _doubt(best, baseline, objective, sign):
-        return Decision("none", baseline or best, doubt + vetoed)
+    rival = baseline if baseline in standing else None
+    if doubt := _doubt(best, rival, objective, sign):
+        return Decision("none", rival or best, doubt + vetoed)
     why = f"best mean {objective} of {len(candidates)} candidates, with fresh seeds"
     return Decision("trial", best, why + vetoed)

@@ -1,5 +1,7 @@
 """The trained models of one candidate and task: of its retraining, its fresh seeds, and its search."""
 
+from optuna.trial import TrialState
+
 from iimt_search.records import Job
 from iimt_search.study.choice import Choice
 from iimt_search.study.keeping import KeptCheckpoint
@@ -21,7 +23,7 @@ def _of_job(scope: Scope, job: Job, task: str) -> TrainedModel | None:
 
 def _of_trial(scope: Scope, number: int, task: str) -> TrainedModel | None:
     trial = scope.study.get_trials(deepcopy=False)[number]
-    if trial.last_step is None:
+    if trial.state is not TrialState.COMPLETE or trial.last_step is None:
         return None
     kept = _kept(scope.trial_job(number, trial.params), task, trial.last_step)
     return TrainedModel(kept, trial_scores(trial, [task])[task])

@@ -21,6 +21,16 @@ def _copy(source: Path, target: Path, single: bool) -> None:
     beside.rename(target)
 
 
+def check_target(target: Path) -> None:
+    """Check that a folder may be written to as an exported model.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    if target.exists() and not (target / "model.json").exists():
+        raise UsageError(f"{target} exists and is no exported model; give --export another folder")
+
+
 def hand_out(choices: Iterable[Choice], models: Path, folder: Path, single: bool = False) -> dict[str, Path]:
     """Copy every task's model from ``models``, the study's, to a folder of its own within ``folder``.
 
@@ -39,11 +49,9 @@ def hand_out(choices: Iterable[Choice], models: Path, folder: Path, single: bool
     """
     pairs = [(task, models / choice.candidate / slug(task)) for choice in choices for task in choice.tasks]
     for task, source in pairs:
-        target = folder / source.name
         if not (source / "model.json").exists():
             raise StudyError(f"the model of {task} is not in {source}; `iimt-search run` trains it again")
-        if target.exists() and not (target / "model.json").exists():
-            raise UsageError(f"{target} exists and is no exported model; give --export another folder")
+        check_target(folder / source.name)
     folder.mkdir(parents=True, exist_ok=True)
     for _, source in pairs:
         _copy(source, folder / source.name, single)

@@ -31,7 +31,7 @@ def kept_checkpoints(folder: StudyFolder, tasks: Iterable[str]) -> list[KeptChec
     for job in sorted(folder.kept.glob("*")):
         for task in tasks:
             files = (job / slug(task)).glob("*.safetensors")
-            for step, path in sorted((int(path.stem), path) for path in files):
+            for step, path in sorted((int(path.stem), path) for path in files if path.stem.isdecimal()):
                 found.append(KeptCheckpoint(job.name, task, step, path))
     return found
 

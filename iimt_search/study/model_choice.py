@@ -14,6 +14,7 @@ from iimt_search.study.keeping import KeptCheckpoint
 from iimt_search.study.veto import Scores, veto
 from iimt_search.training.kept import load_kept_predictions
 from iimt_search.validators.contract import score_all
+from iimt_search.validators.registry import AT_THE_END, VALIDATORS
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ def choose_models(
         out = [model.kept.job for model in last if model not in sound]
         return ranked, f"{task}: left out of the ensemble by a veto: {', '.join(out)}" if out else ""
     reason = _vetoed(last[0], baseline)
+    names = [name for name in last[0].scores if VALIDATORS[name].cost not in AT_THE_END]
     for each in sorted(earlier, key=lambda kept: kept.step, reverse=True):
-        model = TrainedModel(each, score_all(list(last[0].scores), load_kept_predictions(each.path)))
+        model = TrainedModel(each, score_all(names, load_kept_predictions(each.path)))
         if not _vetoed(model, baseline):
             return [model], f"the model of {task} is taken after step {each.step}: {reason}"
     return [last[0]], f"the retrained model has gone wrong: {reason}"

@@ -13,6 +13,7 @@ LEAST_SPREAD = 0.1
 # Of source-only's: a model that has lost so much has lost what it was taught, too.
 LEAST_SOURCE_ACCURACY = 0.8
 LEAST_CLASSES = 0.75
+_ROUNDING = 1e-9
 
 
 def _of_task(scores: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
@@ -24,7 +25,7 @@ def _of_task(scores: Mapping[str, float], baseline: Mapping[str, float]) -> list
         ("source_accuracy", LEAST_SOURCE_ACCURACY, "is the source validation accuracy left"),
     ):
         known = baseline.get(name, math.nan)
-        if scores[name] < least * known:
+        if scores[name] < least * known - _ROUNDING:
             found.append(f"{100 * scores[name]:.0f} % {what}, source-only has {100 * known:.0f} %")
     if scores["embedding_spread"] < LEAST_SPREAD:
         found.append(f"the target embeddings have collapsed (spread {scores['embedding_spread']:.2f})")

@@ -102,14 +102,19 @@ probabilities are the mean over all of them.
     write_beside(folder / "README.md", card)
 
 
+def _remove_members(folder: Path, but: Sequence[str]) -> None:
+    for path in folder.glob("member-*.safetensors"):
+        if path.name not in but:
+            path.unlink()
+
+
 def drop_members(folder: Path) -> None:
     """Make a single model of an exported ensemble: its first member stays."""
     content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    others, content["others"] = content["others"], []
+    content["others"] = []
     write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     _write_card_of_members(folder, 0)
-    for name in others:
-        (folder / name).unlink(missing_ok=True)
+    _remove_members(folder, ())
 
 
 def add_members(folder: Path, others: Sequence[Model]) -> None:
@@ -132,9 +137,7 @@ def add_members(folder: Path, others: Sequence[Model]) -> None:
     _write_card_of_members(folder, len(others))
     content["others"] = names
     write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    for old in folder.glob("member-*.safetensors"):
-        if old.name not in names:
-            old.unlink()
+    _remove_members(folder, names)
 
 
 def export_model(
@@ -182,3 +185,4 @@ def export_model(
         "packages": _versions(),
     }
     write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    _remove_members(folder, ())

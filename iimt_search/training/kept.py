@@ -94,8 +94,11 @@ def save_kept(path: Path, predictions: Predictions, model: Model, settings: Trai
         "settings": settings.model_dump_json(),
         "seed": str(seed),
     }
-    save_file(tensors, beside, metadata=about)
-    os.replace(beside, path)
+    try:
+        save_file(tensors, beside, metadata=about)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _read(path: Path, weights: bool) -> dict[str, Tensor]:

@@ -319,7 +319,7 @@ def test_an_audit_marks_the_study_and_changes_no_choice(copy: Path) -> None:
             assert each["oracle_gap"] == pytest.approx(row["oracle"] - each["target_accuracy"])
             assert each["oracle_gap"] >= 0
     picture = (copy / "tiny" / "audit.html").read_text(encoding="utf-8")
-    assert "picked by composite" in picture and 'src="http' not in picture
+    assert "neighbour_agreement" in picture and 'src="http' not in picture
 
     text = invoke("audit", "--studies-dir", copy, "--no-train").output
     assert str(copy / "tiny" / "audit.html") in text.replace("\n", "")

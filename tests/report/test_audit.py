@@ -135,21 +135,25 @@ def traces(content: dict[str, Any]) -> dict[str, Any]:
     return {trace.name: trace for trace in audit_figure(content).data}
 
 
-def test_the_picture_has_bars_of_the_choice_and_marks_of_the_validators() -> None:
+def test_the_picture_has_bars_of_the_accuracies() -> None:
     found = traces(audit_json("digits", audits()))
     bars = {
         "source-only": (70.0, 50.0),
         "default configuration": (65.0, 45.0),
         "our choice": (85.0, 20.0),
-        "best model there is (oracle)": (90.0, 60.0),
+        "best there is (oracle)": (90.0, 60.0),
     }
+    assert list(found) == [*bars, "a->b", "c->d"]
     for name, heights in bars.items():
         assert found[name].type == "bar" and found[name].x == ("a->b", "c->d") and found[name].y == heights
-    assert list(found)[4:] == ["picked by composite", "picked by entropy", "picked by few_shot"]
-    composite, few_shot = found["picked by composite"], found["picked by few_shot"]
-    assert composite.type == "scatter" and composite.y == (80.0, 55.0)
-    assert (few_shot.x, few_shot.y) == (("a->b",), (90.0,))
-    assert composite.visible is True and few_shot.visible == "legendonly"
+
+
+def test_the_picture_has_a_mark_for_each_pick_the_worst_first_and_ours_last() -> None:
+    found = traces(audit_json("digits", audits()))
+    for task, gaps in (("a->b", (30.0, 10.0, 0.0, 5.0)), ("c->d", (40.0, 5.0, None, 40.0))):
+        assert found[task].type == "scatter" and found[task].mode == "markers" and found[task].x == gaps
+        assert found[task].y == ("entropy", "composite", "few_shot", "<b>our choice</b>")
+    assert found["a->b"].marker.symbol != found["c->d"].marker.symbol
 
 
 def test_bars_of_nothing_are_left_out() -> None:
@@ -179,5 +183,5 @@ def test_the_picture_needs_no_network(tmp_path: Path) -> None:
     parser.feed(text)
     assert parser.found == []
     assert re.search(r"""src\s*=\s*["']http""", text) is None
-    assert "Plotly.newPlot(" in text and "picked by composite" in text and "Study digits" in text
+    assert "Plotly.newPlot(" in text and "few_shot" in text and "Study digits" in text
     assert [each.name for each in tmp_path.iterdir()] == ["audit.html"]

@@ -82,7 +82,7 @@ def test_titles() -> None:
 
 
 def test_the_digest_is_of_what_was_chosen_and_trained() -> None:
-    same = replace(CHOICE, reason="other", flags=(), vetoed={}, models="", score=0.0, scores={}, candidates=())
+    same = replace(CHOICE, reason="other", flags=(), vetoed={}, models="", score=0.0, scores={})
     assert same.digest == CHOICE.digest
     others = [
         replace(CHOICE, answer="none"),

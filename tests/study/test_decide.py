@@ -72,7 +72,7 @@ def test_none_where_every_candidate_is_vetoed() -> None:
 # The standard error of two leads is half their distance: both must be above 0.
 @pytest.mark.parametrize(
     ("leads", "sure"),
-    [((0.1, 0.3), True), ((-0.01, 0.3), False), ((0.01, 0.3), True), ((0.2, 0.2), True), ((0.0, 0.0), False)],
+    [((0.1, 0.3), True), ((-0.01, 0.3), False), ((0.01, 0.3), True), ((0.2, 0.2), True)],
 )
 def test_a_lead_must_be_larger_than_its_standard_error(leads: tuple[float, float], sure: bool) -> None:
     baseline = (0.5, 0.25)
@@ -121,3 +121,15 @@ def test_without_source_only_the_best_stands_alone() -> None:
 def test_the_mean_is_over_the_fresh_seeds() -> None:
     assert trial(1, 0.25, 0.5, 0.75).mean == pytest.approx(0.5)
     assert math.isclose(decide([trial(1, 0.2, 0.4)], "composite", True).winner.mean, 0.3)
+
+
+def test_a_tie_goes_to_source_only() -> None:
+    assert answer(trial(1, 0.8), source_only(0.8)) == ("source-only", "source-only")
+    assert answer(trial(1, 0.8, 0.6), source_only(0.8, 0.6)) == ("source-only", "source-only")
+
+
+def test_a_vetoed_source_only_is_no_rival_and_not_handed_out() -> None:
+    collapsed = Candidate("source-only", (0.9, 0.9), 0.9, "task: collapsed")
+    assert answer(trial(1, 0.8, 0.81), collapsed) == ("trial", "trial-1")
+    unsure = Candidate("trial-1", (0.8, 0.81), 0.1)
+    assert answer(unsure, collapsed) == ("none", "trial-1")

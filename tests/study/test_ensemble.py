@@ -168,7 +168,6 @@ def test_a_trial_without_an_evaluation_is_out(scope: Scope) -> None:
     assert found(scope, make_choice(2)) == []
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the default trial may have been pruned and win all the same")
 def test_a_trial_that_was_pruned_is_out(scope: Scope) -> None:
     tried(scope, 0.5, steps=(2,), state="PRUNED")
     ran(scope, scope.confirm_job("trial-2", SETTINGS, 0), 0.7)

@@ -107,11 +107,6 @@ def test_where_nothing_is_sound_the_retrained_one_and_a_flag(tmp_path: Path) -> 
         assert flag == f"the retrained model has gone wrong: {COLLAPSED}"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="bug: an earlier checkpoint is scored by validators that need a training of their own",
-)
 @pytest.mark.parametrize("name", ["reverse_validation", "reverse_validation_short"])
 def test_an_earlier_checkpoint_has_no_score_that_needs_a_training(tmp_path: Path, name: str) -> None:
     last = [collapsed("retrained", **{name: 0.3}), collapsed("fresh", **{name: 0.2})]

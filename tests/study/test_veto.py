@@ -56,7 +56,6 @@ def test_a_model_is_held_to_what_source_only_has() -> None:
     assert "39 % is the source validation accuracy left, source-only has 50 %" in reason
 
 
-@pytest.mark.xfail(strict=True, reason="bug: 0.75 * 0.8 is 0.6000000000000001, more than 6 classes of 10")
 def test_three_quarters_of_source_onlys_classes_are_enough() -> None:
     baseline = {"a->b": {**HEALTHY, "classes_predicted": 8 / 10}}
     assert veto(scores(classes_predicted=6 / 10), baseline) == ""
