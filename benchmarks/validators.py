@@ -148,7 +148,8 @@ def print_tables(summary: Mapping[str, Any]) -> None:
     for way, row in summary["other_ways"].items():
         click.echo(_row(f"our choice, {way}", row))
     for name, row in sorted(summary["validators"].items(), key=lambda item: item[1]["oracle_gap"]):
-        click.echo(_row(name, row))
+        few = f" ({row['cases']} cases)" if row["cases"] < len(summary["cases"]) else ""
+        click.echo(_row(name + few, row))
     for name, row in summary["reverse_stand_ins"].items():
         known = [value for value in row.values() if value is not None]
         listed = ", ".join(f"{case} {value:.2f}" for case, value in row.items() if value is not None)
