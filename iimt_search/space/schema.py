@@ -144,9 +144,11 @@ class RetrainSettings(_Strict):
 
     Attributes:
         steps: training steps; by default ``train.steps``.
+        seeds: trainings of each task; more than one make an ensemble.
     """
 
     steps: int | None = Field(None, ge=1)
+    seeds: int = Field(1, ge=1)
 
 
 class KeepSettings(_Strict):

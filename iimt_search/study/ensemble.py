@@ -1,5 +1,7 @@
 """The trained models of one candidate and task: of its retraining, its fresh seeds, and its search."""
 
+from collections.abc import Sequence
+
 from optuna.trial import TrialState
 
 from iimt_search.records import Job
@@ -29,21 +31,23 @@ def _of_trial(scope: Scope, number: int, task: str) -> TrainedModel | None:
     return TrainedModel(kept, trial_scores(trial, [task])[task])
 
 
-def trained_models(scope: Scope, choice: Choice, candidate: str, retrained: Job) -> list[TrainedModel]:
-    """Return a candidate's models of the retrained job's task: the retrained one first.
+def trained_models(
+    scope: Scope, choice: Choice, candidate: str, retrained: Sequence[Job]
+) -> list[TrainedModel]:
+    """Return a candidate's models of one task: the retrained ones first.
 
     Args:
         scope: the study.
         choice: what was chosen.
         candidate: the chosen candidate, or source-only.
-        retrained: its retraining on one task.
+        retrained: its retrainings on one task.
 
     Returns:
         Those whose kept checkpoint is there, each at its training's end.
     """
-    task, settings = retrained.tasks[0].name, retrained.settings
+    task, settings = retrained[0].tasks[0].name, retrained[0].settings
     seeds = range(len(choice.candidates[0].scores))
-    found = [_of_job(scope, retrained, task)]
+    found = [_of_job(scope, job, task) for job in retrained]
     found += [_of_job(scope, scope.confirm_job(candidate, settings, index), task) for index in seeds]
     if candidate == SOURCE_ONLY_KEY:
         found.append(_of_job(scope, scope.source_only_job(), task))

@@ -1,10 +1,11 @@
 """Which of a configuration's trained models are handed out for a task.
 
-All that no veto meets, as an ensemble: trainings that differ in their seeds only differ by several points of
-target accuracy, and their mean prediction is better than most of them (``benchmarks.validators``). The one
+Those that were trained as long as the retrained ones and that no veto meets, as an ensemble: trainings that
+differ in their seeds only differ by several points of target accuracy, and their mean prediction is better
+than most of them (``benchmarks.validators``). Shorter trainings beside a longer one made it worse. The one
 with the best objective comes first, for those who want one model. Among the checkpoints of one training the
-last is best as long as it is healthy: picking an earlier one by its score lost half a point where it changed
-anything. So an earlier one is taken only where a veto meets all the last ones.
+last is best as long as it is healthy: picking an earlier one by its score lost half a point where it
+changed anything. So an earlier one is taken only where a veto meets all the last ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ def choose_models(
     """Choose the models of a task.
 
     Args:
-        last: each training's last model, the retrained one first.
+        last: each training's last model, a retrained one first.
         earlier: checkpoints of the retraining before its last.
         objective: what to compare by.
         baseline: source-only's scores.
@@ -68,7 +69,10 @@ def choose_models(
     sign = 1.0 if objective.higher_is_better else -1.0
     sound = [model for model in last if not _vetoed(model, baseline)]
     if sound:
-        ranked = sorted(sound, key=lambda model: -sign * model.scores[objective.name])
+        steps = {model.kept.step for model in sound}
+        wanted = retrained if (retrained := last[0].kept.step) in steps else max(steps)
+        equals = [model for model in sound if model.kept.step == wanted]
+        ranked = sorted(equals, key=lambda model: -sign * model.scores[objective.name])
         out = [model.kept.job for model in last if model not in sound]
         return ranked, f"{task}: left out of the ensemble by a veto: {', '.join(out)}" if out else ""
     reason = _vetoed(last[0], baseline)

@@ -51,14 +51,15 @@ class Retraining:
             wanted[choice.candidate] = settings_for(scope.space, choice.params)
         wanted[SOURCE_ONLY_KEY] = source_only_settings(scope.space)
         self._jobs = {
-            name: [scope.retrain_job(name, settings, task) for task in scope.tasks]
+            (name, task.name): scope.retrain_jobs(name, settings, task)
             for name, settings in wanted.items()
+            for task in scope.tasks
         }
 
     def _have(self, job: Job) -> bool:
-        exported = Path(job.models) / job.tasks[0].slug / "model.json"
         stored = self._scope.stored(job.key)
-        return stored is not None and stored.step == job.settings.steps and exported.exists()
+        exported = not job.models or (Path(job.models) / job.tasks[0].slug / "model.json").exists()
+        return stored is not None and stored.step == job.settings.steps and exported
 
     def missing(self) -> list[Job]:
         """Return the jobs whose model or scores are not there yet."""
@@ -70,42 +71,39 @@ class Retraining:
         Raises:
             StudyError: a retraining of the chosen candidate failed.
         """
-        scope = self._scope
+        scope, chosen = self._scope, self._choice.candidate
         retrainings = FixedJobs(self.missing(), scope.space.objective, scope.store, self._line)
         runner.run(retrainings)
         errors = retrainings.errors
+        failed = {at for at, jobs in self._jobs.items() if any(job.key in errors for job in jobs)}
         # The baseline beside it may fail; the answer stands without.
-        lost = [
-            f"{job.key}: {errors[job.key]}" for job in self._jobs[self._choice.candidate] if job.key in errors
-        ]
-        if lost:
-            raise StudyError("retraining failed: " + "; ".join(lost))
-        settled = {
-            name: [self._settle(name, job) for job in jobs if job.key not in errors]
-            for name, jobs in self._jobs.items()
-        }
-        found = settled[self._choice.candidate]
+        if any(candidate == chosen for candidate, _ in failed):
+            raise StudyError("retraining failed: " + "; ".join(f"{k}: {e}" for k, e in errors.items()))
+        settled = {at: self._settle(at[0], jobs) for at, jobs in self._jobs.items() if at not in failed}
+        found = {task: each for (candidate, task), each in settled.items() if candidate == chosen}
+        few_shot = {task: _few_shot(models) for task, (models, _) in found.items() if models}
         return replace(
             self._choice,
-            models=self._jobs[self._choice.candidate][0].models,
-            retrained={models[0].kept.task: dict(models[0].scores) for models, _ in found if models},
-            few_shot={
-                models[0].kept.task: measured
-                for models, _ in found
-                if models and (measured := _few_shot(models)) is not None
-            },
-            flags=(*self._choice.flags, *(flag for _, flag in found if flag)),
+            models=str(scope.folder.models / chosen),
+            retrained={task: dict(models[0].scores) for task, (models, _) in found.items() if models},
+            few_shot={task: measured for task, measured in few_shot.items() if measured is not None},
+            flags=(*self._choice.flags, *(flag for _, flag in found.values() if flag)),
         )
 
-    def _settle(self, candidate: str, job: Job) -> tuple[list[TrainedModel], str]:
+    def _settle(self, candidate: str, jobs: Sequence[Job]) -> tuple[list[TrainedModel], str]:
         """Choose a task's models, and export them as an ensemble.
+
+        Args:
+            candidate: the chosen one, or source-only.
+            jobs: its retrainings on the task.
 
         Returns:
             The models, best first, and what to know of them, or "". Without models where no kept
             checkpoint is there: what the retraining itself has exported stays.
         """
-        scope, spec = self._scope, job.tasks[0]
-        last = trained_models(scope, self._choice, candidate, job)
+        scope, job = self._scope, jobs[0]
+        spec = job.tasks[0]
+        last = trained_models(scope, self._choice, candidate, jobs)
         if not last:
             return [], f"{spec.name}: no kept checkpoint is there; the model is the retrained one, unchecked"
         objective = scope.space.objective

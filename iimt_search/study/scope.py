@@ -87,16 +87,19 @@ class Scope:
         seed = derive_seed(self.space.seed, "confirm", index)
         return self._job(f"confirm-{candidate}-{index}", settings, seed)
 
-    def retrain_job(self, candidate: str, settings: TrainSettings, task: TaskSpec) -> Job:
-        """Return the job that retrains a candidate on one task and exports its model."""
+    def retrain_jobs(self, candidate: str, settings: TrainSettings, task: TaskSpec) -> list[Job]:
+        """Return the jobs that retrain a candidate on one task; the first exports its model."""
         steps = self.space.retrain.steps or settings.steps
-        return self._job(
-            f"retrain-{candidate}-{task.slug}",
-            settings.model_copy(update={"steps": steps}),
-            derive_seed(self.space.seed, "retrain"),
-            tasks=(task,),
-            models=str(self.folder.models / candidate),
-        )
+        return [
+            self._job(
+                f"retrain-{candidate}-{task.slug}" + (f"-{index}" if index else ""),
+                settings.model_copy(update={"steps": steps}),
+                derive_seed(self.space.seed, "retrain", *([index] if index else [])),
+                tasks=(task,),
+                models="" if index else str(self.folder.models / candidate),
+            )
+            for index in range(self.space.retrain.seeds)
+        ]
 
     def baseline(self) -> dict[str, dict[str, float]] | None:
         """Return task → validator → score of source-only, None where it is not known."""

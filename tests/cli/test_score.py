@@ -42,9 +42,8 @@ def read(*arguments: str | Path) -> dict[str, Any]:
 def root(tmp_path_factory: pytest.TempPathFactory, tiny_space_text: str) -> Iterator[Path]:
     """The studies folder of the tiny study, run once for this module."""
     folder = tmp_path_factory.mktemp("score")
-    (folder / "tiny.yaml").write_text(
-        tiny_space_text.replace("evaluations: 2", "evaluations: 2, evaluation_samples: 200")
-    )
+    text = tiny_space_text.replace("evaluations: 2", "evaluations: 2, evaluation_samples: 200")
+    (folder / "tiny.yaml").write_text(text.replace("retrain: {steps: 5}", "retrain: {steps: 5, seeds: 2}"))
     options = ["--workers", "0", "--device", "cpu", "--studies-dir", folder / "s"]
     result = invoke("run", "--space", folder / "tiny.yaml", *options)
     assert result.exit_code == 0, result.output
@@ -263,13 +262,13 @@ def test_the_validators_as_json() -> None:
     assert {name for name, each in content.items() if each["default"]} == set(default_validators())
 
 
-def test_what_is_handed_out_averages_the_probabilities_of_all_trainings(root: Path, tmp_path: Path) -> None:
+def test_what_is_handed_out_averages_the_probabilities_of_all_retrainings(root: Path, tmp_path: Path) -> None:
     content = read("best", "--studies-dir", root, "--export", str(tmp_path / "out"))
     (choice,) = study_of(root).made_choices()
     name = choice.candidate
     assert choice.flags == tuple(content["flags"])
     for task in TASKS:
-        jobs = [f"retrain-{name}-{slug(task)}", f"confirm-{name}-0", name]
+        jobs = [f"retrain-{name}-{slug(task)}", f"retrain-{name}-{slug(task)}-1"]
         left_out = [flag for flag in choice.flags if flag.startswith(f"{task}: left out of the ensemble")]
         jobs = [job for job in jobs if not any(job in flag.split(": ")[-1].split(", ") for flag in left_out)]
         each = torch.stack([kept_logits(root, job, task).softmax(dim=1) for job in jobs])
@@ -287,7 +286,7 @@ def test_single_is_one_of_them(root: Path, tmp_path: Path) -> None:
         folder = Path(content["exported"][task])
         assert {path.name for path in folder.iterdir()} == {"model.safetensors", "model.json", "README.md"}
         found = exported_logits(content["exported"][task], task)
-        jobs = (f"retrain-{name}-{slug(task)}", f"confirm-{name}-0", name)
+        jobs = (f"retrain-{name}-{slug(task)}", f"retrain-{name}-{slug(task)}-1")
         assert sum(torch.equal(found, kept_logits(root, job, task)) for job in jobs) == 1
         assert json.loads((folder / "model.json").read_text())["scores"] == content["retrained"][task]
 

@@ -93,14 +93,14 @@ def scope(tmp_path: Path) -> Scope:
         for index in range(3):
             ran(scope, scope.confirm_job(name, SETTINGS, index), number + 0.3 + index / 10)
         for task in scope.tasks:
-            ran(scope, scope.retrain_job(name, SETTINGS, task), number + 0.9)
+            ran(scope, scope.retrain_jobs(name, SETTINGS, task)[0], number + 0.9)
     return scope
 
 
 def found(scope: Scope, choice: Choice, task: int = 0, candidate: str = "") -> list[TrainedModel]:
     candidate = candidate or choice.candidate
-    job = scope.retrain_job(candidate, SETTINGS, scope.tasks[task])
-    return trained_models(scope, choice, candidate, job)
+    jobs = scope.retrain_jobs(candidate, SETTINGS, scope.tasks[task])
+    return trained_models(scope, choice, candidate, jobs)
 
 
 def told(models: list[TrainedModel]) -> dict[str, float]:
@@ -178,7 +178,7 @@ def test_a_study_of_one_task_at_a_time(tmp_path: Path) -> None:
     scope = make_scope(tmp_path, scope="per_task")
     tried(scope, 0.5)
     ran(scope, scope.confirm_job("trial-0", SETTINGS, 0), 0.6)
-    ran(scope, scope.retrain_job("trial-0", SETTINGS, scope.tasks[0]), 0.7)
+    ran(scope, scope.retrain_jobs("trial-0", SETTINGS, scope.tasks[0])[0], 0.7)
     models = found(scope, replace(make_choice(0), tasks=TASKS[1:]))
     assert told(models) == {
         "c_to_d-retrain-trial-0-c_to_d": pytest.approx(10.7),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,19 @@ def test_all_sound_models_the_best_first() -> None:
     last = model("retrained", 0.7), model("fresh-0", 0.6), model("fresh-1", 0.9), model("trial", 0.8)
     assert choose(*last) == (["fresh-1", "trial", "retrained", "fresh-0"], "")
     assert choose(*last, objective=ENTROPY) == (["fresh-0", "retrained", "trial", "fresh-1"], "")
+
+
+def test_shorter_trainings_stay_out_while_a_long_one_is_sound() -> None:
+    def trained(name: str, steps: int, value: float) -> TrainedModel:
+        made = model(name, value)
+        return replace(made, kept=replace(made.kept, step=steps))
+
+    long, short = trained("retrained", 500, 0.7), trained("fresh", 200, 0.9)
+    assert choose(long, short) == (["retrained"], "")
+    assert choose(long, short, trained("retrained-1", 500, 0.8)) == (["retrained-1", "retrained"], "")
+    vetoed = replace(long, scores=collapsed("retrained").scores)
+    assert choose(vetoed, short, trained("trial", 100, 0.95))[0] == ["fresh"]
+    assert choose(short, trained("longer", 300, 0.95))[0] == ["fresh"]  # retrained with fewer steps
 
 
 @pytest.mark.parametrize("objective", [COMPOSITE, ENTROPY], ids=["higher", "lower"])
