@@ -121,6 +121,8 @@ def command(
         print_json({**choices_json(choices), "exported": {task: str(path) for task, path in written.items()}})
         return
     print_choices(choices, as_json=False, next_commands=False)
+    members = {task: len(jobs) for choice in choices for task, jobs in choice.members.items()}
     for task, path in written.items():
-        click.echo(f"exported {task} to {path}/")
+        count = 1 if single else members.get(task, 1)
+        click.echo(f"exported {task} to {path}/" + (f", an ensemble of {count} models" if count > 1 else ""))
     click.echo(f"use: iimt-search predict {next(iter(written.values()))} IMAGE…")

@@ -56,7 +56,8 @@ class Choice:
             a change after an audit.
         vetoed: trial → why it was left out before the ranking.
         models: folder that holds one exported model for each task.
-        retrained: task → validator → score of the exported models.
+        members: task → keys of the jobs whose models are handed out, the best-scored first.
+        retrained: task → validator → score of the first of them.
         few_shot: task → accuracy of the exported model on the labelled target samples that the user gave,
             in [0, 1], their number, and the 95 % interval ``low`` to ``high``; empty where none were given.
     """
@@ -74,6 +75,7 @@ class Choice:
     flags: tuple[str, ...] = ()
     vetoed: dict[str, str] = field(default_factory=dict)
     models: str = ""
+    members: dict[str, tuple[str, ...]] = field(default_factory=dict)
     retrained: dict[str, dict[str, float]] = field(default_factory=dict)
     few_shot: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -93,7 +95,7 @@ class Choice:
     def digest(self) -> str:
         """A hash of what was chosen and trained; reasons and flags have no part in it."""
         candidates = [[candidate.name, candidate.scores] for candidate in self.candidates]
-        content = [self.answer, self.trial, self.params, self.retrained, candidates]
+        content = [self.answer, self.trial, self.params, self.members, self.retrained, candidates]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -106,6 +108,7 @@ class Choice:
         values = {name: value for name, value in content.items() if name != "schema"}
         values["tasks"] = tuple(values["tasks"])
         values["flags"] = tuple(values["flags"])
+        values["members"] = {task: tuple(jobs) for task, jobs in values["members"].items()}
         values["candidates"] = tuple(
             Candidate(**{**found, "scores": tuple(found["scores"])}) for found in values["candidates"]
         )

@@ -85,6 +85,7 @@ class Retraining:
         return replace(
             self._choice,
             models=str(scope.folder.models / chosen),
+            members={task: tuple(m.kept.job for m in models) for task, (models, _) in found.items()},
             retrained={task: dict(models[0].scores) for task, (models, _) in found.items() if models},
             few_shot={task: measured for task, measured in few_shot.items() if measured is not None},
             flags=(*self._choice.flags, *(flag for _, flag in found.values() if flag)),
