@@ -30,7 +30,7 @@ def _trial(space: Space, number: int) -> optuna.trial.FrozenTrial:
         for name, dist in found.items()
     }
     scores = {name: number / 1e5 for name in default_validators()}
-    attributes = {**scores, **{f"{name} [digits->digits-m]": value for name, value in scores.items()}}
+    attributes = {**scores, "scores": {"digits->digits-m": scores}}
     return create_trial(
         state=TrialState.COMPLETE,
         value=number / 1e5,

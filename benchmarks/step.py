@@ -116,6 +116,7 @@ def measure_step(size: int, threads: int, rounds: int, k: int = 2, batch: int = 
     found: dict[str, Any] = {
         "image_size": size,
         "threads": threads,
+        "precision": "float32",
         "milliseconds": milliseconds,
         "faster_than_plain": milliseconds["plain"] / milliseconds["iimt_search"],
         "gflop": flops / 1e9,

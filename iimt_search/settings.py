@@ -83,6 +83,9 @@ class TrainSettings(BaseModel):
     augment_inputs: bool = Field(
         True, description="augment what is mixed too, not only for virtual labels (ours)"
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of matrix products; auto: bfloat16 where the device is faster with it (ours)"
+    )
     joint_batch_norm: bool = Field(
         True, description="one BatchNorm pass over both domains and all mixtures (ours; off: one pass each)"
     )

@@ -9,17 +9,15 @@ from optuna.trial import TrialState
 
 from iimt_search.cli.options import json_option, print_json, root_option, storage_option, study_option
 from iimt_search.study.choice import read_choice
-from iimt_search.study.open import open_study
+from iimt_search.study.open import OpenStudy, open_study
 
 _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 
 
-def study_status(study: optuna.Study) -> dict[str, Any]:
-    """Return where one Optuna study stands."""
-    trials = study.get_trials(deepcopy=False)
-    counts = {state.name.lower(): sum(t.state is state for t in trials) for state in _STATES}
-    complete = [t for t in trials if t.state is TrialState.COMPLETE]
-    best = study.best_trial if complete else None
+def study_status(opened: OpenStudy, study: optuna.Study) -> dict[str, Any]:
+    """Return where one of its Optuna studies stands, in a time that does not depend on its trials."""
+    counts = {state.name.lower(): opened.count_trials(study, state) for state in _STATES}
+    best = opened.best_trial(study)
     choice = read_choice(study)
     return {
         "study": study.study_name,
@@ -44,7 +42,7 @@ def command(study: str | None, storage: str | None, root: Path, as_json: bool) -
     """Show where a study stands; works while it runs."""
     opened = open_study(root, study, storage)
     driver = opened.folder.driver()
-    found = [study_status(each) for each in opened.studies]
+    found = [study_status(opened, each) for each in opened.studies]
     if as_json:
         print_json({"study": opened.folder.name, "driver": driver, "parts": found})
         return

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from iimt_search.errors import StudyError
 from iimt_search.study.choice import Choice, read_choice
@@ -18,16 +20,29 @@ class OpenStudy:
     Attributes:
         folder: its folder.
         studies: its Optuna studies: one, or one for each task.
+        storage: where they lie.
     """
 
     folder: StudyFolder
     studies: list[optuna.Study]
+    storage: RDBStorage
 
     @property
     def space(self) -> dict[str, Any]:
         """The space file's content as it was last run."""
         space: dict[str, Any] = self.studies[0].user_attrs["space"]
         return space
+
+    def count_trials(self, study: optuna.Study, state: TrialState) -> int:
+        """Count a study's trials in the database, without reading them."""
+        return self.storage.get_n_trials(self.storage.get_study_id_from_name(study.study_name), state)
+
+    def best_trial(self, study: optuna.Study) -> FrozenTrial | None:
+        """Read a study's best complete trial, and no other; None where none is complete."""
+        try:
+            return self.storage.get_best_trial(self.storage.get_study_id_from_name(study.study_name))
+        except ValueError:
+            return None
 
     def choices(self) -> list[Choice]:
         """Return the choices made so far."""
@@ -63,4 +78,5 @@ def open_study(root: Path, name: str | None, storage_url: str | None = None) -> 
     names = optuna_study_names(storage, folder.name)
     if not names:
         raise StudyError(f"the storage of study {folder.name!r} holds no such study")
-    return OpenStudy(folder, [optuna.load_study(study_name=n, storage=storage) for n in names])
+    studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
+    return OpenStudy(folder, studies, storage)

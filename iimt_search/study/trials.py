@@ -17,6 +17,8 @@ from iimt_search.study.veto import veto
 
 # Of the trial that has the method's default configuration.
 DEFAULT_ORIGIN = "default"
+# The attribute that holds task → validator → score.
+SCORES = "scores"
 
 
 def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistribution) -> Any:
@@ -34,14 +36,8 @@ def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistributio
 
 def trial_scores(trial: FrozenTrial, tasks: Iterable[str]) -> dict[str, dict[str, float]]:
     """Return task → validator → a trial's last score, as its attributes hold them."""
-    return {
-        task: {
-            name.removesuffix(f" [{task}]"): value
-            for name, value in trial.user_attrs.items()
-            if name.endswith(f" [{task}]")
-        }
-        for task in tasks
-    }
+    found = trial.user_attrs.get(SCORES, {})
+    return {task: dict(found.get(task, {})) for task in tasks}
 
 
 def trial_steps(trial: FrozenTrial) -> int:
@@ -169,11 +165,10 @@ class TrialSource:
 
     @staticmethod
     def _note_scores(trial: Trial, evaluation: Evaluation) -> None:
+        # Each attribute is a transaction: the means are apart, to be sorted by in the dashboard.
         for name in evaluation.validators:
             trial.set_user_attr(name, evaluation.mean(name))
-        for task, scores in evaluation.scores.items():
-            for name, value in scores.items():
-                trial.set_user_attr(f"{name} [{task}]", value)
+        trial.set_user_attr(SCORES, {task: dict(scores) for task, scores in evaluation.scores.items()})
 
     def _describe(self, number: int, state: TrialState, evaluation: Evaluation | None, error: str) -> str:
         objective = self._space.objective

@@ -83,7 +83,7 @@ def _virtual_labels(
     """
     augmented = augment(x.repeat(settings.k, *[1] * (x.dim() - 1)))
     with torch.no_grad(), running_statistics_held(model):
-        logits = model.classify(model.embed(augmented))
+        logits = model.classify(model.embed(augmented)).to(model.shift.dtype)
     return virtual_labels(logits.reshape(settings.k, len(x), -1), settings.temperature)
 
 
@@ -160,11 +160,13 @@ def loss_terms(
         x_s, x_t = augment(x_s), augment(x_t)
     mixing = _Mixing(settings.alpha, len(x_s), rng)
     mixtures = _mixtures(x_s, x_t, batch.labels, q_t, active, mixing)
-    z = _embed_groups(model, mixtures.samples, settings.joint_batch_norm)
+    groups = _embed_groups(model, mixtures.samples, settings.joint_batch_norm)
+    # Products may be bfloat16; losses are not.
+    z = {name: embedded.to(model.shift.dtype) for name, embedded in groups.items()}
     labels = mixtures.labels
 
     def logits(group: str) -> Tensor:
-        return model.classify(z[group])
+        return model.classify(z[group]).to(model.shift.dtype)
 
     def source() -> Tensor:
         return losses.soft_cross_entropy(labels["s"], logits("s"))
@@ -174,7 +176,9 @@ def loss_terms(
 
     def adversarial() -> Tensor:
         strength = settings.reversal * (dann_ramp(progress) if settings.ramp else 1.0)
-        of_source, of_target = (discriminator(reverse_gradient(z[name], strength)) for name in ("s", "t"))
+        of_source, of_target = (
+            discriminator(reverse_gradient(z[name], strength)).to(model.shift.dtype) for name in ("s", "t")
+        )
         return losses.domain_adversarial(of_source, of_target)
 
     def consistency() -> Tensor:

@@ -20,6 +20,7 @@ from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.training.mixed_pairs import MIXED_SHARE, mixed_pairs
 from iimt_search.training.objective import TERMS, Batch, active_terms, loss_terms, term_weights
+from iimt_search.training.precision import use_bfloat16
 from iimt_search.training.samples import Samples, evenly_spaced
 from iimt_search.validators.contract import FewShot, Mixed, Predictions
 
@@ -127,6 +128,7 @@ class TaskTraining:
         )
         self._rng = np.random.default_rng(derive_seed(seed, "batches"))
         self._generator = torch.Generator(self.device).manual_seed(derive_seed(seed, "augmentation"))
+        self._bfloat16 = use_bfloat16(settings.precision, self.device)
         self._terms = [name for name in TERMS if name in active_terms(settings)]
         # Looked at when evaluated, not at each step: reading it would wait for the device.
         self._first_bad = torch.full((len(self._terms),), -1, dtype=torch.int64, device=self.device)
@@ -150,9 +152,11 @@ class TaskTraining:
         rate = settings.learning_rate * warmup_cosine(progress, settings.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        terms = loss_terms(
-            self.model, self.discriminator, self._batch(), settings, progress, self._augment, self._rng
-        )
+        batch = self._batch()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
+            terms = loss_terms(
+                self.model, self.discriminator, batch, settings, progress, self._augment, self._rng
+            )
         weights = term_weights(settings, progress)
         unweighted = torch.stack([terms[name] for name in self._terms])
         weighted = unweighted * unweighted.new_tensor([weights[name] for name in self._terms])

@@ -134,7 +134,7 @@ def test_scores_are_those_that_the_study_holds(root: Path, scored: dict[str, Any
     for trial in study.get_trials():
         for task in TASKS:
             for name in default_validators():
-                held = trial.user_attrs[f"{name} [{task}]"]
+                held = trial.user_attrs["scores"][task][name]
                 found = by_key[f"trial-{trial.number}", task][name]
                 assert found == (held if math.isfinite(held) else None), (trial.number, task, name)
                 compared += 1

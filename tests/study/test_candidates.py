@@ -43,7 +43,7 @@ def add(
     origin: str = "",
     checks: dict[str, float] = HEALTHY,
 ) -> None:
-    attributes: dict[str, Any] = {f"{name} [{TASK}]": score for name, score in checks.items()}
+    attributes: dict[str, Any] = {"scores": {TASK: checks}}
     if origin:
         attributes["origin"] = origin
     trial = create_trial(

@@ -75,7 +75,7 @@ def tried(scope: Scope, score: float, steps: tuple[int, ...] = (2, 4), state: st
             params={"alpha": 1.0},
             distributions=distributions(scope.space),
             intermediate_values=dict.fromkeys(steps, score),
-            user_attrs={f"composite [{task}]": score + 10 * (task == TASKS[1]) for task in TASKS},
+            user_attrs={"scores": {task: {"composite": score + 10 * (task == TASKS[1])} for task in TASKS}},
         )
     )
     for step in steps:

@@ -55,7 +55,7 @@ def test_whole_job(tiny_space: Path, tmp_path: Path) -> None:
     assert trials[0].params == {"lambda_max": 1.0, "alpha": 1.0, "temperature": 0.5, "k": 2}
     for trial in trials:
         assert set(default_validators()) <= set(trial.user_attrs)
-        assert "entropy [digits->syn-digits]" in trial.user_attrs
+        assert "entropy" in trial.user_attrs["scores"]["digits->syn-digits"]
         last = trial.last_step
         assert last is not None and trial.intermediate_values[last] == trial.user_attrs["composite"]
         assert trial.state is TrialState.PRUNED or list(trial.intermediate_values) == [2, 4]
