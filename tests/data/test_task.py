@@ -15,7 +15,9 @@ def test_a_task_has_no_place_for_target_labels() -> None:
     kinds = {field.name: field.type for field in fields(DomainTask)}
     assert {name for name, kind in kinds.items() if kind is Labelled} == {"source_train", "source_val"}
     assert kinds["target"] is Unlabelled
-    assert set(kinds) - {"source_train", "source_val", "target"} == {
+    # Few-shot samples are labelled, and are the user's own gift: another set than the target.
+    assert kinds["few_shot"] == Labelled | None
+    assert set(kinds) - {"source_train", "source_val", "target", "few_shot"} == {
         "name",
         "classes",
         "kind",

@@ -300,5 +300,6 @@ def test_a_killed_run_continues_and_loses_no_trial(tiny_space: Path, tmp_path: P
     assert len(trials) == 6
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
     for before, after in zip(left, trials, strict=False):
-        assert after.params == before.params
+        # Killed between asking and suggesting, a trial has none yet.
+        assert before.params in ({}, after.params)
         assert before.intermediate_values.items() <= after.intermediate_values.items()
