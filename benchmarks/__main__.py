@@ -53,7 +53,7 @@ def search(workers: tuple[int, ...], trials: int, steps: int, size: int, as_json
     from benchmarks.search import measure_search
 
     found = measure_search(workers, trials, steps, size)
-    lines = [f"the tool's own share of a search: {100 * found['own_share']:.1f} %"]
+    lines = ["shares: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in found["shares"].items())]
     lines += [f"{name}: {value:.0f} trials an hour" for name, value in found["trials_an_hour"].items()]
     _print(found, as_json, lines)
 

@@ -1,15 +1,16 @@
 """Trials an hour for each number of workers, and the tool's own time beside the training.
 
 A search of one embedded task by `iimt-search run`'s own code, without pruning, so that every trial takes
-all its steps. The cores are shared out evenly between 1 … N workers. The tool's own time is measured within
-one process: what the search takes beyond its training steps, which are ask, tell, reports, notes,
-evaluation, validators, checkpoints and kept files.
+all its steps. The cores are shared out evenly between 1 … N workers. Where the time goes is measured within
+one process: training steps, predictions of validation and target samples, and the tool's own time: ask,
+tell, reports, notes, validators, checkpoints and kept files.
 """
 
 import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,33 +70,55 @@ def _search(space: Space, start: Callable[[], Executor]) -> float:
     return clock.seconds
 
 
-def _own_share(space: Space, threads: int) -> float:
-    """Return the share of a search within this process that is not training steps."""
+class _Stopwatch:
+    """Adds up what a method takes while it is on."""
+
+    def __init__(self) -> None:
+        self.seconds, self.on = 0.0, True
+
+    def around(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the method, timed."""
+
+        def timed(*arguments: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return method(*arguments)
+            finally:
+                self.seconds += (time.perf_counter() - began) * self.on
+
+        return timed
+
+
+class _Ending(_Clock):
+    """Switches stopwatches off when the search has ended."""
+
+    def __init__(self, *watches: _Stopwatch) -> None:
+        super().__init__()
+        self._watches = watches
+
+    def line(self, text: str) -> None:
+        """Look for the line that ends the search."""
+        super().line(text)
+        if text.startswith("confirm:"):
+            for watch in self._watches:
+                watch.on = False
+
+
+def _shares(space: Space, threads: int) -> dict[str, float]:
+    """Return the shares of a search within this process: training steps, predictions, everything else."""
     torch.set_num_threads(threads)
-    training, searched, plain = 0.0, {"on": True}, TaskTraining.advance
-
-    def timed(self: TaskTraining, step: int) -> None:
-        nonlocal training
-        began = time.perf_counter()
-        plain(self, step)
-        training += (time.perf_counter() - began) * searched["on"]
-
-    class _Ending(_Clock):
-        def line(self, text: str) -> None:
-            super().line(text)
-            if text.startswith("confirm:"):
-                searched["on"] = False
-
-    clock = _Ending()
-    TaskTraining.advance = timed  # type: ignore[method-assign]
-    try:
-        with TemporaryDirectory() as root:
-            folder = StudyFolder(Path(root) / space.study)
-            options = RunOptions(sqlite_url(folder.database))
-            run_study(space, folder, options, InlineExecutor, clock, threading.Event())
-    finally:
-        TaskTraining.advance = plain  # type: ignore[method-assign]
-    return 1 - training / clock.seconds
+    training, predicting = _Stopwatch(), _Stopwatch()
+    clock = _Ending(training, predicting)
+    with TemporaryDirectory() as root, ExitStack() as patches:
+        for name, watch in (("advance", training), ("predictions", predicting)):
+            method = getattr(TaskTraining, name)
+            patches.callback(setattr, TaskTraining, name, method)
+            setattr(TaskTraining, name, watch.around(method))
+        folder = StudyFolder(Path(root) / space.study)
+        options = RunOptions(sqlite_url(folder.database))
+        run_study(space, folder, options, InlineExecutor, clock, threading.Event())
+    shares = {"training": training.seconds / clock.seconds, "predictions": predicting.seconds / clock.seconds}
+    return {**shares, "own": 1 - sum(shares.values())}
 
 
 def measure_search(workers: tuple[int, ...], trials: int, steps: int, size: int) -> dict[str, Any]:
@@ -109,10 +132,13 @@ def measure_search(workers: tuple[int, ...], trials: int, steps: int, size: int)
     """
     quiet_optuna()
     cores = os.cpu_count() or 1
-    text = _SPACE.format(size=size, steps=steps, trials=trials)
-    space = space_from_text(text, KnownNames(("syn-digits", "digits"), VALIDATORS))
+    known = KnownNames(("syn-digits", "digits"), VALIDATORS)
+    space, short = (
+        space_from_text(_SPACE.format(size=size, steps=count, trials=trials), known) for count in (steps, 5)
+    )
+    _shares(short, 1)  # what a process imports once is no share of a long search
     found: dict[str, Any] = {"trials": trials, "steps": steps, "image_size": size, "cores": cores}
-    found["own_share"] = _own_share(space, 1)
+    found["shares"] = _shares(space, 1)
     found["trials_an_hour"] = {}
     for count in workers:
         threads = max(1, cores // count)

@@ -37,6 +37,8 @@ def computable(validator: str, predictions: Predictions) -> bool:
     match VALIDATORS[validator]:
         case found if "few-shot labels" in found.needs:
             return predictions.few_shot is not None
+        case found if "mixtures" in found.needs:
+            return predictions.mixed is not None
         case found if found.cost == "training":
             return predictions.reverse_logits is not None
         case found if found.cost == "short training":

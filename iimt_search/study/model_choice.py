@@ -15,7 +15,7 @@ from iimt_search.study.keeping import KeptCheckpoint
 from iimt_search.study.veto import Scores, veto
 from iimt_search.training.kept import load_kept_predictions
 from iimt_search.validators.contract import score_all
-from iimt_search.validators.registry import AT_THE_END, VALIDATORS
+from iimt_search.validators.registry import at_the_end
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def choose_models(
         out = [model.kept.job for model in last if model not in sound]
         return ranked, f"{task}: left out of the ensemble by a veto: {', '.join(out)}" if out else ""
     reason = _vetoed(last[0], baseline)
-    names = [name for name in last[0].scores if VALIDATORS[name].cost not in AT_THE_END]
+    names = [name for name in last[0].scores if not at_the_end(name)]
     for each in sorted(earlier, key=lambda kept: kept.step, reverse=True):
         model = TrainedModel(each, score_all(names, load_kept_predictions(each.path)))
         if not _vetoed(model, baseline):

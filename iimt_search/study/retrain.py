@@ -20,7 +20,7 @@ from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.training.export import add_members
 from iimt_search.training.kept import load_kept_model, load_kept_predictions
 from iimt_search.validators.few_shot import wilson_interval
-from iimt_search.validators.registry import AT_THE_END, VALIDATORS
+from iimt_search.validators.registry import at_the_end
 
 
 def _few_shot(models: Sequence[TrainedModel]) -> dict[str, float] | None:
@@ -113,10 +113,9 @@ class Retraining:
             for each in kept_checkpoints(scope.folder, [spec.name])
             if each.job == job.key and each.step < job.settings.steps
         ]
-        can_score = VALIDATORS[objective].cost not in AT_THE_END
         models, flag = choose_models(
             last,
-            earlier if can_score else [],
+            [] if at_the_end(objective) else earlier,
             Objective(objective, scope.higher_is_better),
             None if candidate == SOURCE_ONLY_KEY else scope.baseline(),
         )

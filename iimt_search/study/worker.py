@@ -67,6 +67,9 @@ def worker_main(connection: Connection, threads: int, debug: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     threading.Thread(target=_die_with_driver, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    from iimt_search.training.heap import keep_freed_memory
+
+    keep_freed_memory()
     import torch
 
     torch.set_num_threads(threads)

@@ -216,7 +216,10 @@ class TaskTraining:
         return FewShot(predict(model, self._few_shot)[0], torch.from_numpy(self.task.few_shot.y))
 
     def predictions(self) -> Predictions:
-        """Predict the source validation and target samples, at most ``evaluation_samples`` of each."""
+        """Predict the source validation and target samples, at most ``evaluation_samples`` of each.
+
+        At the training's end mixtures of target samples, too.
+        """
         model = self.evaluated_model()
         source_logits, source_embeddings = predict(model, self._val, self._scored_val)
         target_logits, target_embeddings = predict(model, self._target, self._scored_target)
@@ -227,7 +230,7 @@ class TaskTraining:
             target_logits=target_logits,
             target_embeddings=target_embeddings,
             classifier_weight=model.classifier.weight.detach().cpu(),
-            mixed=self._mixed(model, target_logits),
+            mixed=self._mixed(model, target_logits) if self.step >= self.settings.steps else None,
             few_shot=self._predict_few_shot(model),
         )
 

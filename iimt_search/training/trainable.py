@@ -16,7 +16,7 @@ from iimt_search.training.kept import rounded, save_kept
 from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.contract import score_all
-from iimt_search.validators.registry import AT_THE_END, VALIDATORS
+from iimt_search.validators.registry import VALIDATORS, at_the_end
 
 
 def evaluation_steps(settings: TrainSettings) -> list[int]:
@@ -83,7 +83,7 @@ class Trainable:
         if self.job.kept:
             path = self.job.kept_file(training.task.name, training.step)
             save_kept(path, predictions, training.evaluated_model(), training.settings, training.seed)
-        now = [name for name, cost in costs.items() if last or cost not in AT_THE_END]
+        now = [name for name in costs if last or not at_the_end(name)]
         return score_all(now, predictions)
 
     def advance(self) -> Evaluation:

@@ -49,7 +49,7 @@ class Predictions:
         target_logits: float32 (N_t, C), on the same target samples for every candidate, in one order.
         target_embeddings: float32 (N_t, D).
         classifier_weight: float32 (C, D), of the linear classifier on the embeddings.
-        mixed: of mixed target samples.
+        mixed: of mixed target samples; at a training's end only.
         few_shot: of the labelled target samples, where the user gave some.
         reverse_logits: float32 (N_s, C), on the source validation samples, by a model that was
             trained from the pseudo-labelled target back to the unlabelled source; None where that
@@ -63,7 +63,7 @@ class Predictions:
     target_logits: Tensor
     target_embeddings: Tensor
     classifier_weight: Tensor
-    mixed: Mixed
+    mixed: Mixed | None = None
     few_shot: FewShot | None = None
     reverse_logits: Tensor | None = None
     short_reverse_logits: Tensor | None = None

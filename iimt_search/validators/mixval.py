@@ -33,6 +33,12 @@ def mixval(logits: Tensor, labels: Tensor, same: Tensor) -> float:
 
 
 def score(predictions: Predictions) -> float:
-    """Score a model by its predictions of mixed target samples."""
+    """Score a model by its predictions of mixed target samples.
+
+    Raises:
+        ValueError: there are none; they are made at a training's end.
+    """
     mixed = predictions.mixed
+    if mixed is None:
+        raise ValueError("mixval needs predictions of mixtures, which are made at a training's end")
     return mixval(mixed.logits, mixed.labels, mixed.same)

@@ -294,7 +294,11 @@ VALIDATORS: dict[str, Validator] = {
     ),
 }
 
-AT_THE_END: tuple[Cost, ...] = ("short training", "training")
+
+def at_the_end(name: str) -> bool:
+    """Return whether a validator is computed at a training's end only: it needs more than predictions."""
+    validator = VALIDATORS[name]
+    return validator.cost in ("short training", "training") or "mixtures" in validator.needs
 
 
 # Of those that fit a model: what the default objective needs anyway, and one that costs nothing.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iimt_search.models.encoders import DEFAULT_ENCODERS, ENCODERS, GaussianNoise
+from iimt_search.models.encoders import DEFAULT_ENCODERS, ENCODERS, GaussianNoise, GlobalAverage
 from iimt_search.settings import TrainSettings
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {
@@ -161,3 +161,19 @@ def test_the_settings_offer_every_encoder() -> None:
 def test_every_kind_has_an_encoder_of_its_own() -> None:
     assert DEFAULT_ENCODERS == {"image": "small", "series": "series", "vector": "mlp"}
     assert all(ENCODERS[name].kind == kind for kind, name in DEFAULT_ENCODERS.items())
+
+
+def test_the_global_average_is_that_of_every_channel() -> None:
+    x = torch.rand(4, 3, 5, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
+    found = GlobalAverage()(x)
+    assert torch.allclose(found, x.mean(dim=(2, 3)))
+    found.sum().backward()
+    assert x.grad is not None and torch.allclose(x.grad, torch.full_like(x, 1 / 35))
+    assert x.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pooling_before_the_activation_is_the_same() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 8, 8)
+    pool, activate = torch.nn.MaxPool2d(2), torch.nn.LeakyReLU(0.1)
+    assert torch.equal(activate(pool(x)), pool(activate(x)))

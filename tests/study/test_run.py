@@ -26,7 +26,7 @@ from iimt_search.study.open import open_study
 from iimt_search.study.run import RunOptions, run_study
 from iimt_search.study.storage import StudyFolder, open_storage, sqlite_url
 from iimt_search.study.veto import CHECKS
-from iimt_search.validators.registry import VALIDATORS, default_validators
+from iimt_search.validators.registry import VALIDATORS, at_the_end, default_validators
 
 
 def load(path: Path, **changes: Any) -> Space:
@@ -54,7 +54,8 @@ def test_whole_job(tiny_space: Path, tmp_path: Path) -> None:
     assert all(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials)
     assert trials[0].params == {"lambda_max": 1.0, "alpha": 1.0, "temperature": 0.5, "k": 2}
     for trial in trials:
-        assert set(default_validators()) <= set(trial.user_attrs)
+        assert {name for name in default_validators() if not at_the_end(name)} <= set(trial.user_attrs)
+        assert ("mixval" in trial.user_attrs) == (trial.state is TrialState.COMPLETE)
         assert "entropy" in trial.user_attrs["scores"]["digits->syn-digits"]
         last = trial.last_step
         assert last is not None and trial.intermediate_values[last] == trial.user_attrs["composite"]
