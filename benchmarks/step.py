@@ -18,6 +18,7 @@ from benchmarks.timing import interleaved
 from iimt_search.data.task import DomainTask, Labelled, Unlabelled
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
+from iimt_search.training.heap import keep_freed_memory
 from iimt_search.training.task_training import TaskTraining
 
 CLASSES = 10
@@ -97,6 +98,7 @@ def _repeat(step: Callable[[], None], times: int) -> Callable[[], None]:
 
 def measure_step(size: int, threads: int, rounds: int, k: int = 2, batch: int = 64) -> dict[str, Any]:
     """Measure one image size; times are milliseconds a step."""
+    keep_freed_memory()  # as workers do; what is compared has it, too
     torch.set_num_threads(threads)
     task = random_task(size)
     settings = TrainSettings(image_size=size, k=k, batch_size=batch, steps=10**6, network="small")

@@ -16,7 +16,8 @@ _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.R
 
 def study_status(opened: OpenStudy, study: optuna.Study) -> dict[str, Any]:
     """Return where one of its Optuna studies stands, in a time that does not depend on its trials."""
-    counts = {state.name.lower(): opened.count_trials(study, state) for state in _STATES}
+    known = opened.count_trials(study)
+    counts = {state.name.lower(): known.get(state, 0) for state in _STATES}
     best = opened.best_trial(study)
     choice = read_choice(study)
     return {

@@ -10,7 +10,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from iimt_search.errors import StudyError
 from iimt_search.study.choice import Choice, read_choice
-from iimt_search.study.storage import StudyFolder, newest_study, open_storage, optuna_study_names
+from iimt_search.study.storage import (
+    StudyFolder,
+    count_trials,
+    newest_study,
+    open_storage,
+    optuna_study_names,
+)
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,9 @@ class OpenStudy:
         space: dict[str, Any] = self.studies[0].user_attrs["space"]
         return space
 
-    def count_trials(self, study: optuna.Study, state: TrialState) -> int:
-        """Count a study's trials in the database, without reading them."""
-        return self.storage.get_n_trials(self.storage.get_study_id_from_name(study.study_name), state)
+    def count_trials(self, study: optuna.Study) -> dict[TrialState, int]:
+        """Count a study's trials by state, without reading them."""
+        return count_trials(self.storage, study.study_name)
 
     def best_trial(self, study: optuna.Study) -> FrozenTrial | None:
         """Read a study's best complete trial, and no other; None where none is complete."""

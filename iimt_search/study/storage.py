@@ -12,6 +12,8 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -186,6 +188,14 @@ def optuna_study_names(storage: RDBStorage, name: str) -> list[str]:
     """Return the Optuna studies of our study: its name, or one ``name:task`` for each task."""
     names = optuna.study.get_all_study_names(storage)
     return [found for found in names if found == name or found.startswith(f"{name}:")]
+
+
+def count_trials(storage: RDBStorage, study_name: str) -> dict[TrialState, int]:
+    """Count a study's trials by state, in the database: Optuna itself would read every one of them."""
+    study_id = storage.get_study_id_from_name(study_name)
+    query = text("SELECT state, COUNT(*) FROM trials WHERE study_id = :study GROUP BY state")
+    with storage.engine.connect() as connection:
+        return {TrialState[state]: count for state, count in connection.execute(query, {"study": study_id})}
 
 
 def newest_study(root: Path) -> StudyFolder:

@@ -24,7 +24,7 @@ from iimt_search.study.inline_executor import InlineExecutor
 from iimt_search.study.listener import Silent, Snapshot
 from iimt_search.study.open import open_study
 from iimt_search.study.run import RunOptions, run_study
-from iimt_search.study.storage import StudyFolder, open_storage, sqlite_url
+from iimt_search.study.storage import StudyFolder, count_trials, open_storage, sqlite_url
 from iimt_search.study.veto import CHECKS
 from iimt_search.validators.registry import VALIDATORS, at_the_end, default_validators
 
@@ -304,3 +304,16 @@ def test_a_killed_run_continues_and_loses_no_trial(tiny_space: Path, tmp_path: P
         # Killed between asking and suggesting, a trial has none yet.
         assert before.params in ({}, after.params)
         assert before.intermediate_values.items() <= after.intermediate_values.items()
+
+
+def test_trials_are_counted_in_the_database(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path / "study.db"))
+    study = optuna.create_study(study_name="a", storage=storage)
+    optuna.create_study(study_name="b", storage=storage).add_trial(optuna.trial.create_trial(value=1.0))
+    for state in (TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED):
+        value = 1.0 if state is TrialState.COMPLETE else None
+        study.add_trial(optuna.trial.create_trial(state=state, value=value))
+    study.ask()
+    expected = {TrialState.COMPLETE: 2, TrialState.PRUNED: 1, TrialState.RUNNING: 1}
+    assert count_trials(storage, "a") == expected
+    assert count_trials(storage, "b") == {TrialState.COMPLETE: 1}
