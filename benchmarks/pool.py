@@ -28,6 +28,7 @@ from iimt_search.training.samples import Samples, evenly_spaced
 from iimt_search.training.task_training import TaskTraining, predict
 from iimt_search.training.trainable import evaluation_steps
 from iimt_search.validators.contract import Predictions
+from iimt_search.validators.source_accuracy import source_accuracy
 
 EMBEDDED = ("digits->digits-m", "syn-digits->digits", "syn-digits->digits-m")
 REAL = ("mnist->mnist-m", "mnist->digits", "digits->mnist")
@@ -159,7 +160,7 @@ def test_predictions(member: Member, root: Path) -> tuple[torch.Tensor, torch.Te
 
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """Return the accuracy in percent."""
-    return 100 * float((logits.argmax(dim=-1) == labels).double().mean())
+    return 100 * source_accuracy(logits, labels)
 
 
 def _done(member: Member, root: Path, back: bool) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -130,14 +129,13 @@ class _Auditor:
         settings = source_only_settings(space)
         self._settings = settings.model_copy(update={"steps": space.retrain.steps or settings.steps})
 
-    def _models(self, candidate: str, spec: TaskSpec) -> Path:
-        return self._folder.models / candidate / spec.slug
-
-    def _exported(self, candidate: str, spec: TaskSpec, test: Labelled) -> float:
-        """Return the accuracy of what is handed out, in percent."""
-        predictor, samples = load_model(self._models(candidate, spec)), Samples(test.unlabelled, _CPU)
+    def _exported(self, candidate: str, spec: TaskSpec, test: Labelled) -> tuple[float, float]:
+        """Return the accuracies of what is handed out and of its first member alone, in percent."""
+        predictor = load_model(self._folder.models / candidate / spec.slug)
+        samples, labels = Samples(test.unlabelled, _CPU), torch.from_numpy(test.y)
         logits = torch.stack([predict(model, samples)[0] for model in predictor.members])
-        return 100 * source_accuracy(logits.softmax(dim=-1).mean(dim=0), torch.from_numpy(test.y))
+        together = logits.softmax(dim=-1).mean(dim=0)
+        return 100 * source_accuracy(together, labels), 100 * source_accuracy(logits[0], labels)
 
     def _pool(
         self, spec: TaskSpec, task: DomainTask, test: Labelled
@@ -163,8 +161,8 @@ class _Auditor:
     def audit(self, spec: TaskSpec, task: DomainTask, sealed: SealedTarget) -> TaskAudit:
         """Measure one task."""
         space, settings, device = self._space, self._settings, self._options.device
-        chosen = self._exported(self._choice.candidate, spec, sealed.test)
-        source_only = self._exported(SOURCE_ONLY_KEY, spec, sealed.test)
+        chosen, single = self._exported(self._choice.candidate, spec, sealed.test)
+        source_only, _ = self._exported(SOURCE_ONLY_KEY, spec, sealed.test)
         accuracies, scores = self._pool(spec, task, sealed.test)
         oracle = max([*accuracies, chosen, source_only])
         found = {
@@ -176,7 +174,7 @@ class _Auditor:
         return TaskAudit(
             source_only=source_only,
             choice=chosen,
-            single=accuracy(load_model(self._models(self._choice.candidate, spec)).model, sealed.test),
+            single=single,
             oracle=oracle,
             default=_default(task, space, settings.steps, sealed.test, device) if train else None,
             ceiling=_ceiling(task, sealed, settings, seed, device) if train else None,

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from iimt_search.training.samples import evenly_spaced
+
 Indices = NDArray[np.int64]
 
 # Share of the first sample in a mixture.
@@ -38,9 +40,7 @@ def mixed_pairs(predicted: Indices) -> tuple[Indices, Indices, NDArray[np.bool_]
         predictions.
     """
     rng = np.random.default_rng(0)
-    at = np.unique(
-        np.linspace(0, len(predicted) - 1, min(len(predicted), MOST_PAIRS)).round().astype(np.int64)
-    )
+    at = evenly_spaced(len(predicted), MOST_PAIRS)
     firsts, seconds, sorts = [], [], []
     for same in (True, False):
         partners = _partners(at, predicted, same, rng)

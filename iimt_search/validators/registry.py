@@ -47,11 +47,6 @@ class Validator(NamedTuple):
     trained: str = ""
     parts: tuple[str, ...] = ()
 
-    @property
-    def bounded(self) -> bool:
-        """Whether the score is in [0, 1] and 1 is best."""
-        return self.unit == "[0, 1]" and self.higher_is_better
-
 
 _HERE = "iimt_search.validators"
 _RATIO: tuple[Need, ...] = ("source logits", "source labels", "source embeddings", "target embeddings")
