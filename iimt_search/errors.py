@@ -13,6 +13,7 @@ IimtSearchError                 exit code 1
 └── ModelFileError              an exported model could not be read
 """
 
+import traceback
 from pathlib import Path
 
 
@@ -81,3 +82,11 @@ class NonFiniteLossError(TrainingError):
 
 class ModelFileError(IimtSearchError):
     """An exported model could not be read."""
+
+
+def describe(error: BaseException, debug: bool) -> str:
+    """Return one line on what went wrong; with ``debug`` the traceback too."""
+    if debug:
+        return "".join(traceback.format_exception(error)).rstrip()
+    name = "" if isinstance(error, IimtSearchError) else f"{type(error).__name__}: "
+    return f"{name}{error}".replace("\n", " ")

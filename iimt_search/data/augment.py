@@ -1,12 +1,14 @@
 """Stochastic augmentation of whole batches, on the device that holds them. It is the task's (paper).
 
 Every augmentation takes normalised samples float (B, ...), a strength that multiplies every range (0 returns
-the samples themselves) and a generator on the samples' device, and returns a tensor of the same shape. The
-ranges are ours.
+the samples themselves) and a generator on the samples' device, and returns a tensor of the same shape.
+Drawing and applying are apart, so that what several trainings have drawn can be applied in one go. The ranges
+are ours.
 """
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +24,31 @@ _JITTER, _AMPLITUDE, _ROLL = 0.05, 0.1, 0.1
 # Vectors: standard deviations of the normalised data.
 _NOISE = 0.1
 
-Augmentation = Callable[[Tensor, float, torch.Generator], Tensor]
+Draws = tuple[Tensor, ...]
+
+
+class Augmentation(NamedTuple):
+    """An augmentation in two halves.
+
+    Attributes:
+        draw: random numbers for samples like ``x``: tensors (B, ...), one row for each sample.
+        apply: makes the augmented samples of ``x``, a strength above 0 and what was drawn.
+    """
+
+    draw: Callable[[Tensor, torch.Generator], Draws]
+    apply: Callable[[Tensor, float, Draws], Tensor]
+
+    def __call__(self, x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+        """Return augmented samples, a new tensor of ``x``'s shape; ``x`` itself for strength 0."""
+        return self.applied(x, strength, self.drawn(x, strength, generator))
+
+    def drawn(self, x: Tensor, strength: float, generator: torch.Generator) -> Draws:
+        """Draw what ``applied`` needs, for samples like ``x``: nothing for strength 0."""
+        return () if strength == 0 else self.draw(x, generator)
+
+    def applied(self, x: Tensor, strength: float, draws: Draws) -> Tensor:
+        """Return augmented samples from what was drawn for them."""
+        return x if strength == 0 else self.apply(x, strength, draws)
 
 
 def _uniform(x: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -52,96 +78,88 @@ def _move(x: Tensor, u: Tensor) -> Tensor:
     return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def _vary(x: Tensor, strength: float, generator: torch.Generator, colour: float) -> tuple[Tensor, Tensor]:
+def _draw_image(x: Tensor, generator: torch.Generator) -> Draws:
+    """Draw geometry, contrast and brightness (B, 8), and colours and a coin (B, channels + 1, 1, 1)."""
+    count, channels = x.shape[:2]
+    return _uniform(x, (count, 8), generator), _uniform(x, (count, channels + 1, 1, 1), generator)
+
+
+def _vary(x: Tensor, strength: float, draws: Draws, colour: float) -> tuple[Tensor, Tensor]:
     """Vary the geometry and colours of each image; also toss a coin for it, bool (B, 1, 1, 1)."""
-    u = _uniform(x, (len(x), 8), generator).mul_(strength)
+    u, v = draws[0] * strength, draws[1]
     moved = _move(x, u[:, :6])
     contrast = (1 + _CONTRAST * u[:, 6]).reshape(-1, 1, 1, 1)
     brightness = (_BRIGHTNESS * u[:, 7]).reshape(-1, 1, 1, 1)
-    v = _uniform(x, (len(x), x.shape[1] + 1, 1, 1), generator)
     return moved * contrast + brightness + colour * strength * v[:, :-1], v[:, -1:] < 0
 
 
-def augment_digits(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Shift, rotate, scale and shear each image, change its contrast and colours, invert every second.
-
-    A digit stays what it is under these, in any ink on any paper; mirrored it would not.
-
-    Args:
-        x: float (B, channels, H, W) in [−1, 1].
-        strength: multiplies every range; 0 returns ``x``.
-        generator: source of randomness, on ``x``'s device.
-
-    Returns:
-        A new tensor of the same shape; values may leave [−1, 1] a little.
-    """
-    if strength == 0:
-        return x
-    varied, inverted = _vary(x, strength, generator, _INK)
+def _apply_digits(x: Tensor, strength: float, draws: Draws) -> Tensor:
+    varied, inverted = _vary(x, strength, draws, _INK)
     return torch.where(inverted, -varied, varied)
 
 
-def augment_image(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Shift, rotate, scale and shear each image, change its contrast and colours.
-
-    Arguments and result are those of :func:`augment_digits`.
-    """
-    return x if strength == 0 else _vary(x, strength, generator, _TINT)[0]
+def _apply_image(x: Tensor, strength: float, draws: Draws) -> Tensor:
+    return _vary(x, strength, draws, _TINT)[0]
 
 
-def augment_objects(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Do what :func:`augment_image` does, and mirror every second image: a car has two sides."""
-    if strength == 0:
-        return x
-    varied, mirrored = _vary(x, strength, generator, _TINT)
+def _apply_objects(x: Tensor, strength: float, draws: Draws) -> Tensor:
+    varied, mirrored = _vary(x, strength, draws, _TINT)
     return torch.where(mirrored, varied.flip(-1), varied)
 
 
-def augment_series(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Scale each channel, roll each sample around in time, add noise.
+def _draw_series(x: Tensor, generator: torch.Generator) -> Draws:
+    """Draw factors (B, channels, 1), a roll (B, 1, 1) and noise of ``x``'s shape."""
+    count, channels, _ = x.shape
+    factor = _uniform(x, (count, channels, 1), generator)
+    return factor, _uniform(x, (count, 1, 1), generator), _normal(x, generator)
 
-    A roll is the same for all channels of a sample: what they say together stays together.
 
-    Args:
-        x: float (B, channels, length), about standard normal.
-        strength: multiplies the ranges: a factor of 1 ± 0.1 for each channel, a roll of up to 10 % of the
-            length either way, noise of standard deviation 0.05; 0 returns ``x``.
-        generator: source of randomness, on ``x``'s device.
-
-    Returns:
-        A new tensor of the same shape.
-    """
-    if strength == 0:
-        return x
-    count, channels, length = x.shape
-    factor = 1 + _AMPLITUDE * strength * _uniform(x, (count, channels, 1), generator)
+def _apply_series(x: Tensor, strength: float, draws: Draws) -> Tensor:
+    factor, roll, noise = draws
+    channels, length = x.shape[1:]
+    # Every whole number of steps up to the furthest is as likely as the others.
     furthest = int(_ROLL * strength * length)
-    steps = torch.randint(
-        -furthest, furthest + 1, (count, 1, 1), generator=generator, device=x.device, dtype=torch.int64
-    )
+    steps = (roll * (furthest + 0.5)).round().clamp(-furthest, furthest).long()
     place = (torch.arange(length, device=x.device) - steps) % length
-    rolled = (x * factor).gather(2, place.expand(-1, channels, -1))
-    return rolled + _JITTER * strength * _normal(x, generator)
+    rolled = (x * (1 + _AMPLITUDE * strength * factor)).gather(2, place.expand(-1, channels, -1))
+    return rolled + _JITTER * strength * noise
 
 
-def augment_noise(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Add Gaussian noise of standard deviation 0.1 · ``strength``.
-
-    Args:
-        x: float (B, ...), about standard normal.
-        strength: multiplies the noise; 0 returns ``x``.
-        generator: source of randomness, on ``x``'s device.
-
-    Returns:
-        A new tensor of the same shape.
-    """
-    return x if strength == 0 else x + _NOISE * strength * _normal(x, generator)
+def _draw_noise(x: Tensor, generator: torch.Generator) -> Draws:
+    return (_normal(x, generator),)
 
 
-def augment_none(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Return ``x`` itself."""
-    return x
+def _apply_noise(x: Tensor, strength: float, draws: Draws) -> Tensor:
+    return x + _NOISE * strength * draws[0]
 
+
+augment_image = Augmentation(_draw_image, _apply_image)
+"""Shift, rotate, scale and shear each image, change its contrast and colours.
+
+Takes images float (B, channels, H, W) in [−1, 1]; what it returns may leave that range a little.
+"""
+
+augment_digits = Augmentation(_draw_image, _apply_digits)
+"""Do what :data:`augment_image` does in any colour, and invert every second image.
+
+A digit stays what it is in any ink on any paper; mirrored it would not.
+"""
+
+augment_objects = Augmentation(_draw_image, _apply_objects)
+"""Do what :data:`augment_image` does, and mirror every second image: a car has two sides."""
+
+augment_series = Augmentation(_draw_series, _apply_series)
+"""Scale each channel by 1 ± 0.1, roll each sample by up to 10 % of its length, add noise of deviation 0.05.
+
+Takes series float (B, channels, length), about standard normal. A roll is the same for all channels of a
+sample: what they say together stays together.
+"""
+
+augment_noise = Augmentation(_draw_noise, _apply_noise)
+"""Add Gaussian noise of standard deviation 0.1 to samples float (B, ...), about standard normal."""
+
+augment_none = Augmentation(lambda x, generator: (), lambda x, strength, draws: x)
+"""Return the samples themselves."""
 
 AUGMENTATIONS: dict[str, Augmentation] = {
     "digits": augment_digits,

@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def running_statistics_held(model: nn.Module) -> Iterator[None]:
     """Let forward passes in training mode use batch statistics but not change the running ones."""
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
+    tracked = [layer.track_running_stats for layer in layers]
     for layer in layers:
-        layer.momentum = 0.0
+        layer.track_running_stats = False
     try:
         yield
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+        for layer, was_tracked in zip(layers, tracked, strict=True):
+            layer.track_running_stats = was_tracked

@@ -30,8 +30,9 @@ from iimt_search.study.scope import SOURCE_ONLY_KEY
 from iimt_search.study.storage import StudyFolder
 from iimt_search.training.kept import load_kept_model
 from iimt_search.training.load import load_model
+from iimt_search.training.predict import predict
 from iimt_search.training.samples import Samples
-from iimt_search.training.task_training import TaskTraining, predict
+from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.registry import VALIDATORS
 from iimt_search.validators.source_accuracy import source_accuracy
 

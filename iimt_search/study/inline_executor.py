@@ -1,50 +1,41 @@
-"""Runs one job at a time within the driver's own process: ``--workers 0``, for debugging."""
+"""Runs jobs within the driver's own process: ``--workers 0``, for debugging."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from iimt_search.records import Event, Finished, Job, Report
-from iimt_search.study.worker import describe, run_job
+from iimt_search.records import Event, Job
+from iimt_search.study.job_set import JobSet
 
 
 class InlineExecutor:
-    """An executor without processes; each :meth:`wait` trains up to the next evaluation."""
+    """An executor without processes; each :meth:`wait` trains up to the next evaluation.
 
-    def __init__(self, debug: bool = False) -> None:
-        self._debug = debug
-        self._key = ""
-        self._reports: Iterator[Report] | None = None
-        self._go_on = True
+    Args:
+        debug: failed jobs tell their traceback.
+        population: how many jobs train side by side, as one batched computation.
+    """
+
+    def __init__(self, debug: bool = False, population: int = 1) -> None:
+        self._capacity, self._jobs = population, JobSet(debug)
 
     @property
     def capacity(self) -> int:
-        """One."""
-        return 1
+        """The population."""
+        return self._capacity
 
     def submit(self, job: Job) -> None:
         """Take the job; it runs within :meth:`wait`."""
-        if self._reports is not None:
-            raise RuntimeError(f"job {self._key} is under way")
-        self._key, self._reports, self._go_on = job.key, run_job(job), True
+        if len(self._jobs) == self._capacity:
+            raise RuntimeError(f"all {self._capacity} places are taken")
+        self._jobs.add(job)
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Train up to the next evaluation, whatever ``timeout`` is."""
-        if self._reports is None:
-            return ()
-        try:
-            if self._go_on:
-                return (next(self._reports),)
-            outcome = Finished(self._key, "stopped")
-        except StopIteration:
-            outcome = Finished(self._key, "complete")
-        except Exception as error:  # whatever a job raises fails that job, not the driver
-            outcome = Finished(self._key, "failed", describe(error, self._debug))
-        self._reports = None
-        return (outcome,)
+        return self._jobs.advance()
 
     def answer(self, key: str, go_on: bool) -> None:
         """Note the answer for the next :meth:`wait`."""
-        self._go_on = go_on
+        self._jobs.answer(key, go_on)
 
     def close(self) -> None:
-        """Drop the job under way."""
-        self._reports = None
+        """Drop the jobs under way."""
+        self._jobs = JobSet()

@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -32,24 +32,37 @@ def _interrupts_ignored() -> Iterator[None]:
 class _Worker:
     process: SpawnProcess
     connection: Connection
-    key: str | None = None
+    keys: list[str] = field(default_factory=list)
 
 
 class LocalExecutor:
-    """An executor of ``workers`` processes with ``threads`` torch threads each.
+    """An executor of worker processes, started once.
 
-    A worker that dies (killed, out of memory) ends its job as ``lost`` and is replaced.
+    A worker that dies (killed, out of memory) ends its jobs as ``lost`` and is replaced.
+
+    Args:
+        workers: how many processes, at least 1.
+        threads: PyTorch's threads in each.
+        debug: failed jobs tell their traceback.
+        population: how many jobs each worker trains side by side, as one batched computation.
+
+    Raises:
+        ValueError: there are no workers, or no places in them.
     """
 
-    def __init__(self, workers: int, threads: int, debug: bool = False) -> None:
-        if workers < 1:
-            raise ValueError(f"`workers >= 1` must hold, got {workers}")
-        self._threads, self._debug = threads, debug
+    def __init__(self, workers: int, threads: int, debug: bool = False, population: int = 1) -> None:
+        if workers < 1 or population < 1:
+            raise ValueError(
+                f"`workers >= 1` and `population >= 1` must hold, got {workers} and {population}"
+            )
+        self._threads, self._population, self._debug = threads, population, debug
         self._workers = [self._start() for _ in range(workers)]
 
     def _start(self) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=worker_main, args=(theirs, self._threads, self._debug), daemon=True)
+        process = _CONTEXT.Process(
+            target=worker_main, args=(theirs, self._threads, self._population, self._debug), daemon=True
+        )
         with _interrupts_ignored():
             process.start()
         theirs.close()
@@ -57,22 +70,22 @@ class LocalExecutor:
 
     @property
     def capacity(self) -> int:
-        """The number of workers."""
-        return len(self._workers)
+        """The places in all workers."""
+        return len(self._workers) * self._population
 
     def submit(self, job: Job) -> None:
-        """Send the job to a free worker."""
-        for index, worker in enumerate(self._workers):
-            if worker.key is None:
-                if not worker.process.is_alive():
-                    worker.connection.close()
-                    worker = self._workers[index] = self._start()
-                worker.connection.send(job)
-                worker.key = job.key
-                return
-        raise RuntimeError(f"all {self.capacity} workers are busy")
+        """Send the job to the worker with the fewest."""
+        index = min(range(len(self._workers)), key=lambda i: len(self._workers[i].keys))
+        worker = self._workers[index]
+        if len(worker.keys) == self._population:
+            raise RuntimeError(f"all {self.capacity} places are taken")
+        if not worker.keys and not worker.process.is_alive():
+            worker.connection.close()
+            worker = self._workers[index] = self._start()
+        worker.connection.send(job)
+        worker.keys.append(job.key)
 
-    def _receive(self, worker: _Worker) -> Event:
+    def _receive(self, worker: _Worker) -> list[Event]:
         try:
             event: Report | Finished = worker.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -80,23 +93,24 @@ class LocalExecutor:
             reason = f"its process ended with exit code {worker.process.exitcode}"
             if worker.process.exitcode == -signal.SIGKILL:
                 reason = "its process was killed; the machine may be out of memory"
-            event = Finished(worker.key or "", "lost", reason)
+            lost, worker.keys = worker.keys, []
+            return [Finished(key, "lost", reason) for key in lost]
         if isinstance(event, Finished):
-            worker.key = None
-        return event
+            worker.keys.remove(event.key)
+        return [event]
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Return the events of workers that have something to say."""
-        busy = {worker.connection: worker for worker in self._workers if worker.key is not None}
+        busy = {worker.connection: worker for worker in self._workers if worker.keys}
         ready = wait(list(busy), timeout)
-        return [self._receive(busy[c]) for c in ready if isinstance(c, Connection)]
+        return [event for c in ready if isinstance(c, Connection) for event in self._receive(busy[c])]
 
     def answer(self, key: str, go_on: bool) -> None:
         """Pass the answer on; a worker that has died meanwhile is noticed by the next :meth:`wait`."""
         for worker in self._workers:
-            if worker.key == key:
+            if key in worker.keys:
                 try:
-                    worker.connection.send(go_on)
+                    worker.connection.send((key, go_on))
                 except (BrokenPipeError, ConnectionResetError):
                     continue
 

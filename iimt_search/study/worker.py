@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
-from iimt_search.errors import IimtSearchError
-from iimt_search.records import Finished, Job, Report
+from iimt_search.errors import describe as describe
+from iimt_search.records import Job, Report
+from iimt_search.study.job_set import JobSet
+
+_GATHERING_SECONDS = 0.2
 
 
 def run_job(job: Job) -> Iterator[Report]:
@@ -29,29 +31,28 @@ def run_job(job: Job) -> Iterator[Report]:
         trainable.export()
 
 
-def describe(error: BaseException, debug: bool) -> str:
-    """Return one line on what went wrong; with ``debug`` the traceback too."""
-    if debug:
-        return "".join(traceback.format_exception(error)).rstrip()
-    name = "" if isinstance(error, IimtSearchError) else f"{type(error).__name__}: "
-    return f"{name}{error}".replace("\n", " ")
+def _serve(connection: Connection, population: int, debug: bool) -> None:
+    """Take jobs and answers, send events.
 
+    A message is a :class:`Job`, or a job's key with the answer to its report.
+    """
+    jobs = JobSet(debug)
 
-def _serve(connection: Connection, debug: bool) -> None:
+    def hear() -> None:
+        message: Job | tuple[str, bool] = connection.recv()
+        if isinstance(message, Job):
+            jobs.add(message)
+        else:
+            jobs.answer(*message)
+
     while True:
-        job: Job = connection.recv()
-        outcome = Finished(job.key, "complete")
-        try:
-            for report in run_job(job):
-                connection.send(report)
-                if not connection.recv():
-                    outcome = Finished(job.key, "stopped")
-                    break
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise
-        except Exception as error:  # whatever a job raises fails that job, not its worker
-            outcome = Finished(job.key, "failed", describe(error, debug))
-        connection.send(outcome)
+        while not len(jobs) or jobs.waiting:
+            hear()
+        # Who joins now trains with the others, who comes later waits for their next evaluation.
+        while len(jobs) < population and connection.poll(_GATHERING_SECONDS if population > 1 else 0):
+            hear()
+        for event in jobs.advance():
+            connection.send(event)
 
 
 def _die_with_driver() -> None:
@@ -62,7 +63,7 @@ def _die_with_driver() -> None:
         os._exit(1)
 
 
-def worker_main(connection: Connection, threads: int, debug: bool) -> None:
+def worker_main(connection: Connection, threads: int, population: int, debug: bool) -> None:
     """Serve jobs until the driver closes its end or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     threading.Thread(target=_die_with_driver, daemon=True).start()
@@ -74,6 +75,6 @@ def worker_main(connection: Connection, threads: int, debug: bool) -> None:
 
     torch.set_num_threads(threads)
     try:
-        _serve(connection, debug)
+        _serve(connection, population, debug)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

@@ -1,17 +1,21 @@
-"""One IIMT step's loss terms, from one batch of each domain."""
+"""One IIMT step's loss terms, from one batch of each domain and what was drawn for it.
 
-from collections.abc import Callable, Mapping
+Nothing here draws a random number (dropout and noise layers do): the same inputs give the same terms, and
+``torch.vmap`` may compute many members' at once.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from iimt_search.iimt import losses
-from iimt_search.iimt.mixup import mix, mixing_coefficients
+from iimt_search.iimt.mixup import mix
 from iimt_search.iimt.reversal import reverse_gradient
 from iimt_search.iimt.schedule import dann_ramp, linear
-from iimt_search.iimt.virtual_labels import virtual_labels
+from iimt_search.iimt.virtual_labels import mean_prediction
 from iimt_search.models.batch_norm import running_statistics_held
 from iimt_search.models.network import Discriminator, Model
 from iimt_search.settings import TrainSettings
@@ -19,19 +23,28 @@ from iimt_search.settings import TrainSettings
 TERMS = ("source", "inter_domain", "adversarial", "consistency", "intra_source", "intra_target")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One step's samples.
+class Batch(NamedTuple):
+    """One step's samples and what was drawn to mix them.
 
     Attributes:
-        source: normalised float (B, ...).
+        source: normalised, augmented where inputs are, float (B, ...).
         labels: one-hot float (B, C).
-        target: normalised float (B, ...).
+        target: as ``source``.
+        between: mixing coefficients λ' of the inter-domain mixtures, float (B,).
+        within_source: λ' of the source's intra-domain mixtures, float (B,).
+        order_source: with which sample each one is mixed, int64 (B,).
+        within_target: as ``within_source``.
+        order_target: as ``order_source``.
     """
 
     source: Tensor
     labels: Tensor
     target: Tensor
+    between: Tensor
+    within_source: Tensor
+    order_source: Tensor
+    within_target: Tensor
+    order_target: Tensor
 
 
 def term_weights(settings: TrainSettings, progress: float) -> dict[str, float]:
@@ -56,35 +69,31 @@ def active_terms(settings: TrainSettings) -> frozenset[str]:
     return frozenset(name for name, weight in term_weights(settings, 1.0).items() if weight > 0)
 
 
-class _Mixing:
-    """Draws one step's mixing coefficients and permutations."""
-
-    def __init__(self, alpha: float, size: int, rng: np.random.Generator) -> None:
-        self.alpha, self.size, self.rng = alpha, size, rng
-
-    def coefficients(self, device: torch.device) -> Tensor:
-        return mixing_coefficients(self.alpha, self.size, self.rng).to(device)
-
-    def with_itself(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix a batch and its labels with a permutation of themselves."""
-        coefficients = self.coefficients(x.device)
-        order = torch.from_numpy(self.rng.permutation(self.size)).to(x.device)
-        return mix(x, x[order], coefficients), mix(labels, labels[order], coefficients)
+def reversal_strength(settings: TrainSettings, progress: float) -> float:
+    """Return the strength of the gradient reversal at ``progress`` (step / steps)."""
+    return settings.reversal * (dann_ramp(progress) if settings.ramp else 1.0)
 
 
-def _virtual_labels(
-    model: Model, x: Tensor, settings: TrainSettings, augment: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Return virtual labels (B, C) of target samples (B, ...).
+def needs_virtual_labels(settings: TrainSettings) -> bool:
+    """Return whether an active term needs virtual labels."""
+    return bool(active_terms(settings) & {"inter_domain", "intra_target"})
+
+
+def predict_augmented(model: Model, augmented: Tensor, k: int) -> Tensor:
+    """Return predictions (B, C) of target samples, averaged over their K augmentations.
 
     BatchNorm uses the statistics of these target samples alone (ours). With the running statistics,
     which follow source and mixtures, the first virtual labels are nearly constant and training
     collapses to one class: syn-digits->digits ended at 10 % so, and at 70 % with the target's own.
+
+    Args:
+        model: h, in training mode; its running statistics stay as they are.
+        augmented: float (K · B, ...): the first augmentation of each sample, then the second, ….
+        k: K.
     """
-    augmented = augment(x.repeat(settings.k, *[1] * (x.dim() - 1)))
     with torch.no_grad(), running_statistics_held(model):
         logits = model.classify(model.embed(augmented)).to(model.shift.dtype)
-    return virtual_labels(logits.reshape(settings.k, len(x), -1), settings.temperature)
+    return mean_prediction(logits.reshape(k, len(augmented) // k, -1))
 
 
 def _embed_groups(model: Model, groups: Mapping[str, Tensor], joint: bool) -> dict[str, Tensor]:
@@ -106,60 +115,50 @@ class _Mixtures:
 
     samples: dict[str, Tensor]
     labels: dict[str, Tensor]
-    between: Tensor
 
 
-def _mixtures(
-    x_s: Tensor, x_t: Tensor, y_s: Tensor, q_t: Tensor | None, active: frozenset[str], mixing: _Mixing
-) -> _Mixtures:
+def _mixtures(batch: Batch, q_t: Tensor | None, active: frozenset[str]) -> _Mixtures:
     """Make the groups that the active terms need. ``q_t`` is None where none needs virtual labels."""
+    x_s, x_t, y_s, between = batch.source, batch.target, batch.labels, batch.between
     samples, labels = {}, {"s": y_s}
     if active & {"source", "adversarial", "consistency"}:
         samples["s"] = x_s
     if active & {"adversarial", "consistency"}:
         samples["t"] = x_t
-    between = mixing.coefficients(x_s.device)
     if active & {"inter_domain", "consistency"}:
         samples["st"] = mix(x_s, x_t, between)
     if "inter_domain" in active and q_t is not None:
         samples["ts"] = mix(x_t, x_s, between)
         labels["st"], labels["ts"] = mix(y_s, q_t, between), mix(q_t, y_s, between)
     if "intra_source" in active:
-        samples["ss"], labels["ss"] = mixing.with_itself(x_s, y_s)
+        order, within = batch.order_source, batch.within_source
+        samples["ss"], labels["ss"] = mix(x_s, x_s[order], within), mix(y_s, y_s[order], within)
     if "intra_target" in active and q_t is not None:
-        samples["tt"], labels["tt"] = mixing.with_itself(x_t, q_t)
-    return _Mixtures(samples, labels, between)
+        order, within = batch.order_target, batch.within_target
+        samples["tt"], labels["tt"] = mix(x_t, x_t[order], within), mix(q_t, q_t[order], within)
+    return _Mixtures(samples, labels)
 
 
 def loss_terms(
     model: Model,
     discriminator: Discriminator,
     batch: Batch,
+    q_t: Tensor | None,
+    strength: float | Tensor,
     settings: TrainSettings,
-    progress: float,
-    augment: Callable[[Tensor], Tensor],
-    rng: np.random.Generator,
 ) -> dict[str, Tensor]:
-    """Compute the unweighted terms of :func:`active_terms`, each a scalar.
+    """Compute the unweighted terms of :func:`active_terms`, each a scalar, in the order of :data:`TERMS`.
 
     Args:
         model: h = g ∘ f, in training mode.
         discriminator: D.
-        batch: the step's samples.
-        settings: the configuration.
-        progress: step / steps, in [0, 1].
-        augment: the task's stochastic augmentation of a batch.
-        rng: draws mixing coefficients and permutations.
+        batch: the step's samples and mixing coefficients.
+        q_t: virtual labels (B, C) of ``batch.target``; None where no active term needs them.
+        strength: of the gradient reversal.
+        settings: tells which terms are active and how BatchNorm groups samples; nothing else of it is used.
     """
     active = active_terms(settings)
-    x_s, x_t = batch.source, batch.target
-    q_t = None
-    if active & {"inter_domain", "intra_target"}:
-        q_t = _virtual_labels(model, x_t, settings, augment)
-    if settings.augment_inputs:
-        x_s, x_t = augment(x_s), augment(x_t)
-    mixing = _Mixing(settings.alpha, len(x_s), rng)
-    mixtures = _mixtures(x_s, x_t, batch.labels, q_t, active, mixing)
+    mixtures = _mixtures(batch, q_t, active)
     groups = _embed_groups(model, mixtures.samples, settings.joint_batch_norm)
     # Products may be bfloat16; losses are not.
     z = {name: embedded.to(model.shift.dtype) for name, embedded in groups.items()}
@@ -175,14 +174,13 @@ def loss_terms(
         return losses.inter_domain(labels["st"], logits("st"), labels["ts"], logits("ts"))
 
     def adversarial() -> Tensor:
-        strength = settings.reversal * (dann_ramp(progress) if settings.ramp else 1.0)
         of_source, of_target = (
             discriminator(reverse_gradient(z[name], strength)).to(model.shift.dtype) for name in ("s", "t")
         )
         return losses.domain_adversarial(of_source, of_target)
 
     def consistency() -> Tensor:
-        return losses.consistency(mix(z["s"], z["t"], mixtures.between), z["st"])
+        return losses.consistency(mix(z["s"], z["t"], batch.between), z["st"])
 
     def intra_source() -> Tensor:
         return losses.soft_cross_entropy(labels["ss"], logits("ss"))

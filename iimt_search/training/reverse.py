@@ -41,6 +41,9 @@ def reverse_logits(forward: TaskTraining, short: bool = False) -> Tensor:
         short: begin with the forward model's weights and train a tenth of its steps. What the model
             knew of the source must survive its own target labels to be there still: where they are
             wrong, it is forgotten.
+
+    Raises:
+        NonFiniteLossError: a loss term of the reverse training became NaN or infinite.
     """
     turned = reverse_task(forward.task, forward.predict_target().argmax(dim=-1))
     seed = derive_seed(forward.seed, "short reverse" if short else "reverse")

@@ -1,5 +1,7 @@
 """Samples as training reads them: on the device where they fit, else in pieces from disk."""
 
+from weakref import WeakValueDictionary
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,6 +35,19 @@ class Samples:
         if self._resident is not None:
             return self._resident[torch.from_numpy(at).to(self._device)]
         return torch.from_numpy(self._part.rows(at)).to(self._device)
+
+
+_SHARED: WeakValueDictionary[tuple[int, int, torch.device], Samples] = WeakValueDictionary()
+
+
+def shared_samples(part: Unlabelled, device: torch.device) -> Samples:
+    """Return the samples of a part, the same object to all trainings on a device that use it at a time."""
+    # What is found keeps its arrays alive, so that no others can have their identities.
+    key = (id(part.x), id(part.index), device)
+    found = _SHARED.get(key)
+    if found is None:
+        found = _SHARED[key] = Samples(part, device)
+    return found
 
 
 def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:

@@ -1,13 +1,11 @@
 """The training of one model on one domain task."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -15,63 +13,27 @@ from iimt_search.data.augment import AUGMENTATIONS
 from iimt_search.data.task import DomainTask
 from iimt_search.errors import NonFiniteLossError
 from iimt_search.iimt.schedule import warmup_cosine
+from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
+from iimt_search.training.channel_statistics import channel_statistics
+from iimt_search.training.draws import AugmentationDraws, StepDraws, draw_step
 from iimt_search.training.mixed_pairs import MIXED_SHARE, mixed_pairs
-from iimt_search.training.objective import TERMS, Batch, active_terms, loss_terms, term_weights
+from iimt_search.training.objective import (
+    TERMS,
+    Batch,
+    active_terms,
+    loss_terms,
+    needs_virtual_labels,
+    predict_augmented,
+    reversal_strength,
+    term_weights,
+)
 from iimt_search.training.precision import use_bfloat16
-from iimt_search.training.samples import Samples, evenly_spaced
+from iimt_search.training.predict import EVALUATION_BATCH, evaluating, predict
+from iimt_search.training.samples import Samples, evenly_spaced, shared_samples
 from iimt_search.validators.contract import FewShot, Mixed, Predictions
-
-EVALUATION_BATCH = 512
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
-
-
-def predict(model: Model, samples: Samples, at: NDArray[np.int64] | None = None) -> tuple[Tensor, Tensor]:
-    """Return logits (N, C) and embeddings (N, D) in evaluation mode, on the processor.
-
-    Args:
-        model: the model.
-        samples: what to predict.
-        at: which of them, int64 (N,); by default all.
-    """
-    chosen = np.arange(len(samples)) if at is None else at
-    logits, embeddings = [], []
-    with _evaluating(model):
-        for start in range(0, len(chosen), EVALUATION_BATCH):
-            batch = samples.rows(chosen[start : start + EVALUATION_BATCH])
-            z = model.embed(model.normalise(batch))
-            embeddings.append(z.cpu())
-            logits.append(model.classify(z).cpu())
-    return torch.cat(logits), torch.cat(embeddings)
-
-
-def channel_statistics(task: DomainTask) -> tuple[Tensor, Tensor] | None:
-    """Return the mean and standard deviation of each channel over both domains; None for images.
-
-    The target's samples take part, without labels: what the channels measure is known of both. At most
-    20 000 evenly spaced samples of each domain are read.
-    """
-    if task.kind == "image":
-        return None
-    parts = [
-        part.rows(evenly_spaced(len(part), 20_000)) for part in (task.source_train.unlabelled, task.target)
-    ]
-    x = torch.from_numpy(np.concatenate(parts)).double()
-    over = (0, 2) if task.kind == "series" else (0,)
-    deviation = x.std(dim=over, correction=0)
-    return x.mean(dim=over).float(), torch.where(deviation > 1e-8, deviation, 1.0).float()
 
 
 class TaskTraining:
@@ -83,6 +45,21 @@ class TaskTraining:
         seed: of weights, batches, mixtures and augmentations. The same seed, settings and number of
             threads give the same model.
         device: where to train; ``auto`` is the first GPU where there is one, else the processor.
+
+    Attributes:
+        task: the task.
+        settings: the configuration.
+        seed: of every random stream.
+        device: where it trains.
+        step: training steps done.
+        model: h = g ∘ f.
+        discriminator: D.
+        optimizer: of both.
+        average: the model with averaged weights; None where ``ema_decay`` is 0.
+        terms: names of the active loss terms, in order.
+        first_bad: the first step at which each term was not finite, −1 for none; int64, on the device.
+        bfloat16: whether products are bfloat16.
+        augmentation: the task's.
     """
 
     def __init__(self, task: DomainTask, settings: TrainSettings, seed: int, device: str = "cpu") -> None:
@@ -91,10 +68,10 @@ class TaskTraining:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.step = 0
-        self._source = Samples(task.source_train.unlabelled, self.device)
+        self._source = shared_samples(task.source_train.unlabelled, self.device)
         self._source_y = torch.from_numpy(task.source_train.y).to(self.device)
-        self._val = Samples(task.source_val.unlabelled, self.device)
-        self._target = Samples(task.target, self.device)
+        self._val = shared_samples(task.source_val.unlabelled, self.device)
+        self._target = shared_samples(task.target, self.device)
         self._few_shot = None
         if task.few_shot is not None:
             self._few_shot = Samples(task.few_shot.unlabelled, self.device)
@@ -115,58 +92,99 @@ class TaskTraining:
             self.discriminator = Discriminator(self.model.embedding_dim, settings.discriminator_width)
         self.model.to(self.device)
         self.discriminator.to(self.device)
-        self._average: AveragedModel | None = None
+        self.average: AveragedModel | None = None
         if settings.ema_decay > 0:
             average = get_ema_multi_avg_fn(settings.ema_decay)
-            self._average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
-        self._optimizer = torch.optim.AdamW(
+            self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        self.optimizer = torch.optim.AdamW(
             [*self.model.parameters(), *self.discriminator.parameters()],
             lr=settings.learning_rate,
             betas=(settings.beta1, 0.999),
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        self.augmentation = AUGMENTATIONS[task.augmentation]
         self._rng = np.random.default_rng(derive_seed(seed, "batches"))
         self._generator = torch.Generator(self.device).manual_seed(derive_seed(seed, "augmentation"))
-        self._bfloat16 = use_bfloat16(settings.precision, self.device)
-        self._terms = [name for name in TERMS if name in active_terms(settings)]
-        # Looked at when evaluated, not at each step: reading it would wait for the device.
-        self._first_bad = torch.full((len(self._terms),), -1, dtype=torch.int64, device=self.device)
+        self.bfloat16 = use_bfloat16(settings.precision, self.device)
+        self.terms = [name for name in TERMS if name in active_terms(settings)]
+        # Read when evaluated, not at each step: that would wait for the device.
+        self.first_bad = torch.full((len(self.terms),), -1, dtype=torch.int64, device=self.device)
 
-    def _augment(self, x: Tensor) -> Tensor:
-        return AUGMENTATIONS[self.task.augmentation](x, self.settings.augmentation, self._generator)
+    def source_rows(self, at: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return normalised source samples (B, ...) and their one-hot labels (B, C)."""
+        labels = self._source_y[torch.from_numpy(at).to(self.device)]
+        x = self.model.normalise(self._source.rows(at))
+        return x, functional.one_hot(labels, len(self.task.classes)).to(x.dtype)
 
-    def _batch(self) -> Batch:
-        size = self.settings.batch_size
-        i, j = (self._rng.integers(len(samples), size=size) for samples in (self._source, self._target))
-        labels = self._source_y[torch.from_numpy(i).to(self.device)]
-        normalise = self.model.normalise
-        return Batch(
-            source=normalise(self._source.rows(i)),
-            labels=functional.one_hot(labels, len(self.task.classes)).float(),
-            target=normalise(self._target.rows(j)),
+    def target_rows(self, at: NDArray[np.int64]) -> Tensor:
+        """Return normalised target samples (B, ...)."""
+        return self.model.normalise(self._target.rows(at))
+
+    def draw(self) -> StepDraws:
+        """Draw the samples and mixtures of the next step."""
+        return draw_step(self.settings, len(self._source), len(self._target), self._rng)
+
+    def draw_augmentation(self, x: Tensor) -> AugmentationDraws:
+        """Draw the augmentations of the next step, for batches like ``x`` (B, ...)."""
+        settings, generator = self.settings, self._generator
+
+        def drawn(like: Tensor) -> tuple[Tensor, ...]:
+            return self.augmentation.drawn(like, settings.augmentation, generator)
+
+        virtual = needs_virtual_labels(settings)
+        return AugmentationDraws(
+            virtual=drawn(x.new_empty((settings.k * len(x), *x.shape[1:]))) if virtual else (),
+            source=drawn(x) if settings.augment_inputs else (),
+            target=drawn(x) if settings.augment_inputs else (),
         )
+
+    def learning_rate(self, ahead: int = 0) -> float:
+        """Return the learning rate of the next step, or of one that lies ``ahead`` steps after it."""
+        settings = self.settings
+        progress = (self.step + ahead) / settings.steps
+        return settings.learning_rate * warmup_cosine(progress, settings.warmup)
+
+    def _virtual_labels(self, x_t: Tensor, draws: AugmentationDraws) -> Tensor | None:
+        settings = self.settings
+        if not needs_virtual_labels(settings):
+            return None
+        repeated = x_t.repeat(settings.k, *[1] * (x_t.dim() - 1))
+        augmented = self.augmentation.applied(repeated, settings.augmentation, draws.virtual)
+        return sharpen(predict_augmented(self.model, augmented, settings.k), settings.temperature)
+
+    def _batch(self, draws: StepDraws) -> tuple[Batch, Tensor | None]:
+        """Return the step's batch and virtual labels."""
+        settings = self.settings
+        (x_s, labels), x_t = self.source_rows(draws.source), self.target_rows(draws.target)
+        augmentation = self.draw_augmentation(x_t)
+        q_t = self._virtual_labels(x_t, augmentation)
+        if settings.augment_inputs:
+            x_s = self.augmentation.applied(x_s, settings.augmentation, augmentation.source)
+            x_t = self.augmentation.applied(x_t, settings.augmentation, augmentation.target)
+        between, within_source, within_target = draws.coefficients.to(self.device)
+        order_source, order_target = draws.orders.to(self.device)
+        batch = Batch(x_s, labels, x_t, between, within_source, order_source, within_target, order_target)
+        return batch, q_t
 
     def _train_step(self) -> None:
         settings, progress = self.settings, self.step / self.settings.steps
-        rate = settings.learning_rate * warmup_cosine(progress, settings.warmup)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        batch = self._batch()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
-            terms = loss_terms(
-                self.model, self.discriminator, batch, settings, progress, self._augment, self._rng
-            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            batch, q_t = self._batch(self.draw())
+            strength = reversal_strength(settings, progress)
+            terms = loss_terms(self.model, self.discriminator, batch, q_t, strength, settings)
         weights = term_weights(settings, progress)
-        unweighted = torch.stack([terms[name] for name in self._terms])
-        weighted = unweighted * unweighted.new_tensor([weights[name] for name in self._terms])
-        self._optimizer.zero_grad()
+        unweighted = torch.stack([terms[name] for name in self.terms])
+        weighted = unweighted * unweighted.new_tensor([weights[name] for name in self.terms])
+        self.optimizer.zero_grad()
         weighted.sum().backward()
-        self._optimizer.step()
-        if self._average is not None:
-            self._average.update_parameters(self.model)
-        newly_bad = ~weighted.detach().isfinite() & (self._first_bad < 0)
-        self._first_bad.masked_fill_(newly_bad, self.step)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        newly_bad = ~weighted.detach().isfinite() & (self.first_bad < 0)
+        self.first_bad.masked_fill_(newly_bad, self.step)
         self.step += 1
 
     def advance(self, step: int) -> None:
@@ -184,21 +202,29 @@ class TaskTraining:
                 # is nothing of it to keep in a checkpoint.
                 torch.manual_seed(derive_seed(self.seed, "layers", self.step))
                 self._train_step()
-        bad = {name: at for name, at in zip(self._terms, self._first_bad.tolist(), strict=True) if at >= 0}
+        self.check_finite()
+
+    def check_finite(self) -> None:
+        """Check that every loss term was finite so far.
+
+        Raises:
+            NonFiniteLossError: one was not; names the first such term and step.
+        """
+        bad = {name: at for name, at in zip(self.terms, self.first_bad.tolist(), strict=True) if at >= 0}
         if bad:
             term = min(bad, key=lambda name: bad[name])
             raise NonFiniteLossError(term, bad[term], self.task.name)
 
     def evaluated_model(self) -> Model:
         """Return the model that evaluations and the export use: the weight average, where there is one."""
-        if self._average is None or self.step == 0:
+        if self.average is None or self.step == 0:
             return self.model
-        return cast(Model, self._average.module)
+        return cast(Model, self.average.module)
 
     def _mixed(self, model: Model, target_logits: Tensor) -> Mixed:
         first, second, same = mixed_pairs(target_logits.argmax(dim=-1).numpy())
         logits = []
-        with _evaluating(model):
+        with evaluating(model):
             for start in range(0, len(first), EVALUATION_BATCH):
                 pairs = (part[start : start + EVALUATION_BATCH] for part in (first, second))
                 x, other = (model.normalise(self._target.rows(self._scored_target[at])) for at in pairs)
@@ -245,8 +271,17 @@ class TaskTraining:
     def warm_start(self, model: Model) -> None:
         """Begin with another model's weights; its embedding and classes must be the same."""
         self.model.load_state_dict(model.state_dict())
-        if self._average is not None:
-            cast(Model, self._average.module).load_state_dict(model.state_dict())
+        if self.average is not None:
+            cast(Model, self.average.module).load_state_dict(model.state_dict())
+
+    def random_state(self) -> dict[str, Any]:
+        """Return the state of the training's random streams."""
+        return {"generator": self._generator.get_state(), "rng": self._rng.bit_generator.state}
+
+    def restore_random(self, state: dict[str, Any]) -> None:
+        """Put the random streams back to a :meth:`random_state`."""
+        self._generator.set_state(state["generator"].cpu())
+        self._rng.bit_generator.state = state["rng"]
 
     def state(self) -> dict[str, Any]:
         """Return everything that a later :meth:`restore` needs, as tensors and plain values."""
@@ -254,11 +289,10 @@ class TaskTraining:
             "step": self.step,
             "model": self.model.state_dict(),
             "discriminator": self.discriminator.state_dict(),
-            "average": None if self._average is None else self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "generator": self._generator.get_state(),
-            "rng": self._rng.bit_generator.state,
-            "first_bad": self._first_bad,
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "first_bad": self.first_bad,
+            **self.random_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -266,9 +300,8 @@ class TaskTraining:
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.discriminator.load_state_dict(state["discriminator"])
-        if self._average is not None:
-            self._average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._generator.set_state(state["generator"].cpu())
-        self._rng.bit_generator.state = state["rng"]
-        self._first_bad.copy_(state["first_bad"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.restore_random(state)
+        self.first_bad.copy_(state["first_bad"])

@@ -86,17 +86,37 @@ class Trainable:
         now = [name for name in costs if last or not at_the_end(name)]
         return score_all(now, predictions)
 
+    @property
+    def trainings(self) -> list[TaskTraining]:
+        """The trainings of the job's tasks."""
+        return list(self._trainings.values())
+
+    @property
+    def next_step(self) -> int:
+        """The step of the next evaluation."""
+        return self._steps[len(self.history)]
+
     def advance(self) -> Evaluation:
-        """Train every task up to the next evaluation, score it, and write a checkpoint.
+        """Train every task up to the next evaluation, one after the other, and evaluate.
 
         Raises:
             NonFiniteLossError: a loss term became NaN or infinite.
         """
-        step = self._steps[len(self.history)]
-        scores = {}
-        for name, training in self._trainings.items():
-            training.advance(step)
-            scores[name] = self._score(training, last=step == self._steps[-1])
+        for training in self.trainings:
+            training.advance(self.next_step)
+        return self.evaluate()
+
+    def evaluate(self) -> Evaluation:
+        """Score every task, whose trainings have come to :attr:`next_step`, and write a checkpoint.
+
+        Raises:
+            NonFiniteLossError: a loss term became NaN or infinite.
+        """
+        step = self.next_step
+        for training in self.trainings:
+            training.check_finite()
+        last = step == self._steps[-1]
+        scores = {name: self._score(training, last) for name, training in self._trainings.items()}
         evaluation = Evaluation(step, scores)
         self.history.append(evaluation)
         states = {name: training.state() for name, training in self._trainings.items()}

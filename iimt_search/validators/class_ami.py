@@ -15,7 +15,7 @@ from iimt_search.validators.contract import Predictions, all_finite
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-MAX_SAMPLES = 5000
+MAX_SAMPLES = 1000
 
 
 def kmeans_clusters(embeddings: Tensor, classes: int, most: int) -> tuple[Indices, Floats, Indices]:
@@ -46,7 +46,7 @@ def class_ami(embeddings: Tensor, predicted: Tensor, classes: int) -> float:
 
     Args:
         embeddings: float (N, D), on the target; each is scaled to length 1 first. Of more than
-            5 000, evenly spaced ones in canonical order are used.
+            1 000, evenly spaced ones in canonical order are used.
         predicted: int64 (N,), the predicted classes.
         classes: C, the number of clusters.
 

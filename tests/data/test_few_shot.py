@@ -14,8 +14,9 @@ from iimt_search.errors import DataError, SpaceError
 from iimt_search.settings import TrainSettings
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
+from iimt_search.training.predict import predict
 from iimt_search.training.samples import Samples
-from iimt_search.training.task_training import TaskTraining, predict
+from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.contract import score_all
 
 HEAD = "schema: 1\nstudy: s\ntasks:\n"

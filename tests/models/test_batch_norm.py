@@ -24,18 +24,19 @@ def test_running_statistics_are_held_and_then_move_again() -> None:
     assert (layer.running_mean.item(), layer.running_var.item()) == (1.0, 1.5)
 
 
-def test_each_layers_momentum_comes_back() -> None:
-    model = nn.Sequential(nn.BatchNorm1d(2, momentum=0.3), nn.BatchNorm1d(2, momentum=None), nn.Linear(2, 2))
+def test_layers_track_again_as_they_did() -> None:
+    untracked = nn.BatchNorm1d(2, track_running_stats=False)
+    model = nn.Sequential(nn.BatchNorm1d(2), untracked, nn.Linear(2, 2))
     with running_statistics_held(model):
-        assert [model[0].momentum, model[1].momentum] == [0.0, 0.0]
-    assert [model[0].momentum, model[1].momentum] == [0.3, None]
+        assert [model[0].track_running_stats, model[1].track_running_stats] == [False, False]
+    assert [model[0].track_running_stats, model[1].track_running_stats] == [True, False]
 
 
-def test_momentum_comes_back_after_an_error() -> None:
-    layer = nn.BatchNorm1d(1, momentum=0.3)
+def test_layers_track_again_after_an_error() -> None:
+    layer = nn.BatchNorm1d(1)
     with pytest.raises(RuntimeError, match="no step"), running_statistics_held(layer):
         raise RuntimeError("no step")
-    assert layer.momentum == 0.3
+    assert layer.track_running_stats
 
 
 def test_no_layer_of_the_model_is_missed() -> None:

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
+from iimt_search.training.draws import draw_step
 from iimt_search.training.objective import (
     TERMS,
     Batch,
-    _virtual_labels,
     active_terms,
     loss_terms,
+    needs_virtual_labels,
+    predict_augmented,
+    reversal_strength,
     term_weights,
 )
 
@@ -22,8 +26,13 @@ SETTINGS = TrainSettings(
 )
 
 
-def identity(x: torch.Tensor) -> torch.Tensor:
-    return x
+def computed(
+    model: Model, discriminator: Discriminator, batch: Batch, settings: TrainSettings = SETTINGS
+) -> dict[str, torch.Tensor]:
+    """Compute a step's terms half-way; without augmentation, the target's samples are given K times."""
+    predicted = predict_augmented(model, batch.target.repeat(settings.k, 1, 1, 1), settings.k)
+    q_t = sharpen(predicted, settings.temperature)
+    return loss_terms(model, discriminator, batch, q_t, reversal_strength(settings, 0.5), settings)
 
 
 @pytest.fixture
@@ -32,7 +41,10 @@ def parts() -> tuple[Model, Discriminator, Batch]:
     model = Model(Architecture("small", "image", (3, 8, 8), 5, 4, 0.0)).double()
     discriminator = Discriminator(model.embedding_dim, 7).double()
     labels = torch.eye(5)[torch.tensor([0, 1, 2, 3, 4, 0])].double()
-    batch = Batch(torch.rand(6, 3, 8, 8).double(), labels, torch.rand(6, 3, 8, 8).double())
+    x_s, x_t = torch.rand(2, 6, 3, 8, 8).double()
+    draws = draw_step(SETTINGS, 100, 100, np.random.default_rng(5))
+    between, within_source, within_target = draws.coefficients
+    batch = Batch(x_s, labels, x_t, between, within_source, draws.orders[0], within_target, draws.orders[1])
     return model, discriminator, batch
 
 
@@ -40,6 +52,8 @@ def naive_terms(model: Model, discriminator: Discriminator, batch: Batch) -> dic
     """Every term by its formula, sample by sample; BatchNorm in one pass over all six groups."""
     rng = np.random.default_rng(5)
     size = len(batch.source)
+    rng.integers(100, size=size)  # which source samples
+    rng.integers(100, size=size)  # which target samples
 
     def lambdas() -> torch.Tensor:
         drawn = rng.beta(SETTINGS.alpha, SETTINGS.alpha, size=size)
@@ -92,7 +106,7 @@ def naive_terms(model: Model, discriminator: Discriminator, batch: Batch) -> dic
 def test_step_matches_the_formulas(parts: tuple[Model, Discriminator, Batch]) -> None:
     model, discriminator, batch = parts
     model.train()
-    terms = loss_terms(model, discriminator, batch, SETTINGS, 0.5, identity, np.random.default_rng(5))
+    terms = computed(model, discriminator, batch)
     expected = naive_terms(model, discriminator, batch)
     assert set(terms) == set(expected)
     for name, value in expected.items():
@@ -105,10 +119,8 @@ def test_separate_batch_norm_passes_differ_from_a_joint_one(
     model, discriminator, batch = parts
     apart = SETTINGS.model_copy(update={"joint_batch_norm": False})
     values = [
-        loss_terms(model, discriminator, batch, s, 0.5, identity, np.random.default_rng(5))[
-            "inter_domain"
-        ].item()
-        for s in (SETTINGS, apart)
+        computed(model, discriminator, batch, settings)["inter_domain"].item()
+        for settings in (SETTINGS, apart)
     ]
     assert values[0] != pytest.approx(values[1], rel=1e-4)
 
@@ -119,7 +131,8 @@ def test_virtual_labels_pass_no_gradient_and_leave_running_statistics(
     model, _, batch = parts
     model.train()
     before = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
-    q = _virtual_labels(model, batch.target, SETTINGS, identity)
+    q = predict_augmented(model, batch.target.repeat(2, 1, 1, 1), 2)
+    torch.testing.assert_close(q.sum(dim=1), torch.ones(6).double())
     assert not q.requires_grad
     assert before and all(
         torch.equal(value, dict(model.named_buffers())[name]) for name, value in before.items()
@@ -144,3 +157,16 @@ def test_active_terms_are_those_with_a_weight() -> None:
         "consistency",
         "intra_source",
     }
+
+
+def test_source_only_needs_no_virtual_labels() -> None:
+    source_only = TrainSettings(lambda_max=0.0, w_q=0.0, w_d=0.0, w_z=0.0, w_s=0.0, w_source=1.0)
+    assert not needs_virtual_labels(source_only)
+    assert needs_virtual_labels(TrainSettings(w_q=0.0)) and needs_virtual_labels(TrainSettings(lambda_max=0))
+
+
+def test_reversal_ramps_up_or_is_constant() -> None:
+    settings = TrainSettings(reversal=0.4)
+    assert reversal_strength(settings, 0.0) == 0.0
+    assert reversal_strength(settings, 1.0) == pytest.approx(0.4, rel=1e-4)
+    assert reversal_strength(settings.model_copy(update={"ramp": False}), 0.0) == 0.4

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
 from iimt_search.training import precision
-from iimt_search.training.objective import Batch, loss_terms
+from iimt_search.training.draws import draw_step
+from iimt_search.training.objective import Batch, loss_terms, predict_augmented
 
 SETTINGS = TrainSettings(batch_size=16, image_size=16, k=2, augmentation=0.0)
 
@@ -17,13 +19,14 @@ def terms(dtype: torch.dtype, bfloat16: bool = False) -> dict[str, torch.Tensor]
     torch.manual_seed(0)
     model = Model(Architecture("small", "image", (3, 16, 16), 5, 8, 0.0)).to(dtype).train()
     discriminator = Discriminator(model.embedding_dim, 7).to(dtype)
-    x = torch.rand(2, 16, 3, 16, 16)
-    labels = torch.eye(5)[torch.arange(16) % 5]
-    batch = Batch(x[0].to(dtype), labels.to(dtype), x[1].to(dtype))
+    x_s, x_t = torch.rand(2, 16, 3, 16, 16).to(dtype)
+    labels = torch.eye(5, dtype=dtype)[torch.arange(16) % 5]
+    draws = draw_step(SETTINGS, 100, 100, np.random.default_rng(5))
+    between, within_source, within_target = draws.coefficients
+    batch = Batch(x_s, labels, x_t, between, within_source, draws.orders[0], within_target, draws.orders[1])
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-        found = loss_terms(
-            model, discriminator, batch, SETTINGS, 0.5, lambda each: each, np.random.default_rng(5)
-        )
+        q_t = sharpen(predict_augmented(model, x_t.repeat(2, 1, 1, 1), 2), SETTINGS.temperature)
+        found = loss_terms(model, discriminator, batch, q_t, 0.05, SETTINGS)
     return {name: value.detach() for name, value in found.items()}
 
 

@@ -1,0 +1,120 @@
+"""Jobs that one process runs side by side; the trainings of several are one batched computation."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iimt_search.errors import describe
+from iimt_search.records import Evaluation, Event, Finished, Job, Report
+
+if TYPE_CHECKING:
+    from iimt_search.training.trainable import Trainable
+
+
+@dataclass
+class _Member:
+    job: Job
+    trainable: "Trainable | None" = None
+    untold: deque[Evaluation] = field(default_factory=deque)
+    waits: bool = False
+    go_on: bool = True
+
+
+class JobSet:
+    """Jobs under way in this process.
+
+    Evaluations that a checkpoint already holds are reported again first, so that a driver which lost them
+    gets the whole curve. A job that raises fails alone.
+
+    Args:
+        debug: failed jobs tell their traceback.
+    """
+
+    def __init__(self, debug: bool = False) -> None:
+        self._debug = debug
+        self._members: dict[str, _Member] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a job waits for the answer to its report."""
+        return any(member.waits for member in self._members.values())
+
+    def add(self, job: Job) -> None:
+        """Take a job; it begins at the next :meth:`advance`."""
+        self._members[job.key] = _Member(job)
+
+    def answer(self, key: str, go_on: bool) -> None:
+        """Hear whether a job that has reported shall go on."""
+        member = self._members[key]
+        member.waits, member.go_on = False, go_on
+
+    def _guarded(self, member: _Member, work: Callable[[_Member], Event | None]) -> Event | None:
+        """Do some of a job's work; what it raises becomes the job's end."""
+        try:
+            event = work(member)
+        except Exception as error:  # whatever a job raises fails that job, not its process
+            return self._fail(member, error)
+        if isinstance(event, Report):
+            member.waits = True
+        elif isinstance(event, Finished):
+            del self._members[member.job.key]
+        return event
+
+    def _fail(self, member: _Member, error: Exception) -> Event:
+        del self._members[member.job.key]
+        return Finished(member.job.key, "failed", describe(error, self._debug))
+
+    @staticmethod
+    def _without_training(member: _Member) -> Event | None:
+        """Return what a job has to say before it trains on; None where it is ready to."""
+        if not member.go_on:
+            return Finished(member.job.key, "stopped")
+        if member.trainable is None:
+            from iimt_search.training.trainable import Trainable
+
+            member.trainable = Trainable(member.job)
+            member.untold.extend(member.trainable.history)
+        if member.untold:
+            return Report(member.job.key, member.untold.popleft())
+        if member.trainable.done:
+            if member.job.models:
+                member.trainable.export()
+            return Finished(member.job.key, "complete")
+        return None
+
+    @staticmethod
+    def _train(member: _Member) -> Event | None:
+        """Train a job up to its next evaluation, where it is not there yet, and evaluate it."""
+        trainable = member.trainable
+        return None if trainable is None else Report(member.job.key, trainable.advance())
+
+    @staticmethod
+    def _train_together(trainables: "list[Trainable]") -> None:
+        from iimt_search.training.population import advance_together
+
+        pairs = [(training, each.next_step) for each in trainables for training in each.trainings]
+        advance_together([training for training, _ in pairs], [step for _, step in pairs])
+
+    def advance(self) -> list[Event]:
+        """Train the jobs that wait for no answer up to their next evaluation.
+
+        Jobs that have something to say before they train on say that first, and nothing is trained.
+
+        Returns:
+            What happened, at least one event where a job waits for no answer.
+        """
+        ready = [member for member in self._members.values() if not member.waits]
+        said = [self._guarded(member, self._without_training) for member in ready]
+        if events := [event for event in said if event is not None]:
+            return events
+        if len(ready) > 1:
+            try:
+                self._train_together([member.trainable for member in ready if member.trainable is not None])
+            except Exception as error:  # of what they do together: none of them can go on
+                return [self._fail(member, error) for member in ready]
+        trained = [self._guarded(member, self._train) for member in ready]
+        return [event for event in trained if event is not None]

@@ -1,0 +1,265 @@
+"""Many trainings as one batched computation: their tensors are stacked, and ``torch.vmap`` does the rest.
+
+Small networks leave a large GPU idle; a population of them does not. Each member has its own task, seed,
+``lambda_max``, ``alpha``, ``temperature``, ``k``, weights and learning rate, draws what it would draw alone,
+and ends where it would alone, but for rounding; only dropout and noise layers draw other numbers than alone.
+A member is an ordinary :class:`~iimt_search.training.task_training.TaskTraining` before and after.
+"""
+
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from iimt_search.errors import NonFiniteLossError
+from iimt_search.iimt.virtual_labels import sharpen
+from iimt_search.models.network import Discriminator, Model
+from iimt_search.seeding import derive_seed
+from iimt_search.settings import TrainSettings
+from iimt_search.training.draws import AugmentationDraws, StepDraws
+from iimt_search.training.objective import (
+    Batch,
+    loss_terms,
+    needs_virtual_labels,
+    predict_augmented,
+    reversal_strength,
+    term_weights,
+)
+from iimt_search.training.stacked import StackedState
+from iimt_search.training.task_training import TaskTraining
+
+
+def shape_of(training: TaskTraining) -> Hashable:
+    """Return what trainings must share to be members of one population."""
+    settings = training.settings
+    return (
+        training.model.architecture,
+        settings.discriminator_width,
+        training.task.augmentation,
+        settings.augmentation,
+        settings.augment_inputs,
+        settings.batch_size,
+        settings.joint_batch_norm,
+        settings.ema_decay > 0,
+        tuple(training.terms),
+        training.bfloat16,
+        training.device,
+    )
+
+
+class _Networks(nn.Module):
+    """What ``functional_call`` calls with a member's tensors; its own are never used."""
+
+    def __init__(self, model: Model, discriminator: Discriminator, settings: TrainSettings) -> None:
+        super().__init__()
+        self.model, self.discriminator, self._settings = model, discriminator, settings
+
+    def forward(self, batch: Batch, q_t: Tensor | None, strength: Tensor) -> Tensor:
+        """Return a member's unweighted terms."""
+        terms = loss_terms(self.model, self.discriminator, batch, q_t, strength, self._settings)
+        return torch.stack(list(terms.values()))
+
+
+class _Prediction(nn.Module):
+    """As :class:`_Networks`, for the predictions that become virtual labels."""
+
+    def __init__(self, model: Model, k: int) -> None:
+        super().__init__()
+        self.model, self._k = model, k
+
+    def forward(self, augmented: Tensor) -> Tensor:
+        """Return a member's averaged predictions (B, C)."""
+        return predict_augmented(self.model, augmented, self._k)
+
+
+def _joined(draws: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Return the members' augmentation draws, row after row."""
+    return tuple(torch.cat(each) for each in zip(*draws, strict=True))
+
+
+class Population:
+    """Trainings of one shape, stacked.
+
+    Args:
+        trainings: at least one; those of one task are best neighbours.
+
+    Raises:
+        ValueError: they have not all the same :func:`shape_of`.
+    """
+
+    def __init__(self, trainings: Sequence[TaskTraining]) -> None:
+        if len({shape_of(training) for training in trainings}) != 1:
+            raise ValueError("the trainings of a population must have one shape")
+        self._members = list(trainings)
+        self._leader = self._members[0]
+        self._state = StackedState(self._members)
+        self._networks = _Networks(self._leader.model, self._leader.discriminator, self._leader.settings)
+        ks = [training.settings.k for training in self._members]
+        self._of_k = {k: [i for i, other in enumerate(ks) if other == k] for k in sorted(set(ks))}
+        self._first_bad = torch.stack([training.first_bad for training in self._members])
+
+    def _tensor(self, values: Sequence[Sequence[float]] | Sequence[float]) -> Tensor:
+        return self._state.flat.new_tensor(values)
+
+    def _rows(self, draws: Sequence[StepDraws]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return source samples, their labels and target samples, row after row; read once a task."""
+        sources, labels, targets = [], [], []
+        for _, group in groupby(zip(self._members, draws, strict=True), key=lambda each: id(each[0].task)):
+            members, drawn = zip(*group, strict=True)
+            x, y = members[0].source_rows(np.concatenate([each.source for each in drawn]))
+            sources.append(x)
+            labels.append(y)
+            targets.append(members[0].target_rows(np.concatenate([each.target for each in drawn])))
+        return torch.cat(sources), torch.cat(labels), torch.cat(targets)
+
+    def _apply(self, x: Tensor, draws: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        return self._leader.augmentation.applied(x, self._leader.settings.augmentation, _joined(draws))
+
+    def _virtual_labels(self, x_t: Tensor, draws: Sequence[AugmentationDraws]) -> Tensor | None:
+        """Return virtual labels (P, B, C) of target samples (P, B, ...)."""
+        if not needs_virtual_labels(self._leader.settings):
+            return None
+        tensors = {
+            name: tensor.detach()
+            for name, tensor in self._state.tensors().items()
+            if name.startswith("model.")
+        }
+        found = x_t.new_empty((*x_t.shape[:2], len(self._leader.task.classes)))
+        for k, at in self._of_k.items():
+            # One pass for each K: in padded batches, BatchNorm would see samples that are not there.
+            of_these = {name: tensor[at] for name, tensor in tensors.items()}
+            repeated = x_t[at].repeat(1, k, *[1] * (x_t.dim() - 2)).flatten(0, 1)
+            augmented = self._apply(repeated, [draws[i].virtual for i in at])
+            network = _Prediction(self._leader.model, k)
+            call = vmap(partial(functional_call, network), randomness="different")
+            found[at] = call(of_these, augmented.unflatten(0, (len(at), -1)))
+        temperatures = self._tensor([member.settings.temperature for member in self._members])
+        return sharpen(found, temperatures.reshape(-1, 1, 1))
+
+    def _batch(self) -> tuple[Batch, Tensor | None]:
+        """Return the members' batches and virtual labels, each tensor (P, ...)."""
+        size, leader = len(self._members), self._leader
+        draws = [member.draw() for member in self._members]
+        x_s, labels, x_t = self._rows(draws)
+        one = x_t[: leader.settings.batch_size]
+        augmentation = [member.draw_augmentation(one) for member in self._members]
+        q_t = self._virtual_labels(x_t.unflatten(0, (size, -1)), augmentation)
+        if leader.settings.augment_inputs:
+            x_s = self._apply(x_s, [each.source for each in augmentation])
+            x_t = self._apply(x_t, [each.target for each in augmentation])
+        coefficients = torch.stack([each.coefficients for each in draws], dim=1).to(leader.device)
+        orders = torch.stack([each.orders for each in draws], dim=1).to(leader.device)
+        x_s, labels, x_t = (each.unflatten(0, (size, -1)) for each in (x_s, labels, x_t))
+        return Batch(
+            x_s, labels, x_t, coefficients[0], coefficients[1], orders[0], coefficients[2], orders[1]
+        ), q_t
+
+    def _terms(self, batch: Batch, q_t: Tensor | None, strengths: Tensor) -> Tensor:
+        """Return the unweighted terms (P, terms)."""
+
+        def terms(own: dict[str, Tensor], batch: Batch, q_t: Tensor | None, strength: Tensor) -> Tensor:
+            found: Tensor = functional_call(self._networks, own, (batch, q_t, strength))
+            return found
+
+        dims = (0, 0, None if q_t is None else 0, 0)
+        call = vmap(terms, in_dims=dims, randomness="different")
+        found: Tensor = call(self._state.tensors(), batch, q_t, strengths)
+        return found
+
+    def _step(self, done: int) -> None:
+        members, terms = self._members, self._leader.terms
+        progress = [member.step + done for member in members]
+        shares = [step / member.settings.steps for step, member in zip(progress, members, strict=True)]
+        pairs = list(zip((member.settings for member in members), shares, strict=True))
+        strengths = self._tensor([reversal_strength(*pair) for pair in pairs])
+        with torch.autocast(self._leader.device.type, dtype=torch.bfloat16, enabled=self._leader.bfloat16):
+            batch, q_t = self._batch()
+            unweighted = self._terms(batch, q_t, strengths)
+        weighted = unweighted * self._tensor(
+            [[term_weights(*pair)[name] for name in terms] for pair in pairs]
+        )
+        weighted.sum().backward()
+        columns = self._tensor(
+            [
+                [
+                    member.learning_rate(done),
+                    member.settings.beta1,
+                    member.settings.weight_decay,
+                    step + 1,
+                    1 - member.settings.ema_decay if step else 1.0,
+                ]
+                for member, step in zip(members, progress, strict=True)
+            ]
+        )
+        rate, beta1, decay, steps, average = columns.split(1, dim=1)
+        self._state.adam_step(rate, beta1, decay, steps)
+        self._state.average_step(average)
+        newly_bad = ~weighted.detach().isfinite() & (self._first_bad < 0)
+        at = torch.tensor(progress, device=self._first_bad.device).unsqueeze(1)
+        self._first_bad = torch.where(newly_bad, at, self._first_bad)
+
+    def advance(self, steps: int) -> None:
+        """Train every member for so many steps. A member whose loss is not finite disturbs no other.
+
+        What is raised on the way leaves every member as it was.
+        """
+        leader = self._leader
+        for network in (leader.model, leader.discriminator):
+            network.train()
+        random_states = [member.random_state() for member in self._members]
+        devices = [leader.device] if leader.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                for done in range(steps):
+                    torch.manual_seed(derive_seed(leader.seed, "layers", leader.step + done))
+                    self._step(done)
+        except BaseException:
+            for member, state in zip(self._members, random_states, strict=True):
+                member.restore_random(state)
+            raise
+        self._state.put_back(steps)
+        for member, first_bad in zip(self._members, self._first_bad, strict=True):
+            member.step += steps
+            member.first_bad.copy_(first_bad)
+
+
+def _advance_population(members: Sequence[TaskTraining], steps: int) -> None:
+    """Train members of one shape together, in halves where the device's memory does not hold all."""
+    if len(members) == 1:
+        with suppress(NonFiniteLossError):
+            members[0].advance(members[0].step + steps)
+        return
+    try:
+        Population(members).advance(steps)
+    except torch.OutOfMemoryError:
+        half = len(members) // 2
+        for part in (members[:half], members[half:]):
+            _advance_population(part, steps)
+
+
+def advance_together(trainings: Sequence[TaskTraining], steps: Sequence[int]) -> None:
+    """Train each up to its own step, those of one shape as one population.
+
+    Whether losses stayed finite, :meth:`TaskTraining.check_finite` of each tells.
+
+    Args:
+        trainings: what to train.
+        steps: how many steps each shall have done; none may have done more.
+
+    Raises:
+        torch.OutOfMemoryError: not even one training fits the device.
+    """
+    while left := [(t, step - t.step) for t, step in zip(trainings, steps, strict=True) if step > t.step]:
+        # Side by side as far as the nearest end; whoever is not there yet goes on with the others.
+        stride = min(rest for _, rest in left)
+        shapes: dict[Hashable, list[TaskTraining]] = {}
+        for training, _ in left:
+            shapes.setdefault(shape_of(training), []).append(training)
+        for members in shapes.values():
+            # Neighbours of one task have their samples read in one go.
+            _advance_population(sorted(members, key=lambda each: id(each.task)), stride)
