@@ -1,6 +1,7 @@
 """``python -m benchmarks``: step, search, startup, scale. Medians and ratios, interleaved in one run."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -80,6 +81,133 @@ def scale(counts: tuple[int, ...], rounds: int, as_json: bool) -> None:
 
     found = measure_scale(counts, rounds)
     _print(found, as_json, [f"{name:24s} {row['seconds']:6.2f} s" for name, row in found.items()])
+
+
+@main.command()
+@click.option(
+    "--sampler", "samplers", multiple=True, default=("random", "qmc", "tpe", "gp"), show_default=True
+)
+@click.option("--storage", "storages", multiple=True, default=("sqlite", "postgresql"))
+@click.option("--workers", "counts", multiple=True, default=(10, 100, 1000), show_default=True)
+@click.option("--trials", default=5000, show_default=True, help="Of each search.")
+@click.option("--limit", default=60.0, show_default=True, help="Seconds after which a search is cut.")
+@click.option("--record", type=int, metavar="TRIALS", help="Train anew what is replayed, and stop there.")
+@json_option
+def cluster(
+    samplers: tuple[str, ...],
+    storages: tuple[str, ...],
+    counts: tuple[int, ...],
+    trials: int,
+    limit: float,
+    record: int | None,
+    as_json: bool,
+) -> None:
+    """How many simulated workers with trials of 60 seconds one driver keeps busy."""
+    from benchmarks.cluster import Cell, line, measure_cluster
+    from benchmarks.cluster_curves import record_curves
+
+    if record is not None:
+        click.echo(record_curves(record))
+        return
+    cells = [
+        Cell(sampler, storage, count, trials, limit)
+        for storage in storages
+        for sampler in samplers
+        for count in counts
+    ]
+    for row in measure_cluster(cells):
+        click.echo(json.dumps(row) if as_json else line(row))
+
+
+@main.command()
+@click.option("--threads", default=2, show_default=True)
+@rounds_option
+@json_option
+def cost(threads: int, rounds: int, as_json: bool) -> None:
+    """What a step and a run cost against batch, K, image size, steps, tasks and trials."""
+    from benchmarks.cost import measure_cost
+
+    found = measure_cost(rounds, threads)
+    lines = []
+    for name, row in found.items():
+        each = (f"{n}: {r['milliseconds']:.0f} ms ({r['of_first']:.2f})" for n, r in row.items())
+        lines.append(f"{name:18s} {', '.join(each)}")
+    _print(found, as_json, lines)
+
+
+@main.command()
+@click.option("--members", multiple=True, default=(1, 4, 16, 64), show_default=True)
+@click.option("--size", default=16, show_default=True, help="Image side, pixels.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@json_option
+def population(members: tuple[int, ...], size: int, device: str, rounds: int, as_json: bool) -> None:
+    """Trainings as one batched computation against one by one, on one device."""
+    from benchmarks.population import measure_population
+
+    found = measure_population(members, size, device, rounds)
+    lines = [f"{found['device']}, {size} px"]
+    for name, rate in found["steps_a_second"].items():
+        lines.append(f"{name:>10s} {rate:8.1f} steps/s  {found['of_one_by_one'][name]:6.2f} of one by one")
+    _print(found, as_json, lines)
+
+
+@main.command()
+@click.option(
+    "--way", "ways", multiple=True, default=("one by one", "population", "plain"), show_default=True
+)
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--steps", default=200, show_default=True)
+@click.option("--size", default=16, show_default=True, help="Image side, pixels.")
+@json_option
+def accuracy(ways: tuple[str, ...], seeds: int, steps: int, size: int, as_json: bool) -> None:
+    """Test accuracy of default trainings: the fast step against the plain one."""
+    from benchmarks.accuracy import measure_accuracy
+
+    found = measure_accuracy(ways, seeds, steps, size)
+    lines = []
+    for task, row in found.items():
+        lines += [f"{task:24s} {way:12s} {r['mean']:5.1f} ± {r['deviation']:.1f}" for way, r in row.items()]
+    _print(found, as_json, lines)
+
+
+@main.command()
+@click.option("--folder", type=click.Path(path_type=Path), default="studies/validators-benchmark")
+@click.option("--orders", default=20, show_default=True, help="Random orders of each case.")
+@click.option("--real", is_flag=True, help="The tasks with MNIST, too.")
+@json_option
+def pruning(folder: Path, orders: int, real: bool, as_json: bool) -> None:
+    """What pruners save and end by mistake, on the curves of python -m benchmarks.validators."""
+    from benchmarks.pool import EMBEDDED, REAL
+    from benchmarks.pruning import measure_pruning, recorded
+
+    found = measure_pruning(recorded(folder, EMBEDDED + REAL * real, 24, 2), orders)
+    lines = [
+        f"{name:48s} saves {100 * r['saved']:4.1f} %, ends the best {100 * r['best_ended']:4.1f} %, "
+        f"loses {r['accuracy_lost']:5.2f} points (worst {r['worst_accuracy_lost']:.1f})"
+        for name, r in found.items()
+    ]
+    _print(found, as_json, lines)
+
+
+@main.command()
+@click.option("--trials", default=8, show_default=True)
+@click.option("--steps", default=200, show_default=True)
+@click.option("--size", default=16, show_default=True, help="Image side, pixels.")
+@click.option("--rounds", default=3, show_default=True, help="How often each backend is run.")
+@json_option
+def backends(trials: int, steps: int, size: int, rounds: int, as_json: bool) -> None:
+    """The same search with the local backend and with Ray Tune, two workers each."""
+    from benchmarks.backends import measure_backends
+
+    found = measure_backends(trials, steps, size, rounds)
+    lines = [
+        f"{name:6s} start {found[name]['start']:5.1f} s, then {found[name]['search']:6.1f} s: "
+        f"{found[name]['trials_an_hour']:.0f} trials an hour"
+        for name in ("local", "ray")
+    ]
+    each = ", ".join(f"{ratio:.3f}" for ratio in found["ratios"])
+    _print(found, as_json, [*lines, f"Ray takes {found['ratio']:.3f} of the local time ({each})"])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from iimt_search.data.task import DomainTask
 from iimt_search.iimt import losses
 from iimt_search.iimt.mixup import mix, mixing_coefficients
 from iimt_search.iimt.reversal import reverse_gradient
+from iimt_search.iimt.schedule import warmup_cosine
 from iimt_search.iimt.virtual_labels import virtual_labels
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
@@ -104,6 +105,9 @@ class PlainTraining:
 
     def train_step(self) -> None:
         """Do one training step."""
+        progress = self.step / self.settings.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * warmup_cosine(progress, self.settings.warmup)
         self.optimizer.zero_grad()
         self._loss().backward()
         self.optimizer.step()

@@ -15,8 +15,9 @@ from benchmarks.timing import interleaved
 from iimt_search.space import KnownNames, Space
 from iimt_search.space.load import space_from_text
 from iimt_search.study.choice import Candidate, Choice, write_choice
+from iimt_search.study.database import open_storage, sqlite_url
 from iimt_search.study.proposals import distributions
-from iimt_search.study.storage import StudyFolder, open_storage, sqlite_url
+from iimt_search.study.storage import StudyFolder
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 _SPACE = "schema: 1\nstudy: scale\ntasks: [digits->digits-m]\n"

@@ -84,9 +84,20 @@ class ModelFileError(IimtSearchError):
     """An exported model could not be read."""
 
 
+# How torch says that the processor's memory is used up.
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
+
+
 def describe(error: BaseException, debug: bool) -> str:
-    """Return one line on what went wrong; with ``debug`` the traceback too."""
-    if debug:
-        return "".join(traceback.format_exception(error)).rstrip()
+    """Return one line on what went wrong; with ``debug`` the traceback too.
+
+    "out of memory" stands in it where that is what happened.
+    """
     name = "" if isinstance(error, IimtSearchError) else f"{type(error).__name__}: "
-    return f"{name}{error}".replace("\n", " ")
+    text = f"{name}{error}".replace("\n", " ")
+    if debug:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    low = text.lower()
+    if "out of memory" not in low and (isinstance(error, MemoryError) or any(m in low for m in _NO_MEMORY)):
+        return f"out of memory: {text}"
+    return text

@@ -119,11 +119,17 @@ def command(
     from iimt_search.report.audit_picture import write_audit_picture
     from iimt_search.space import Space
     from iimt_search.study.audit_mark import leave_mark
+    from iimt_search.study.driver_lock import driver_session
     from iimt_search.study.open import open_study
     from iimt_search.validators.registry import VALIDATORS
 
     opened = open_study(root, study, storage)
-    with opened.folder.driver_lock():  # the mark is written to the study, and a driver is its only writer
+    opened.need_folder("its models are")
+    held = driver_session(opened.storage.engine, opened.folder.name, opened.folder.path)
+    with (
+        opened.folder.driver_lock(),
+        held,
+    ):  # the mark is written to the study, and a driver is its only writer
         choices = opened.made_choices()
         space = Space.model_validate(opened.space)
         options = AuditOptions(train, device, tuple(VALIDATORS), show_count)

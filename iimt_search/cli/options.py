@@ -68,7 +68,9 @@ def device_option(command: F) -> F:
 def storage_option(command: F) -> F:
     """Add ``--storage``."""
     return click.option(
-        "--storage", metavar="URL", help="Database URL; by default the study folder's study.db."
+        "--storage",
+        metavar="URL",
+        help="Database URL; by default the study folder's study.db. Its password: $IIMT_STORAGE_PASSWORD.",
     )(command)
 
 

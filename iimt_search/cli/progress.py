@@ -1,6 +1,7 @@
 """Shows a run's progress: a live display on a terminal, plain lines otherwise."""
 
 import time
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -8,9 +9,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from iimt_search.cli.sparkline import sparkline
 from iimt_search.study.listener import Snapshot
 
 _PLAIN_EVERY = 15.0
+_MOST_BARS = 12
 
 
 def duration(seconds: float) -> str:
@@ -38,6 +41,10 @@ class _TimeLeft:
         return f"about {duration(seconds)} left"
 
 
+def _states(snapshot: Snapshot) -> str:
+    return ", ".join(f"{count} {state}" for state, count in snapshot.states.items())
+
+
 class PlainProgress:
     """A listener that prints lines, for logs and pipes."""
 
@@ -63,7 +70,8 @@ class PlainProgress:
             return
         self._said = time.monotonic()
         best = f"best: {snapshot.best}" if snapshot.best else ""
-        self.line("  ".join(filter(None, [f"[{snapshot.done:4.0%}] {snapshot.phase}", best, left])))
+        done = f"[{snapshot.done:4.0%}] {snapshot.phase}"
+        self.line("  ".join(filter(None, [done, _states(snapshot), best, left])))
 
 
 class RichProgress:
@@ -100,14 +108,17 @@ class RichProgress:
     def snapshot(self, snapshot: Snapshot) -> None:
         """Move the bars."""
         best = f"best: {snapshot.best}" if snapshot.best else ""
-        note = ", ".join(filter(None, [best, self._left.text(snapshot.done)]))
+        note = ", ".join(filter(None, [_states(snapshot), best, self._left.text(snapshot.done)]))
         self._progress.update(self._all, completed=snapshot.done, description=snapshot.phase, note=note)
-        for key in set(self._jobs) - set(snapshot.running):
+        shown = dict(islice(snapshot.running.items(), _MOST_BARS))
+        for key in set(self._jobs) - set(shown):
             self._progress.remove_task(self._jobs.pop(key))
-        for key, share in snapshot.running.items():
+        for key, share in shown.items():
             if key not in self._jobs:
                 self._jobs[key] = self._progress.add_task(f"  {key}", total=1.0, note="")
-            self._progress.update(self._jobs[key], completed=share)
+            curve = snapshot.curves.get(key, ())
+            note = f"{sparkline(curve)} {curve[-1]:.4f}" if curve else ""
+            self._progress.update(self._jobs[key], completed=share, note=note)
 
 
 def make_progress() -> PlainProgress | RichProgress:

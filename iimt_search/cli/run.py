@@ -1,6 +1,5 @@
 """``iimt-search run``."""
 
-import os
 import shlex
 import signal
 import threading
@@ -15,6 +14,7 @@ import click
 from click.core import ParameterSource
 from pydantic import ValidationError
 
+from iimt_search.cli.executors import choose_executor, executor_options
 from iimt_search.cli.known import known_names
 from iimt_search.cli.options import (
     data_root_option,
@@ -26,20 +26,6 @@ from iimt_search.cli.options import (
 from iimt_search.cli.progress import PlainProgress, duration, make_progress
 from iimt_search.errors import StudyInterruptedError, UsageError
 from iimt_search.space import Space, load_space
-
-_MAX_WORKERS = 8
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def default_workers(cores: int) -> int:
-    """Return one worker a core, at most 8: small networks gain more by trials than by threads."""
-    return max(1, min(cores, _MAX_WORKERS))
 
 
 def _with_overrides(
@@ -54,7 +40,12 @@ def _with_overrides(
         content["study"] = study
     if seed is not None:
         content["seed"] = seed
-    return Space.model_validate(content)
+    try:
+        return Space.model_validate(content)
+    except ValidationError as error:
+        found = error.errors()[0]
+        option = str(found["loc"][-1])
+        raise UsageError(f"--{option} {found['input']}: {found['msg']}") from error
 
 
 @contextmanager
@@ -85,13 +76,14 @@ def _same_command(ctx: click.Context) -> str:
         if option.name is None or ctx.get_parameter_source(option.name) is not ParameterSource.COMMANDLINE:
             continue
         value = ctx.params[option.name]
-        words.append(option.opts[0])
         if option.name == "storage":
-            from iimt_search.study.storage import hide_password
+            from iimt_search.study.database import hide_password
 
             value = hide_password(str(value))
-        if not isinstance(value, bool):
-            words.append(str(value))
+        for each in value if isinstance(value, tuple) else (value,):
+            words.append(option.opts[0])
+            if not isinstance(each, bool):
+                words.append(str(each))
     return shlex.join(words)
 
 
@@ -103,7 +95,7 @@ def _same_command(ctx: click.Context) -> str:
 @click.option(
     "--share", type=click.FloatRange(0, 1, min_open=True), help="Reduced size: share of every task's samples."
 )
-@click.option("--workers", type=click.IntRange(min=0), help="Worker processes; 0: within this one.")
+@executor_options
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything.")
 @click.option("--study", metavar="NAME", help="Study name; by default the space file's.")
 @storage_option
@@ -114,12 +106,12 @@ def _same_command(ctx: click.Context) -> str:
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     path: Path,
     trials: int | None,
     timeout: str | None,
     steps: int | None,
     share: float | None,
-    workers: int | None,
     seed: int | None,
     study: str | None,
     storage: str | None,
@@ -127,44 +119,36 @@ def command(
     data_root: Path | None,
     root: Path,
     as_json: bool,
+    **executor_choice: Any,
 ) -> None:
     """Search, confirm and retrain, as a space file says; run it again to continue."""
-    space = load_space(path, known_names())
-    reduced = {"steps": steps, "share": share}
-    try:
-        space = _with_overrides(space, study, seed, {"trials": trials, "timeout": timeout}, reduced)
-    except ValidationError as error:
-        found = error.errors()[0]
-        option = str(found["loc"][-1])
-        raise UsageError(f"--{option} {found['input']}: {found['msg']}") from error
+    space = _with_overrides(
+        load_space(path, known_names()),
+        study,
+        seed,
+        {"trials": trials, "timeout": timeout},
+        {"steps": steps, "share": share},
+    )
 
     # Optuna takes most of a second to import; a wrong space file is answered before that.
     from iimt_search.cli.best import print_choices
-    from iimt_search.study.executor import Executor
-    from iimt_search.study.inline_executor import InlineExecutor
-    from iimt_search.study.local_executor import LocalExecutor
     from iimt_search.study.proposals import quiet_optuna
     from iimt_search.study.run import RunOptions, run_study
     from iimt_search.study.storage import StudyFolder
 
     quiet_optuna()
     folder = StudyFolder(root / space.study)
-    cores = usable_cores()
-    count = default_workers(cores) if workers is None else workers
-    debug = bool(ctx.find_root().params.get("debug"))
-
-    def start_executor() -> Executor:
-        if count == 0:
-            return InlineExecutor(debug)
-        return LocalExecutor(count, max(1, cores // count), debug)
-
-    began = time.monotonic()
     progress = PlainProgress(to_stderr=True) if as_json else make_progress()
-    progress.line(f"study {space.study!r} in {folder.path}/, {count} workers on {cores} cores")
+    debug = bool(ctx.find_root().params.get("debug"))
+    executor = choose_executor(
+        space, folder.path, executor_choice, device=device, line=progress.line, debug=debug
+    )
+    began = time.monotonic()
+    progress.line(f"study {space.study!r} in {folder.path}/, {executor.text}")
     options = RunOptions(folder.choose_storage(storage), device)
     try:
         with progress, _stopped_by_signals(progress.line) as stop:
-            choices = run_study(space, folder, options, start_executor, progress, stop)
+            choices = run_study(space, folder, options, executor.start, progress, stop)
     except StudyInterruptedError as error:
         raise StudyInterruptedError(f"{error}. Continue with: {_same_command(ctx)}") from error
     progress.line(f"done in {duration(time.monotonic() - began)}")

@@ -89,6 +89,7 @@ def command(
     from iimt_search.study.open import open_study
 
     opened = open_study(root, study, storage)
+    opened.need_folder("its kept checkpoints are")
     tasks = {task.name: task for task in Space.model_validate(opened.space).tasks}
     kept = kept_checkpoints(opened.folder, tasks)
     if not kept:

@@ -10,6 +10,11 @@ from iimt_search.space.task_spec import TaskSpec
 
 Scalar = bool | int | float | str
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = {"": 1} | {
+    f"{prefix}{kind}": base**power
+    for power, prefix in enumerate("kMGT", 1)
+    for kind, base in (("", 1000), ("i", 1024))
+}
 
 
 class _Strict(BaseModel):
@@ -111,19 +116,22 @@ class SamplerSettings(_Strict):
 
 
 class PrunerSettings(_Strict):
-    """Which Optuna pruner ends hopeless trials early.
+    """Which pruner ends hopeless trials early: one of Optuna's, or Ray Tune's ASHA.
 
     Attributes:
-        name: ``median``, ``percentile``, ``successive_halving``, ``hyperband`` or ``none``.
+        name: ``median``, ``percentile``, ``successive_halving``, ``hyperband`` or ``none``; ``asha`` with
+            the Ray backend.
         startup_trials: finished trials before any is pruned (``median``, ``percentile``).
-        warmup: share of the training steps before any trial is pruned (``median``, ``percentile``).
-            Below about half of the ramp of w_t a high ``lambda_max`` has not shown itself.
+        warmup: share of the training steps before any trial is pruned (``median``, ``percentile``,
+            ``asha``).
+            Before more than half of the ramp of w_t a high ``lambda_max`` has not shown itself:
+            ``docs/performance.md`` tells what is ended by mistake.
         percentile: trials below this percentile of the others are pruned (``percentile``).
     """
 
-    name: Literal["median", "percentile", "successive_halving", "hyperband", "none"] = "median"
+    name: Literal["median", "percentile", "successive_halving", "hyperband", "asha", "none"] = "median"
     startup_trials: int = Field(4, ge=0)
-    warmup: float = Field(0.4, ge=0, le=1)
+    warmup: float = Field(0.6, ge=0, le=1)
     percentile: float = Field(25.0, gt=0, lt=100)
 
 
@@ -163,6 +171,45 @@ class KeepSettings(_Strict):
     megabytes: int = Field(2000, ge=0)
 
 
+class Resources(_Strict):
+    """What each trial takes of a machine, with the Ray backend.
+
+    Attributes:
+        cpus: processors; its whole part, at least 1, is the number of threads.
+        gpus: GPUs, or a share of one: 0.25 puts four trials on each.
+        memory: bytes, or a text such as ``2GB`` or ``500MiB``; None asks for none.
+        custom: amounts of resources that the cluster's nodes were started with, by name.
+    """
+
+    cpus: float = Field(1.0, gt=0, le=4096, allow_inf_nan=False)
+    gpus: float = Field(0.0, ge=0, le=4096, allow_inf_nan=False)
+    memory: int | None = Field(None, ge=1)
+    custom: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        if isinstance(value, str) and (found := re.fullmatch(r"\s*([\d.]+)\s*([kMGT]i?)?B\s*", value)):
+            return int(float(found[1]) * _BYTES[found[2] or ""])
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        # Ray's own rule: a share is of one device.
+        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
+            if amount > 1 and not amount.is_integer():
+                raise ValueError(f"`{name}` above 1 must be a whole number, got {amount:g}")
+        return self
+
+    def by_ray_name(self) -> dict[str, float]:
+        """Return name → amount, by the names that Ray gives a machine's resources."""
+        found = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory or 0), **self.custom}
+        return {name: amount for name, amount in found.items() if amount > 0}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{amount:g} {name}" for name, amount in self.by_ray_name().items())
+
+
 class Space(_Strict):
     """A whole space file. See ``docs/space-file.md``."""
 
@@ -181,6 +228,7 @@ class Space(_Strict):
     confirm: ConfirmSettings = ConfirmSettings()
     retrain: RetrainSettings = RetrainSettings()
     keep: KeepSettings = KeepSettings()
+    resources: Resources = Resources()
     seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="before")

@@ -3,7 +3,8 @@
 import math
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,24 @@ from iimt_search.study.executor import Executor
 
 MAX_RETRIES = 2
 _POLL_SECONDS = 0.5
+
+
+@dataclass
+class UnderWay:
+    """A job that runs, and its evaluations so far.
+
+    Attributes:
+        job: what runs.
+        curve: every evaluation that was reported since it was started, in order.
+    """
+
+    job: Job
+    curve: list[Evaluation] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """The share of its training steps that is done, in [0, 1]."""
+        return self.curve[-1].step / self.job.settings.steps if self.curve else 0.0
 
 
 class JobSource(Protocol):
@@ -86,17 +105,17 @@ class JobRunner:
     Args:
         executor: runs the jobs.
         stop: when set, :meth:`run` ends at once; jobs under way keep their checkpoints.
-        watch: called after every event with the jobs under way and the step each has reached.
+        watch: called after every event with the jobs under way by key.
     """
 
     def __init__(
         self,
         executor: Executor,
         stop: threading.Event,
-        watch: Callable[[dict[str, tuple[Job, int]]], None],
+        watch: Callable[[Mapping[str, UnderWay]], None],
     ) -> None:
         self._executor, self._stop, self._watch = executor, stop, watch
-        self._running: dict[str, tuple[Job, int]] = {}
+        self._running: dict[str, UnderWay] = {}
         self._source_of: dict[str, JobSource] = {}
         self._retries: dict[str, int] = {}
 
@@ -117,7 +136,7 @@ class JobRunner:
                     self._hear(event)
                 else:
                     self._end(event)
-            self._watch(dict(self._running))
+            self._watch(self._running)
 
     def _fill(self, sources: Iterable[JobSource]) -> None:
         for source in sources:
@@ -130,16 +149,17 @@ class JobRunner:
 
     def _start(self, job: Job) -> None:
         self._executor.submit(job)
-        self._running[job.key] = (job, 0)
+        self._running[job.key] = UnderWay(job)
 
     def _hear(self, report: Report) -> None:
-        job, _ = self._running[report.key]
-        self._running[job.key] = (job, report.evaluation.step)
+        running = self._running[report.key]
+        running.curve.append(report.evaluation)
+        job = running.job
         go_on = self._source_of[job.key].evaluated(job, report.evaluation)
         self._executor.answer(job.key, go_on)
 
     def _end(self, outcome: Finished) -> None:
-        job, _ = self._running.pop(outcome.key)
+        job = self._running.pop(outcome.key).job
         if outcome.status == "lost":
             tries = self._retries.get(job.key, 0)
             if tries < MAX_RETRIES:

@@ -27,12 +27,16 @@ class KeptCheckpoint:
 
 def kept_checkpoints(folder: StudyFolder, tasks: Iterable[str]) -> list[KeptCheckpoint]:
     """Return a study's kept checkpoints of these tasks, by job, task and step."""
+    named = list(tasks)
+    return [kept for job in sorted(folder.kept.glob("*")) for kept in _of_job(job, named)]
+
+
+def _of_job(job: Path, tasks: Iterable[str]) -> list[KeptCheckpoint]:
     found = []
-    for job in sorted(folder.kept.glob("*")):
-        for task in tasks:
-            files = (job / slug(task)).glob("*.safetensors")
-            for step, path in sorted((int(path.stem), path) for path in files if path.stem.isdecimal()):
-                found.append(KeptCheckpoint(job.name, task, step, path))
+    for task in tasks:
+        files = (job / slug(task)).glob("*.safetensors")
+        for step, path in sorted((int(path.stem), path) for path in files if path.stem.isdecimal()):
+            found.append(KeptCheckpoint(job.name, task, step, path))
     return found
 
 
@@ -79,3 +83,47 @@ def bound_kept(kept: Sequence[KeptCheckpoint], limit: int, worst_first: Callable
         over -= sizes[each.path]
         count += 1
     return count
+
+
+# Deleting down to a little less than the limit, all files are looked at once in a while only.
+_DOWN_TO = 0.95
+
+
+def _size(kept: Iterable[KeptCheckpoint]) -> int:
+    return sum(each.path.stat().st_size for each in kept)
+
+
+class KeptLimit:
+    """Keeps a study's kept checkpoints within a limit while its trials end.
+
+    Args:
+        folder: the study's.
+        tasks: all of its tasks.
+        limit: in bytes.
+    """
+
+    def __init__(self, folder: StudyFolder, tasks: Iterable[str], limit: int) -> None:
+        self._folder, self._tasks, self._limit = folder, list(tasks), limit
+        self._bytes: int | None = None
+
+    def ended(self, job: str, worst_first: Callable[[], Sequence[str]]) -> int:
+        """Count what a job has kept; above the limit delete as :func:`bound_kept` does.
+
+        Args:
+            job: the key of a job that has ended.
+            worst_first: as for :func:`bound_kept`.
+
+        Returns:
+            How many checkpoints were deleted.
+        """
+        if self._bytes is None:
+            self._bytes = _size(kept_checkpoints(self._folder, self._tasks))
+        else:
+            self._bytes += _size(_of_job(self._folder.kept / job, self._tasks))
+        if self._bytes <= self._limit:
+            return 0
+        count = bound_kept(
+            kept_checkpoints(self._folder, self._tasks), int(_DOWN_TO * self._limit), worst_first
+        )
+        self._bytes = _size(kept_checkpoints(self._folder, self._tasks))
+        return count

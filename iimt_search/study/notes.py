@@ -1,5 +1,6 @@
 """Markdown notes that the Optuna dashboard shows beside a study and its trials."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import optuna
@@ -11,23 +12,37 @@ from iimt_search.validators.registry import VALIDATORS
 
 
 def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Return task → validator → score as a Markdown table, one row for each task."""
+    """Return task → validator → score as a Markdown table, one row for each validator."""
     names = list(next(iter(scores.values())))
-    head = "| task | " + " | ".join(names) + " |\n|---|" + "---|" * len(names)
+    head = "| validator | " + " | ".join(scores) + " |\n|---|" + "---|" * len(scores)
     rows = [
-        f"| {task} | " + " | ".join(f"{values[name]:.4f}" for name in names) + " |"
-        for task, values in scores.items()
+        f"| {name} | " + " | ".join(f"{values[name]:.4f}" for values in scores.values()) + " |"
+        for name in names
     ]
     return "\n".join([head, *rows])
 
 
+def _study_link(study: optuna.Study) -> str:
+    """Return a study's page in the dashboard, without host."""
+    return f"/dashboard/studies/{study._study_id}"
+
+
+def _with_links(text: str, study: optuna.Study) -> str:
+    """Return a text whose trials are links to their pages."""
+    page = f"{_study_link(study)}/trials?numbers="
+    return re.sub(r"(?<![\w-])trial-(\d+)(?![\w-])", rf"[trial-\1]({page}\1)", text)
+
+
 def note_trial(trial: Trial, job: Job, evaluation: Evaluation | None, error: str, vetoed: str) -> None:
     """Note what a trial trained, how far it came, and every score of each task."""
-    lines = [f"**{job.key}**, seed {job.seed}"]
+    lines = [f"**{job.key}**, seed {job.seed}, of [{trial.study.study_name}]({_study_link(trial.study)})"]
+    lines.append("\n".join(f"- `{name}` = {value}" for name, value in trial.params.items()))
     if error:
         lines.append(f"Failed: {error}")
     if vetoed:
         lines.append(f"Vetoed, whatever its scores: {vetoed}")
+    if not error and evaluation is not None and evaluation.step < job.settings.steps:
+        lines.append("Pruned: others were better at this step.")
     if evaluation is not None:
         lines.append(f"Scores after {evaluation.step} of {job.settings.steps} steps:")
         lines.append(score_table(evaluation.scores))
@@ -44,18 +59,21 @@ def note_study(
     """Note what the study searches, its baseline and, once there is one, its choice."""
     validator = VALIDATORS[objective]
     better = "higher" if validator.higher_is_better else "lower"
+    name = study.study_name.split(":")[0]
     lines = [
         f"# {study.study_name}",
         "Hyperparameters of a domain-adaptation training, searched **without any target label**.",
         f"- Tasks: {', '.join(f'`{task}`' for task in tasks)}",
         f"- Objective: `{objective}` averaged over the tasks, {validator.unit}, {better} is better. "
         f"Known failure: {validator.failure}.",
-        "- Trial 0 is the method's default configuration. A learning curve's step is a training step.",
-        f"- Continue: `iimt-search run` with the same space file. Result: `iimt-search best --study "
-        f"{study.study_name.split(':')[0]}`.",
+        f"- {_with_links('trial-0', study)} is the method's default configuration. A learning curve's "
+        "step is "
+        "a training step.",
+        f"- Continue: `iimt-search run` with the same space file. Result: `iimt-search best --study {name}`; "
+        f"everything in one page: `iimt-search report --study {name}`.",
     ]
     if source_only is not None:
         lines += ["## Source-only, the model without adaptation", score_table(source_only.scores)]
     if choice:
-        lines += ["## Choice", choice]
+        lines += ["## Choice", _with_links(choice, study)]
     save_note(study, "\n\n".join(lines))

@@ -10,13 +10,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from iimt_search.errors import StudyError
 from iimt_search.study.choice import Choice, read_choice
-from iimt_search.study.storage import (
-    StudyFolder,
+from iimt_search.study.database import (
+    all_study_names,
     count_trials,
-    newest_study,
+    database_errors,
+    hide_password,
     open_storage,
     optuna_study_names,
 )
+from iimt_search.study.driver_lock import Holder, database_holder
+from iimt_search.study.storage import StudyFolder, newest_study
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class OpenStudy:
     """A study opened for reading.
 
     Attributes:
-        folder: its folder.
+        folder: its folder; on a machine that only watches, where it would be.
         studies: its Optuna studies: one, or one for each task.
         storage: where they lie.
     """
@@ -32,6 +35,32 @@ class OpenStudy:
     folder: StudyFolder
     studies: list[optuna.Study]
     storage: RDBStorage
+
+    @property
+    def place(self) -> str:
+        """Where it lies, for people: its folder, else its storage."""
+        if self.folder.description.exists():
+            return f"{self.folder.path}/"
+        return self.storage.engine.url.render_as_string()
+
+    def need_folder(self, what: str) -> None:
+        """Check that the study's folder is on this machine.
+
+        Args:
+            what: what is wanted of it, as "its models are".
+
+        Raises:
+            StudyError: it is not.
+        """
+        if not self.folder.description.exists():
+            raise StudyError(
+                f"{what} in the folder of study {self.folder.name!r}, which is not {self.folder.path}/: "
+                f"give --studies-dir, or use the machine that runs it"
+            )
+
+    def driver(self) -> Holder | None:
+        """Return the driver that runs the study now, on whatever machine; None where none does."""
+        return self.folder.driver() or database_holder(self.storage.engine, self.folder.name)
 
     @property
     def space(self) -> dict[str, Any]:
@@ -69,20 +98,62 @@ class OpenStudy:
         return choices
 
 
+def _stored_names(storage: RDBStorage) -> list[str]:
+    """Return the names of all our studies in a storage, by age."""
+    return list(dict.fromkeys(name.split(":")[0] for name in all_study_names(storage)))
+
+
+def _open_stored(root: Path, name: str | None, storage_url: str) -> OpenStudy:
+    """Open a study of which this machine has no folder."""
+    storage = open_storage(storage_url)
+    with database_errors(storage_url):
+        stored = _stored_names(storage)
+        if name is None and len(stored) == 1:
+            name = stored[0]
+        if name not in stored:
+            asked = "give --study NAME" if name is None else f"there is no study {name!r}"
+            raise StudyError(f"{asked}: {hide_password(storage_url)} holds {', '.join(stored) or 'no study'}")
+        names = optuna_study_names(storage, name)
+        studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
+        if any("space" not in study.user_attrs for study in studies):
+            raise StudyError(f"{name!r} in {hide_password(storage_url)} is no study of iimt-search")
+    return OpenStudy(StudyFolder(root / name), studies, storage)
+
+
+def _known_folder(root: Path, name: str | None, storage_url: str | None) -> StudyFolder | None:
+    """Return the folder of a study on this machine; None where only the storage can know it."""
+    if name is None:
+        found = newest_study(root) if storage_url is None or any(root.glob("*/study.json")) else None
+        if found is not None and storage_url is not None:
+            return found if found.storage_url() == hide_password(storage_url) else None
+        return found
+    folder = StudyFolder(root / name)
+    if folder.description.exists():
+        return folder
+    if storage_url is not None:
+        return None
+    there = sorted(path.parent.name for path in root.glob("*/study.json"))
+    known = f"; there are: {', '.join(there)}" if there else ""
+    raise StudyError(f"there is no study {name!r} in {root}/{known}")
+
+
 def open_study(root: Path, name: str | None, storage_url: str | None = None) -> OpenStudy:
     """Open a study by name, or the newest one under ``root``.
+
+    A study that runs on another machine is opened by its storage's URL alone; without a name where the
+    storage holds one study only.
 
     Raises:
         StudyError: there is no such study.
     """
-    folder = StudyFolder(root / name) if name else newest_study(root)
-    if name and not folder.description.exists():
-        there = sorted(path.parent.name for path in root.glob("*/study.json"))
-        known = f"; there are: {', '.join(there)}" if there else ""
-        raise StudyError(f"there is no study {name!r} in {root}/{known}")
-    storage = open_storage(folder.choose_storage(storage_url))
-    names = optuna_study_names(storage, folder.name)
-    if not names:
-        raise StudyError(f"the storage of study {folder.name!r} holds no such study")
-    studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
+    folder = _known_folder(root, name, storage_url)
+    if folder is None:
+        return _open_stored(root, name, storage_url or "")
+    url = folder.choose_storage(storage_url)
+    storage = open_storage(url)
+    with database_errors(url):
+        names = optuna_study_names(storage, folder.name)
+        if not names:
+            raise StudyError(f"the storage of study {folder.name!r} holds no such study")
+        studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
     return OpenStudy(folder, studies, storage)

@@ -3,32 +3,41 @@
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
 from iimt_search.data.assemble import check_task, load_task
 from iimt_search.errors import StudyInterruptedError, StudyMismatchError
-from iimt_search.records import Job
 from iimt_search.space import Space
-from iimt_search.study import notes
+from iimt_search.study import notes, rows
 from iimt_search.study.audit_mark import flag_change
 from iimt_search.study.candidates import best_trials
 from iimt_search.study.choice import Choice, read_choice, write_choice
 from iimt_search.study.confirm import Confirmation
+from iimt_search.study.database import (
+    PASSWORD_VARIABLE,
+    has_password,
+    opened_storage,
+    optuna_study_names,
+)
+from iimt_search.study.driver_lock import driver_session
+from iimt_search.study.driver_storage import DriverStorage, flush
 from iimt_search.study.executor import Executor
-from iimt_search.study.job_runner import FixedJobs, JobRunner
-from iimt_search.study.keeping import bound_kept, kept_checkpoints
-from iimt_search.study.listener import Listener, Snapshot
+from iimt_search.study.guarded_writes import GuardedWrites
+from iimt_search.study.job_runner import FixedJobs, JobRunner, UnderWay
+from iimt_search.study.keeping import KeptLimit
+from iimt_search.study.listener import Listener
 from iimt_search.study.proposals import make_pruner
 from iimt_search.study.retrain import Retraining
+from iimt_search.study.run_progress import RunProgress
 from iimt_search.study.scope import Scope
-from iimt_search.study.storage import StudyFolder, open_storage, optuna_study_names
-from iimt_search.study.trials import TrialSource, trial_steps
+from iimt_search.study.storage import StudyFolder
+from iimt_search.study.trials import TrialSource
 from iimt_search.validators.registry import VALIDATORS
 
 # What makes two space files the same study: change one of these, and the trials no longer compare.
@@ -69,7 +78,16 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
             )
 
 
-def _open_study(storage: RDBStorage, name: str, space: Space, data: dict[str, str]) -> optuna.Study:
+def _driver_storage(storage: RDBStorage, writes: GuardedWrites, line: Callable[[str], None]) -> BaseStorage:
+    """Return the driver's own storage, or Optuna's where its tables are not those that we know."""
+    known, found = rows.OPTUNA_TABLES, storage.get_head_version()
+    if found == known:
+        return DriverStorage(storage, writes)
+    line(f"Optuna {optuna.__version__} has tables {found}, not {known}: studies are written its way, slower")
+    return storage
+
+
+def _open_study(storage: BaseStorage, name: str, space: Space, data: dict[str, str]) -> optuna.Study:
     validator = VALIDATORS[space.objective]
     study = optuna.create_study(
         study_name=name,
@@ -78,6 +96,8 @@ def _open_study(storage: RDBStorage, name: str, space: Space, data: dict[str, st
         direction="maximize" if validator.higher_is_better else "minimize",
         pruner=make_pruner(space),
     )
+    if isinstance(storage, DriverStorage):
+        storage.sign(study._study_id)
     for key, value in (("data", data), ("space", space.canonical())):
         if study.user_attrs.get(key) != value:
             study.set_user_attr(key, value)
@@ -88,64 +108,16 @@ def _open_study(storage: RDBStorage, name: str, space: Space, data: dict[str, st
     return study
 
 
-# A step without virtual labels and mixtures takes about a fifth of a full one.
-_PLAIN_STEP = 0.2
-
-
-def _work(job: Job) -> float:
-    """Return what a job costs, in full training steps."""
-    settings = job.settings
-    plain = settings.w_q == 0 and settings.w_s == 0 and settings.lambda_max == 0
-    return settings.steps * len(job.tasks) * (_PLAIN_STEP if plain else 1.0)
-
-
-class _Progress:
-    """Turns what is under way into snapshots for the listener."""
-
-    def __init__(self, scope: Scope, listener: Listener) -> None:
-        self._scope, self._listener = scope, listener
-        self.phase = "search"
-        space, tasks = scope.space, len(scope.tasks)
-        self._search = (space.budget.trials or 1) * space.train.steps * tasks
-        self._retrain = (1 + _PLAIN_STEP) * (space.retrain.steps or space.train.steps) * tasks
-        confirm = (space.confirm.top + 1 + _PLAIN_STEP) * space.confirm.seeds * space.train.steps * tasks
-        self._total = self._search + confirm + self._retrain
-        self._pending: list[Job] = []
-
-    def enter(self, phase: str, jobs: list[Job]) -> None:
-        """Begin a phase whose jobs are known."""
-        self.phase, self._pending = phase, jobs
-        self._listener.line(f"{phase}: {len(jobs)} trainings" if jobs else f"{phase}: nothing left to do")
-
-    def _search_share(self, running: dict[str, tuple[Job, int]]) -> float:
-        budget = self._scope.space.budget
-        trials = self._scope.study.get_trials(deepcopy=False)
-        over = sum(trial.state.is_finished() for trial in trials)
-        part = sum(step / job.settings.steps for key, (job, step) in running.items() if "trial-" in key)
-        shares = [0.0]
-        if budget.trials:
-            shares.append((over + part) / budget.trials)
-        if budget.steps:
-            used = sum(trial_steps(trial) for trial in trials) * len(self._scope.tasks)
-            shares.append(used / budget.steps)
-        return min(max(shares), 1.0)
-
-    def _done(self, running: dict[str, tuple[Job, int]]) -> float:
-        if self.phase == "search":
-            return self._search * self._search_share(running) / self._total
-        left = self._retrain if self.phase == "confirm" else 0.0
-        for job in self._pending:
-            if self._scope.stored(job.key) is None:
-                step = running[job.key][1] if job.key in running else 0
-                left += _work(job) * (1 - step / job.settings.steps)
-        return max(0.0, 1.0 - left / self._total)
-
-    def watch(self, running: dict[str, tuple[Job, int]]) -> None:
-        """Tell the listener where the run stands."""
-        best = best_trials(self._scope)
-        text = f"trial {best[0].number}, {self._scope.space.objective} {best[0].value:.4f}" if best else ""
-        shares = {key: step / job.settings.steps for key, (job, step) in running.items()}
-        self._listener.snapshot(Snapshot(self.phase, self._done(running), shares, text))
+def _open_scopes(
+    storage: BaseStorage, space: Space, data: dict[str, str], folder: StudyFolder, device: str
+) -> list[Scope]:
+    groups = [space.tasks] if space.scope == "joint" else [(task,) for task in space.tasks]
+    scopes = []
+    for tasks in groups:
+        name = space.study if space.scope == "joint" else f"{space.study}:{tasks[0].name}"
+        study = _open_study(storage, name, space, data)
+        scopes.append(Scope(space, tasks, study, folder, device))
+    return scopes
 
 
 def _worst_first(scope: Scope) -> list[str]:
@@ -156,12 +128,16 @@ def _worst_first(scope: Scope) -> list[str]:
     return [f"{scope.prefix}trial-{number}" for number in (*others, *reversed(best))]
 
 
-def _bound_kept(scope: Scope, line: Callable[[str], None]) -> None:
-    """Keep the kept checkpoints within their limit; the worst trials lose theirs first."""
-    kept = kept_checkpoints(scope.folder, [task.name for task in scope.space.tasks])
+def kept_limit(scope: Scope, line: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what keeps the kept checkpoints within their limit; the worst trials lose theirs first."""
     megabytes = scope.space.keep.megabytes
-    if count := bound_kept(kept, megabytes * 1_000_000, lambda: _worst_first(scope)):
-        line(f"{count} kept checkpoints of the worst trials deleted: keep.megabytes is {megabytes}")
+    limit = KeptLimit(scope.folder, [task.name for task in scope.space.tasks], megabytes * 1_000_000)
+
+    def ended(job: str) -> None:
+        if count := limit.ended(job, lambda: _worst_first(scope)):
+            line(f"{count} kept checkpoints of the worst trials deleted: keep.megabytes is {megabytes}")
+
+    return ended
 
 
 def _source_only(scope: Scope, line: Callable[[str], None]) -> FixedJobs:
@@ -181,19 +157,20 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         stored = scope.stored(scope.source_only_job().key)
         notes.note_study(scope.study, scope.task_names, scope.space.objective, stored, choice)
 
-    progress = _Progress(scope, listener)
-    runner = JobRunner(executor, stop, progress.watch)
     previous = read_choice(scope.study)
     note("" if previous is None else previous.reason)
-    over = len(
-        scope.study.get_trials(
-            deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
-        )
-    )
+    source = TrialSource(scope, listener.line, out_of_time, kept_limit(scope, listener.line))
+    over = source.standing.over
     listener.line(
         f"search: {', '.join(scope.task_names)}" + (f"; {over} trials are there already" if over else "")
     )
-    source = TrialSource(scope, listener.line, out_of_time, lambda: _bound_kept(scope, listener.line))
+    progress = RunProgress(scope, source.standing, listener)
+
+    def watch(running: Mapping[str, UnderWay]) -> None:
+        flush(scope.study)
+        progress.watch(running)
+
+    runner = JobRunner(executor, stop, watch)
     runner.run(_source_only(scope, listener.line), source)
 
     confirmation = Confirmation(scope, listener.line)
@@ -261,16 +238,20 @@ def run_study(
         StudyError: the storage cannot be opened, or every candidate failed.
         DataError: a task's data cannot be made.
     """
-    with folder.driver_lock():
+    if has_password(options.storage_url):
+        listener.line(
+            f"process lists show the password in --storage; ${PASSWORD_VARIABLE} keeps it to itself"
+        )
+    with (
+        folder.driver_lock(),
+        opened_storage(options.storage_url) as storage,
+        driver_session(storage.engine, space.study, folder.path) as session,
+    ):
         data = _prepare(space, listener, stop)
-        storage = open_storage(options.storage_url)
         _check_identity(storage, space, data)
-        groups = [space.tasks] if space.scope == "joint" else [(task,) for task in space.tasks]
-        scopes = []
-        for tasks in groups:
-            name = space.study if space.scope == "joint" else f"{space.study}:{tasks[0].name}"
-            study = _open_study(storage, name, space, data)
-            scopes.append(Scope(space, tasks, study, folder, options.device))
+        writes = GuardedWrites(session, listener.line, stop.wait)
+        driver_storage = _driver_storage(storage, writes, listener.line)
+        scopes = _open_scopes(driver_storage, space, data, folder, options.device)
         folder.describe(options.storage_url, space.canonical())
         executor = start_executor()
         try:
@@ -279,4 +260,3 @@ def run_study(
             raise StudyInterruptedError(f"study {space.study!r} is stopped; nothing is lost") from error
         finally:
             executor.close()
-            storage.engine.dispose()

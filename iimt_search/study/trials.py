@@ -11,8 +11,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from iimt_search.records import Evaluation, Finished, Job
 from iimt_search.study import notes
+from iimt_search.study.driver_storage import together
 from iimt_search.study.proposals import default_params, distributions, make_sampler
 from iimt_search.study.scope import Scope
+from iimt_search.study.standing import Standing
 from iimt_search.study.veto import veto
 
 # Of the trial that has the method's default configuration.
@@ -40,11 +42,6 @@ def trial_scores(trial: FrozenTrial, tasks: Iterable[str]) -> dict[str, dict[str
     return {task: dict(found.get(task, {})) for task in tasks}
 
 
-def trial_steps(trial: FrozenTrial) -> int:
-    """Return the training steps that a trial was evaluated after last, 0 for none."""
-    return max(trial.intermediate_values, default=0)
-
-
 class TrialSource:
     """Trials of one Optuna study, until the budget is used.
 
@@ -55,7 +52,10 @@ class TrialSource:
         scope: the study, its space and tasks.
         line: takes a line of text for each finished trial.
         out_of_time: tells whether the budget's wall time is over.
-        ended: called after each trial's end.
+        ended: called with its job's key after each trial's end.
+
+    Attributes:
+        standing: what the trials have used, and the best of them.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TrialSource:
         scope: Scope,
         line: Callable[[str], None],
         out_of_time: Callable[[], bool],
-        ended: Callable[[], None],
+        ended: Callable[[str], None],
     ) -> None:
         self._scope, self._line, self._out_of_time, self._ended = scope, line, out_of_time, ended
         self._space, self._study = scope.space, scope.study
@@ -71,52 +71,54 @@ class TrialSource:
         self._last: dict[str, Evaluation] = {}
         self._errors: dict[str, str] = {}
         self._reported: dict[str, set[int]] = {}
-        self._left_running = self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        if not self._study.get_trials(deepcopy=False):
+        trials = self._study.get_trials(deepcopy=False)
+        self.standing = Standing(trials, self._space.train.steps, scope.higher_is_better)
+        self._left_running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+        self._baseline: dict[str, dict[str, float]] | None = None
+        if not trials:
             default = default_params(self._space)
             self._study.enqueue_trial(default, user_attrs={"origin": DEFAULT_ORIGIN})
             for row in self._space.first:
                 self._study.enqueue_trial({**default, **row}, user_attrs={"origin": "space file"})
 
     def _budget_left(self) -> bool:
-        budget = self._space.budget
-        trials = self._study.get_trials(deepcopy=False)
-        begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
-        if budget.trials is not None and len(begun) >= budget.trials:
+        budget, standing = self._space.budget, self.standing
+        if budget.trials is not None and standing.begun >= budget.trials:
             return False
-        used = sum(map(self._spent, begun)) * len(self._scope.tasks)
-        if budget.steps is not None and used >= budget.steps:
+        if budget.steps is not None and standing.steps * len(self._scope.tasks) >= budget.steps:
             return False
         return not self._out_of_time()
 
-    def _spent(self, trial: FrozenTrial) -> int:
-        """Return a trial's steps; one that failed before its first report has spent a whole trial's."""
-        steps = trial_steps(trial)
-        return self._space.train.steps if trial.state is TrialState.FAIL and steps == 0 else steps
-
     def next_job(self) -> Job | None:
         """Return the next trial as a job."""
-        if self._left_running:
-            found = self._left_running.pop(0)
-            self._study.sampler = make_sampler(self._space, found.number)
-            trial = Trial(self._study, found._trial_id)
-            reported = set(found.intermediate_values)
-            self._line(f"trial {found.number} was left unfinished, goes on")
-        elif self._budget_left():
-            number = len(self._study.get_trials(deepcopy=False))
-            waiting = self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
-            number = waiting[0].number if waiting else number
-            self._study.sampler = make_sampler(self._space, number)
-            trial, reported = self._study.ask(), set()
-        else:
-            return None
-        with warnings.catch_warnings():
-            # An enqueued default may leave a parameter to the sampler; that is meant so.
-            warnings.simplefilter("ignore")
-            params = {name: _suggest(trial, name, dist) for name, dist in distributions(self._space).items()}
+        with together(self._study):
+            if self._left_running:
+                found = self._left_running.pop(0)
+                self._study.sampler = make_sampler(self._space, found.number)
+                trial = Trial(self._study, found._trial_id)
+                reported = set(found.intermediate_values)
+                self._line(f"trial {found.number} was left unfinished, goes on")
+            elif self._budget_left():
+                trial, reported = self._ask(), set()
+            else:
+                return None
+            with warnings.catch_warnings():
+                # An enqueued default may leave a parameter to the sampler; that is meant so.
+                warnings.simplefilter("ignore")
+                params = {
+                    name: _suggest(trial, name, dist) for name, dist in distributions(self._space).items()
+                }
         job = self._scope.trial_job(trial.number, params)
         self._trials[job.key], self._reported[job.key] = trial, reported
         return job
+
+    def _ask(self) -> Trial:
+        waiting = self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+        number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = make_sampler(self._space, number)
+        trial = self._study.ask()
+        self.standing.begin(trial.number)
+        return trial
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
         """Report the objective to Optuna; returns False to prune, or where it is not a number."""
@@ -132,6 +134,7 @@ class TrialSource:
         if evaluation.step not in reported:
             trial.report(value, evaluation.step)
             reported.add(evaluation.step)
+            self.standing.reach(trial.number, evaluation.step)
         elif evaluation.step < max(reported):
             return True  # told before, and was let go on then
         if evaluation.step >= job.settings.steps:
@@ -143,48 +146,57 @@ class TrialSource:
         trial = self._trials.pop(job.key)
         evaluation = self._last.pop(job.key, None)
         error = self._errors.pop(job.key, "") or outcome.error
-        trial.set_user_attr("seed", job.seed)
-        vetoed = ""
-        if evaluation is not None:
-            self._note_scores(trial, evaluation)
-            vetoed = veto(evaluation.scores, self._scope.baseline())
-            if vetoed:
-                trial.set_user_attr("veto", vetoed)
         if error:
-            trial.set_user_attr("error", error)
             state, value = TrialState.FAIL, None
         elif outcome.status == "stopped" or evaluation is None:
             state, value = TrialState.PRUNED, None
         else:
             state, value = TrialState.COMPLETE, evaluation.mean(self._space.objective)
-        notes.note_trial(trial, job, evaluation, error, vetoed)
-        self._study.tell(trial, value, state=state)
+        with together(self._study):
+            vetoed = self._note(trial, job, evaluation, error)
+            notes.note_trial(trial, job, evaluation, error, vetoed)
+            self._study.tell(trial, value, state=state)
+        self.standing.end(trial.number, state, value)
         del self._reported[job.key]
-        self._line(self._describe(trial.number, state, evaluation, error))
-        self._ended()
+        self._line(self._describe(trial, state, evaluation, error))
+        self._ended(job.key)
+
+    def _note(self, trial: Trial, job: Job, evaluation: Evaluation | None, error: str) -> str:
+        """Keep what a trial came to as attributes; returns why it is vetoed, or ""."""
+        trial.set_user_attr("seed", job.seed)
+        vetoed = ""
+        if evaluation is not None:
+            self._note_scores(trial, evaluation)
+            # Source-only's scores are there once and for all, and reading them takes time.
+            self._baseline = self._baseline or self._scope.baseline()
+            vetoed = veto(evaluation.scores, self._baseline)
+            if vetoed:
+                trial.set_user_attr("veto", vetoed)
+        if error:
+            trial.set_user_attr("error", error)
+        return vetoed
 
     @staticmethod
     def _note_scores(trial: Trial, evaluation: Evaluation) -> None:
-        # Each attribute is a transaction: the means are apart, to be sorted by in the dashboard.
+        # The means are apart, to be sorted by in the dashboard.
         for name in evaluation.validators:
             trial.set_user_attr(name, evaluation.mean(name))
         trial.set_user_attr(SCORES, {task: dict(scores) for task, scores in evaluation.scores.items()})
 
-    def _describe(self, number: int, state: TrialState, evaluation: Evaluation | None, error: str) -> str:
+    def _describe(self, trial: Trial, state: TrialState, evaluation: Evaluation | None, error: str) -> str:
         objective = self._space.objective
-        text = f"trial {number:<3d} {state.name.lower():<8s}"
+        text = f"trial {trial.number:<3d} {state.name.lower():<8s}"
         if error:
             return f"{text} {error}"
         if evaluation is not None and objective in evaluation.validators:
             text += f" {objective} {evaluation.mean(objective):.4f}"
             if state is TrialState.PRUNED:
                 text += f" at step {evaluation.step}"
-        params = self._study.get_trials(deepcopy=False)[number].params
         return (
             text
             + "  "
             + ", ".join(
                 f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in params.items()
+                for name, value in trial.params.items()
             )
         )

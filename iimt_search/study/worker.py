@@ -1,34 +1,15 @@
-"""What runs a job: in a worker process of its own, or within the driver."""
+"""What runs jobs in a worker process of its own."""
 
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
-from iimt_search.errors import describe as describe
-from iimt_search.records import Job, Report
+from iimt_search.records import Job
 from iimt_search.study.job_set import JobSet
 
 _GATHERING_SECONDS = 0.2
-
-
-def run_job(job: Job) -> Iterator[Report]:
-    """Run a job; yields a report at each evaluation, ends after the last one.
-
-    Evaluations that a checkpoint already holds are reported again first, so that a driver which lost
-    them gets the whole curve. Whoever iterates stops the job by not asking for the next report.
-    """
-    from iimt_search.training.trainable import Trainable
-
-    trainable = Trainable(job)
-    for evaluation in tuple(trainable.history):
-        yield Report(job.key, evaluation)
-    while not trainable.done:
-        yield Report(job.key, trainable.advance())
-    if job.models:
-        trainable.export()
 
 
 def _serve(connection: Connection, population: int, debug: bool) -> None:

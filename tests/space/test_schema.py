@@ -4,7 +4,15 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from iimt_search.settings import TrainSettings
-from iimt_search.space.schema import Budget, Choices, NumberRange, SearchRange, Space, default_search
+from iimt_search.space.schema import (
+    Budget,
+    Choices,
+    NumberRange,
+    Resources,
+    SearchRange,
+    Space,
+    default_search,
+)
 
 SMALLEST = {"schema": 1, "study": "s", "tasks": ["a->b"]}
 
@@ -228,3 +236,35 @@ def test_infinite_timeout() -> None:
 def test_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         space().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [("500B", 500), ("2GB", 2 * 10**9), ("1.5 GiB", 3 * 2**29), ("100 kB", 100_000), ("1TiB", 2**40), (7, 7)],
+)
+def test_memory_is_bytes_or_a_text_with_a_unit(given: Any, count: int) -> None:
+    assert Resources(memory=given).memory == count
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"memory": "2 gigs"}, "valid integer"),
+        ({"memory": 0}, "greater than or equal to 1"),
+        ({"cpus": 0}, "greater than 0"),
+        ({"cpus": 1.5}, "`cpus` above 1 must be a whole number, got 1.5"),
+        ({"gpus": -1}, "greater than or equal to 0"),
+        ({"custom": {"disk": 0}}, "greater than 0"),
+        ({"cores": 1}, "Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_resources(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Resources.model_validate(given)
+
+
+def test_resources_by_rays_names() -> None:
+    made = Resources(cpus=2, gpus=0.25, memory="1kB", custom={"disk": 3})  # type: ignore[arg-type]
+    assert made.by_ray_name() == {"CPU": 2, "GPU": 0.25, "memory": 1000, "disk": 3}
+    assert str(made) == "2 CPU, 0.25 GPU, 1000 memory, 3 disk"
+    assert space().resources.by_ray_name() == {"CPU": 1}

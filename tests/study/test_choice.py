@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from iimt_search.study.choice import ATTRIBUTE, SCHEMA, Candidate, Choice, read_choice, write_choice
-from iimt_search.study.storage import open_storage, sqlite_url
+from iimt_search.study.database import open_storage, sqlite_url
 
 CHOICE = Choice(
     study="s",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +15,30 @@ from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.executor import Executor
 from iimt_search.study.inline_executor import InlineExecutor
 from iimt_search.study.local_executor import LocalExecutor
+from iimt_search.study.ray.executor import RayExecutor
+from iimt_search.study.ray.options import RayOptions
+from iimt_search.training.trainable import Trainable
 
 TINY = TrainSettings(steps=4, batch_size=8, image_size=8, width=4, evaluations=2)
 Decide = Callable[[Report], bool]
 
 
-@pytest.fixture(params=["inline", "local"], scope="module")
-def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    made: Executor = InlineExecutor() if request.param == "inline" else LocalExecutor(1, 1)
+@pytest.fixture(params=["inline", "local", pytest.param("ray", marks=pytest.mark.ray)], scope="module")
+def executor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+    made = make(request.param, tmp_path_factory.mktemp("study"))
     yield made
     made.close()
+
+
+def make(backend: str, folder: Path) -> Executor:
+    """Return an executor of one worker with one thread."""
+    match backend:
+        case "inline":
+            return InlineExecutor()
+        case "local":
+            return LocalExecutor(1, 1)
+        case _:
+            return RayExecutor(RayOptions(folder, workers=1))
 
 
 @pytest.fixture
@@ -45,7 +60,9 @@ def drive(executor: Executor, job: Job, decide: Decide = lambda _: True) -> list
 
 def hear_out(executor: Executor, decide: Decide = lambda _: True) -> list[Event]:
     events: list[Event] = []
+    deadline = time.monotonic() + 120
     while not events or isinstance(events[-1], Report):
+        assert time.monotonic() < deadline, events
         for event in executor.wait(60):
             events.append(event)
             if isinstance(event, Report):
@@ -90,16 +107,16 @@ def test_refuses_more_than_its_capacity(executor: Executor, job: Job) -> None:
     assert hear_out(executor)[-1] == Finished("job-1", "complete")
 
 
-def test_executors_compute_the_same(job: Job, tmp_path: Path) -> None:
-    found = []
-    for name, executor in (("a", InlineExecutor()), ("b", LocalExecutor(1, 1))):
-        try:
-            found.append(drive(executor, replace(job, folder=str(tmp_path / name))))
-        finally:
-            executor.close()
-    scores = [[e.evaluation.scores["digits->digits-m"]["entropy"] for e in events[:-1]] for events in found]
-    # The inline one trains with this process's number of threads, so sums may differ in the last bits.
-    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+def test_computes_what_a_training_in_this_process_does(executor: Executor, job: Job, tmp_path: Path) -> None:
+    *reports, _ = drive(executor, job)
+    trainable = Trainable(replace(job, folder=str(tmp_path / "here")))
+    expected = [trainable.advance(), trainable.advance()]
+    assert trainable.done
+    for report, alike in zip(reports, expected, strict=True):
+        assert isinstance(report, Report)
+        task = job.tasks[0].name
+        # This process may train with another number of threads, so sums may differ in the last bits.
+        assert report.evaluation.scores[task] == pytest.approx(alike.scores[task], rel=1e-4)
 
 
 def test_a_killed_worker_loses_its_job_and_is_replaced(job: Job) -> None:

@@ -13,13 +13,14 @@ from iimt_search.records import Event, Finished, Job, Report
 from iimt_search.settings import TrainSettings
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.space.task_spec import TaskSpec
+from iimt_search.study.database import sqlite_url
 from iimt_search.study.inline_executor import InlineExecutor
 from iimt_search.study.job_set import JobSet
 from iimt_search.study.listener import Silent, Snapshot
 from iimt_search.study.local_executor import LocalExecutor
 from iimt_search.study.open import open_study
 from iimt_search.study.run import RunOptions, run_study
-from iimt_search.study.storage import StudyFolder, sqlite_url
+from iimt_search.study.storage import StudyFolder
 from iimt_search.training import population
 from iimt_search.validators.registry import VALIDATORS
 

@@ -7,7 +7,13 @@ import pytest
 from iimt_search.records import Job
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.study.keeping import KeptCheckpoint, bound_kept, kept_checkpoints, last_checkpoints
+from iimt_search.study.keeping import (
+    KeptCheckpoint,
+    KeptLimit,
+    bound_kept,
+    kept_checkpoints,
+    last_checkpoints,
+)
 from iimt_search.study.storage import StudyFolder
 
 TASKS = ("a->b", "c->d")
@@ -153,3 +159,18 @@ def test_a_file_that_somebody_else_deletes_meanwhile_is_no_error(study: StudyFol
 
     assert bound_kept(kept, 11 * SIZE, ask) == 1
     assert replace(gone, step=4) in [replace(each, path=gone.path) for each in kept_checkpoints(study, TASKS)]
+
+
+def test_the_limit_holds_while_trials_end(study: StudyFolder) -> None:
+    limit = KeptLimit(study, TASKS, 20 * SIZE)
+    assert limit.ended("trial-1", lambda: []) == 0  # 12 are there
+    keep(study, "trial-2", "a->b", (2, 4))
+    keep(study, "trial-3", "a->b", range(2, 14, 2))
+    assert limit.ended("trial-2", lambda: []) == 0
+    assert limit.ended("trial-3", lambda: []) == 0  # 20 now
+    keep(study, "trial-4", "c->d", (2,))
+    # A little below the limit, so that it does not happen again at each trial's end.
+    assert limit.ended("trial-4", lambda: ["trial-3", "trial-0"]) == 2
+    assert len(left(study)) == 19 and "trial-3 a->b 4" not in left(study)
+    keep(study, "trial-5", "c->d", (2,))
+    assert limit.ended("trial-5", lambda: []) == 0

@@ -1,0 +1,81 @@
+"""What the driver's thread and Tune's thread hand each other: jobs, events and answers."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from iimt_search.records import Event, Report
+
+
+class Exchange:
+    """Jobs and answers go to Tune's thread, events come back; either side may close it.
+
+    Attributes:
+        closed: no more jobs come, and nobody answers.
+        error: what ended Tune's thread, or None.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._jobs: deque[dict[str, Any]] = deque()
+        self._events: deque[Event] = deque()
+        self._answers: dict[str, bool] = {}
+        self.closed = False
+        self.error: BaseException | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}  # Tune writes down what it was given; there is nothing in here to read back
+
+    def submit(self, config: dict[str, Any]) -> None:
+        """Hand a job over: ``job``, and what its trial's configuration holds beside."""
+        with self._changed:
+            self._jobs.append(config)
+            self._changed.notify_all()
+
+    def answer(self, key: str, go_on: bool) -> None:
+        """Answer a job's report."""
+        with self._changed:
+            self._answers[key] = go_on
+            self._changed.notify_all()
+
+    def events(self, timeout: float) -> Sequence[Event]:
+        """Return what has happened, waiting at most ``timeout`` seconds for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events or self.closed, timeout)
+            found = tuple(self._events)
+            self._events.clear()
+            return found
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the exchange and wake whoever waits."""
+        with self._changed:
+            self.closed = True
+            self.error = self.error or error
+            self._changed.notify_all()
+
+    def next_job(self, timeout: float) -> dict[str, Any] | None:
+        """Return the next job, waiting at most ``timeout`` seconds for one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self.closed, timeout)
+            return self._jobs.popleft() if self._jobs and not self.closed else None
+
+    def wait_for_job(self, timeout: float) -> None:
+        """Wait at most ``timeout`` seconds for a job, and leave it where it is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self.closed, timeout)
+
+    def tell(self, event: Event) -> None:
+        """Hand an event to the driver."""
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    def ask(self, report: Report) -> bool | None:
+        """Hand a report to the driver and return its answer, None where the exchange is closed."""
+        with self._changed:
+            self._answers.pop(report.key, None)
+            self._events.append(report)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: report.key in self._answers or self.closed)
+            return self._answers.pop(report.key, None)

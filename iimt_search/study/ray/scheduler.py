@@ -1,0 +1,142 @@
+"""The Tune scheduler that asks the driver: every result is a report, and its answer the decision."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.tune import Stopper
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from iimt_search.records import Finished, Job, Report
+from iimt_search.study.ray.death import describe_death
+from iimt_search.study.ray.exchange import Exchange
+from iimt_search.study.ray.schedules import OBJECTIVE, STEP, Schedule, is_searched
+
+_IDLE_SECONDS = 0.1
+logger = logging.getLogger("ray.iimt_search")  # beside what Ray itself says, in the study's folder
+
+
+def job_of(trial: Trial) -> Job:
+    """Return the job that a Tune trial runs."""
+    job: Job = trial.config["job"]
+    return job
+
+
+class DriverScheduler(FIFOScheduler):
+    """Turns results into reports and the driver's answers into decisions.
+
+    A trial that has ended keeps its actor until the next job comes: Tune keeps at most one idle actor
+    by itself, and starting one takes seconds.
+    """
+
+    def __init__(self, exchange: Exchange, schedule: Schedule | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._exchange, self._schedule = exchange, schedule
+        self._furthest: dict[str, int] = {}
+        self._held: list[Trial] = []
+        self._running = 0
+        self._placed: set[Trial] = set()
+        self._killed = False
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Count it."""
+        self._running += 1
+        if self._schedule is not None:
+            self._schedule.tune.on_trial_add(tune_controller, trial)
+
+    def _end(self, trial: Trial, outcome: Finished) -> str:
+        self._running -= 1
+        self._held.append(trial)
+        self._exchange.tell(outcome)
+        return str(TrialScheduler.NOOP)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Report an evaluation and wait for the answer, or tell how the job ended."""
+        key = job_of(trial).key
+        if "ended" in result:
+            return self._end(trial, Finished(key, result["ended"], result["error"]))
+        go_on = self._exchange.ask(Report(key, result["evaluation"]))
+        if go_on is None:  # closing: Tune stops every trial by itself
+            return str(TrialScheduler.NOOP)
+        if not go_on:
+            return self._end(trial, Finished(key, "stopped"))
+        if self._stopped_by_schedule(tune_controller, trial, result):
+            return self._end(trial, Finished(key, "stopped"))
+        return str(TrialScheduler.CONTINUE)
+
+    def _stopped_by_schedule(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> bool:
+        """Return whether Tune's own schedule, where there is one, ends the trial."""
+        schedule, key, evaluation = self._schedule, job_of(trial).key, result["evaluation"]
+        if schedule is None or not is_searched(key) or schedule.objective not in evaluation.validators:
+            return False
+        resent = evaluation.step <= self._furthest.get(key, 0)
+        self._furthest[key] = max(evaluation.step, self._furthest.get(key, 0))
+        if resent or evaluation.step >= schedule.steps:
+            return False  # decided before; or done, and nothing is left to stop
+        value = evaluation.mean(schedule.objective)
+        reported = {**result, STEP: evaluation.step, OBJECTIVE: value}
+        decision = schedule.tune.on_trial_result(tune_controller, trial, reported)
+        return bool(decision == TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Tell that the process which ran the job is gone; the driver submits the job again."""
+        self._running -= 1
+        try:
+            text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            text = ""
+        logger.warning("%s is lost:\n%s", job_of(trial).key, text)
+        self._exchange.tell(Finished(job_of(trial).key, "lost", describe_death(text)))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Nothing: the driver has heard of it."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Nothing: only a closing executor removes trials."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the waiting trial that takes over an idle actor, None to leave the choice to Tune."""
+        if self._exchange.closed:
+            self._kill(tune_controller)
+            return None
+        if self._running == 0:
+            self._exchange.wait_for_job(_IDLE_SECONDS)  # Tune has nothing to wait for and would spin
+        if not self._held:
+            return None
+        for trial in tune_controller.get_live_trials():
+            if trial.status == Trial.PENDING and trial not in self._placed:
+                self._placed = {t for t in self._placed if t.status == Trial.PENDING} | {trial}
+                tune_controller.stop_trial(self._held.pop())
+                found: Trial = trial
+                return found
+        return None
+
+    def _kill(self, tune_controller: Any) -> None:
+        """Kill every actor: a training under way would not hear of the end for minutes."""
+        if self._killed:
+            return
+        self._killed = True
+        for trial in tune_controller.get_live_trials():
+            if (actor := trial.temporary_state.ray_actor) is not None:
+                ray.kill(actor)
+
+    def debug_string(self) -> str:
+        """Return a name for Tune's own status text, which is not shown."""
+        return "driver"
+
+
+class ClosedStopper(Stopper):
+    """Ends the Tune run when the exchange is closed."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Return False: no result ends a trial by itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether the run is over."""
+        return self._exchange.closed

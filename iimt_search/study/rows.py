@@ -1,0 +1,140 @@
+"""Writes to Optuna's tables, many rows in one statement.
+
+Optuna's own storage takes a session, a look for the trial and a statement for each attribute, about a
+millisecond each; a finished trial has some twenty. Everything here may be written twice: a transaction
+whose end was not heard is simply repeated. The statements are the same in SQLite and PostgreSQL.
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.trial import TrialState
+from sqlalchemy import DateTime, TextClause, bindparam, text
+from sqlalchemy.engine import Connection
+
+# The revision of Optuna's tables that these statements are for; the same since Optuna 3.2.
+OPTUNA_TABLES = "v3.2.0.a"
+
+
+def _attribute(table: str, owner: str) -> TextClause:
+    return text(
+        f"INSERT INTO {table} ({owner}, key, value_json) VALUES (:owner, :key, :value) "
+        f"ON CONFLICT ({owner}, key) DO UPDATE SET value_json = excluded.value_json"
+    )
+
+
+_STUDY_USER = _attribute("study_user_attributes", "study_id")
+_STUDY_SYSTEM = _attribute("study_system_attributes", "study_id")
+_TRIAL_USER = _attribute("trial_user_attributes", "trial_id")
+_TRIAL_SYSTEM = _attribute("trial_system_attributes", "trial_id")
+_PARAM = text(
+    "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) "
+    "VALUES (:trial, :name, :value, :distribution) ON CONFLICT (trial_id, param_name) "
+    "DO UPDATE SET param_value = excluded.param_value, distribution_json = excluded.distribution_json"
+)
+_REPORT = text(
+    "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
+    "VALUES (:trial, :step, :value, 'FINITE') ON CONFLICT (trial_id, step) DO UPDATE SET "
+    "intermediate_value = excluded.intermediate_value, intermediate_value_type = 'FINITE'"
+)
+_VALUE = text(
+    "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (:trial, 0, :value, 'FINITE') "
+    "ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value, value_type = 'FINITE'"
+)
+
+
+def _state(state: TrialState, at: str) -> TextClause:
+    statement = text(f"UPDATE trials SET state = '{state.name}', {at} = :at WHERE trial_id = :trial")
+    return statement.bindparams(bindparam("at", type_=DateTime()))
+
+
+_STATE = {TrialState.RUNNING: _state(TrialState.RUNNING, "datetime_start")} | {
+    state: _state(state, "datetime_complete")
+    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+}
+
+
+_NEW_TRIAL = text(
+    "INSERT INTO trials (study_id, state, datetime_start, number) "
+    "VALUES (:study, :state, :at, (SELECT COUNT(*) FROM trials WHERE study_id = :study)) "
+    "RETURNING trial_id, number"
+).bindparams(bindparam("at", type_=DateTime()))
+_SAME_TRIAL = text("SELECT trial_id, number FROM trials WHERE study_id = :study AND number = :number")
+_LOCK_STUDY = text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE")
+
+
+class Row(NamedTuple):
+    """One row to write: a statement and its values."""
+
+    statement: TextClause
+    values: dict[str, Any]
+
+
+def study_attribute(study_id: int, key: str, value: Any, *, system: bool) -> Row:
+    """An attribute of a study, JSON-serialisable."""
+    statement = _STUDY_SYSTEM if system else _STUDY_USER
+    return Row(statement, {"owner": study_id, "key": key, "value": json.dumps(value)})
+
+
+def trial_attribute(trial_id: int, key: str, value: Any, *, system: bool) -> Row:
+    """An attribute of a trial, JSON-serialisable."""
+    statement = _TRIAL_SYSTEM if system else _TRIAL_USER
+    return Row(statement, {"owner": trial_id, "key": key, "value": json.dumps(value)})
+
+
+def param(trial_id: int, name: str, internal: float, distribution: BaseDistribution) -> Row:
+    """A trial's parameter, in Optuna's internal representation."""
+    values = {
+        "trial": trial_id,
+        "name": name,
+        "value": internal,
+        "distribution": distribution_to_json(distribution),
+    }
+    return Row(_PARAM, values)
+
+
+def report(trial_id: int, step: int, value: float) -> Row:
+    """A finite intermediate value."""
+    return Row(_REPORT, {"trial": trial_id, "step": step, "value": value})
+
+
+def state(trial_id: int, new: TrialState, value: float | None, at: datetime) -> list[Row]:
+    """A trial's new state, RUNNING or finished, and its finite value where it has one."""
+    rows = [] if value is None else [Row(_VALUE, {"trial": trial_id, "value": value})]
+    return [*rows, Row(_STATE[new], {"trial": trial_id, "at": at})]
+
+
+def new_trial(
+    connection: Connection, study_id: int, state: TrialState, at: datetime | None, again: int | None
+) -> tuple[int, int]:
+    """Write a new trial.
+
+    Args:
+        connection: within a transaction.
+        study_id: Optuna's.
+        state: RUNNING or WAITING.
+        at: when it began, None for a waiting one.
+        again: the number that it had in an earlier try which may have been written; None without one.
+
+    Returns:
+        Its id, and its number among the study's trials.
+    """
+    if connection.dialect.name == "postgresql":
+        # As Optuna does, for somebody else may add a trial at the same moment; SQLite has one writer.
+        connection.execute(_LOCK_STUDY, {"study": study_id})
+    found = None
+    if again is not None:
+        found = connection.execute(_SAME_TRIAL, {"study": study_id, "number": again}).first()
+    if found is None:
+        found = connection.execute(_NEW_TRIAL, {"study": study_id, "state": state.name, "at": at}).one()
+    return found[0], found[1]
+
+
+def write(connection: Connection, rows: Iterable[Row]) -> None:
+    """Write rows in order, those of one statement that follow each other together."""
+    for statement, group in groupby(rows, key=lambda row: row.statement):
+        connection.execute(statement, [row.values for row in group])

@@ -1,0 +1,68 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from iimt_search.cli.executors import trial_resources
+from iimt_search.cli.main import cli
+from iimt_search.errors import UsageError
+from iimt_search.space import Space
+from iimt_search.space.schema import Resources
+
+NONE = {"cpus_per_trial": None, "gpus_per_trial": None, "memory_per_trial": None, "custom_resources": ()}
+
+
+def space(**keys: Any) -> Space:
+    return Space.model_validate({"schema": 1, "study": "s", "tasks": ["digits->digits-m"], **keys})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ray-address", "auto"], "--ray-address goes with --backend ray"),
+        (["--ray-storage", "x"], "--ray-storage goes with --backend ray"),
+        (["--cpus-per-trial", "2"], "--cpus-per-trial goes with --backend ray"),
+        (["--gpus-per-trial", "0"], "--gpus-per-trial goes with --backend ray"),
+        (["--memory-per-trial", "2GB"], "--memory-per-trial goes with --backend ray"),
+        (["--resource", "a=1"], "--resource goes with --backend ray"),
+        (["--backend", "ray", "--workers", "0"], "--workers 0 runs trials within this process"),
+        (["--backend", "ray", "--device", "cuda"], "takes --gpus-per-trial, such as 1 or 0.25"),
+        (
+            ["--backend", "ray", "--cpus-per-trial", "0"],
+            "--cpus-per-trial 0.0: Input should be",
+        ),
+        (["--backend", "ray", "--gpus-per-trial", "1.5"], "`gpus` above 1 must be a whole number, got 1.5"),
+        (["--backend", "ray", "--memory-per-trial", "much"], "--memory-per-trial much: "),
+        (
+            ["--backend", "ray", "--resource", "disk"],
+            "--resource must be NAME=AMOUNT, such as bigdisk=1",
+        ),
+        (["--backend", "ray", "--resource", "disk=0"], "--resource: Input should be greater than 0"),
+        (["--backend", "slurm"], "'slurm' is not one of 'local', 'ray'"),
+    ],
+)
+def test_options_that_contradict_are_refused(
+    tiny_space: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    command = ["run", "--space", str(tiny_space), "--studies-dir", str(tmp_path), *arguments]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 2 and message in done.stderr
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_asha_takes_ray(tiny_space: Path, tmp_path: Path) -> None:
+    tiny_space.write_text(tiny_space.read_text() + "pruner: asha\n")
+    done = CliRunner().invoke(cli, ["run", "--space", str(tiny_space), "--studies-dir", str(tmp_path)])
+    assert done.exit_code == 2 and "pruner asha is Ray Tune's: give --backend ray" in done.stderr
+
+
+def test_the_command_line_goes_over_the_space_file() -> None:
+    given = space(resources={"cpus": 2, "memory": "1GB", "custom": {"disk": 1, "fast": 1}})
+    options = NONE | {"cpus_per_trial": 4.0, "gpus_per_trial": 0.25, "custom_resources": ("disk=3",)}
+    assert trial_resources(given, options) == Resources(
+        cpus=4, gpus=0.25, memory=10**9, custom={"disk": 3, "fast": 1}
+    )
+    assert trial_resources(given, NONE) == given.resources
+    with pytest.raises(UsageError):
+        trial_resources(given, NONE | {"custom_resources": ("disk=-1",)})

@@ -1,0 +1,38 @@
+import pytest
+
+from iimt_search.study.ray.capacity import node_capacity
+from iimt_search.study.ray.schedules import is_searched
+
+
+@pytest.mark.parametrize(
+    ("offered", "wanted", "count"),
+    [
+        ({"CPU": 4}, {"CPU": 1}, 4),
+        ({"CPU": 4}, {"CPU": 3}, 1),
+        ({"CPU": 4}, {"CPU": 8}, 0),
+        ({"CPU": 4}, {"CPU": 0.1}, 40),
+        ({"CPU": 8, "GPU": 1}, {"CPU": 1, "GPU": 0.25}, 4),
+        ({"CPU": 8, "GPU": 2}, {"CPU": 1, "GPU": 0.4}, 4),  # two on each, never one on both
+        ({"CPU": 8, "GPU": 2}, {"CPU": 1, "GPU": 2}, 1),
+        ({"CPU": 8}, {"CPU": 1, "GPU": 0.5}, 0),
+        ({"CPU": 8, "memory": 10e9}, {"CPU": 1, "memory": 4e9}, 2),
+        ({"CPU": 8, "disk": 1}, {"CPU": 1, "disk": 0.5}, 2),
+    ],
+)
+def test_capacity_of_a_node(offered: dict[str, float], wanted: dict[str, float], count: int) -> None:
+    assert node_capacity(offered, wanted) == count
+
+
+@pytest.mark.parametrize(
+    ("key", "searched"),
+    [
+        ("trial-3", True),
+        ("digits_to_digits-m-trial-12", True),
+        ("source-only", False),
+        ("confirm-trial-3-0", False),
+        ("retrain-trial-3-digits_to_digits-m", False),
+        ("a-confirm-trial-3-1", False),
+    ],
+)
+def test_only_trials_of_the_search_are_stopped_early(key: str, searched: bool) -> None:
+    assert is_searched(key) == searched
