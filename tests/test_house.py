@@ -7,18 +7,21 @@ from pathlib import Path
 
 import pytest
 
+import iimt_search
+
 PACKAGE = Path(__file__).parents[1] / "iimt_search"
 FLOORS = [
     {"errors", "files", "seeding", "records", "settings", "task_name", "space"},
     {"iimt", "models", "data", "validators"},
     {"training"},
     {"study", "report"},
+    {"script_guard", "api"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Within a floor: who may look at whom. Floor 0 is one family; the report reads the study.
-SAME_FLOOR = {(a, b) for a in FLOORS[0] for b in FLOORS[0]} | {("report", "study")}
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in FLOORS[0])
+SAME_FLOOR = {(a, b) for a in FLOORS[0] for b in FLOORS[0]} | {("report", "study"), ("api", "script_guard")}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in FLOOR_OF)
 
 
 def room_of(path: Path) -> str:
@@ -41,10 +44,15 @@ def test_imports_go_downwards(path: Path) -> None:
     room = room_of(path)
     for name in imported(path):
         other = name.split(".")[1]
-        if other in ("__version__", "load_model") or other == room:
+        if other in iimt_search.__all__ or other == room:
             continue
         below = FLOOR_OF[other] < FLOOR_OF[room]
         assert below or (room, other) in SAME_FLOOR, f"{room} imports {name}, which is not below it"
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(path) for path in PACKAGE.rglob("*.py") if path.stem not in ("__init__", "__main__")}
+    assert rooms == set(FLOOR_OF)
 
 
 def test_only_the_audit_reads_sealed_labels() -> None:
@@ -67,6 +75,7 @@ def test_no_pickle_on_disk() -> None:
         (["--version"], {"torch", "ray", "optuna", "sklearn"}),
         (["run", "--help"], {"torch", "ray", "optuna", "sklearn"}),
         (["best", "--help"], {"torch", "ray"}),
+        (["predict", "--help"], {"torch", "ray", "optuna", "sklearn"}),
         (["status", "--help"], {"torch", "ray"}),
     ],
 )
@@ -78,3 +87,14 @@ def test_help_loads_nothing_heavy(arguments: list[str], absent: set[str]) -> Non
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.rstrip().endswith("LOADED []")
+
+
+def test_the_library_loads_nothing_heavy_before_it_is_used() -> None:
+    code = (
+        "import sys\nimport iimt_search\n"
+        "iimt_search.load_space(sys.argv[1]), iimt_search.run, iimt_search.best, iimt_search.audit\n"
+        "print(sorted({'torch', 'ray', 'optuna', 'sklearn'} & set(sys.modules)))"
+    )
+    space = PACKAGE.parent / "spaces" / "digits.yaml"
+    out = subprocess.run([sys.executable, "-c", code, str(space)], capture_output=True, text=True, check=True)
+    assert out.stdout == "[]\n"

@@ -115,32 +115,16 @@ def command(
     Nothing else reads them, and nothing here changes the choice. The study is marked as audited: a choice
     that changes afterwards says so.
     """
-    from iimt_search.report.audit import AuditOptions, audit_choice, audit_json
-    from iimt_search.report.audit_picture import write_audit_picture
-    from iimt_search.space import Space
-    from iimt_search.study.audit_mark import leave_mark
-    from iimt_search.study.driver_lock import driver_session
+    from iimt_search.api import audit_opened
+    from iimt_search.report.audit import AuditOptions, audit_json
     from iimt_search.study.open import open_study
     from iimt_search.validators.registry import VALIDATORS
 
     opened = open_study(root, study, storage)
-    opened.need_folder("its models are")
-    held = driver_session(opened.storage.engine, opened.folder.name, opened.folder.path)
-    with (
-        opened.folder.driver_lock(),
-        held,
-    ):  # the mark is written to the study, and a driver is its only writer
-        choices = opened.made_choices()
-        space = Space.model_validate(opened.space)
-        options = AuditOptions(train, device, tuple(VALIDATORS), show_count)
-        audits = {}
-        for choice in choices:
-            audits.update(audit_choice(choice, space, opened.folder, options))
-        for optuna_study, choice in zip(opened.studies, choices, strict=True):
-            leave_mark(optuna_study, choice)
+    audits = audit_opened(opened, AuditOptions(train, device, tuple(VALIDATORS), show_count))
+    choices = opened.made_choices()
     content = audit_json(opened.folder.name, audits)
     picture = opened.folder.path / "audit.html"
-    write_audit_picture(content, picture)
     if as_json:
         print_json(content)
         return

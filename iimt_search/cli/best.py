@@ -1,18 +1,28 @@
 """``iimt-search best``."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.cli.options import json_option, print_json, root_option, storage_option, study_option
+from iimt_search.cli.options import (
+    json_option,
+    print_json,
+    root_option,
+    show_count,
+    storage_option,
+    study_option,
+)
 from iimt_search.errors import UsageError
 from iimt_search.study.choice import Candidate, Choice
-from iimt_search.study.hand_out import hand_out
 from iimt_search.study.open import open_study
+from iimt_search.training.formats import FORMATS, SAFETENSORS
+
+if TYPE_CHECKING:
+    from iimt_search.report.delivery import Delivered
 
 
 def _content(choice: Choice) -> dict[str, Any]:
@@ -79,10 +89,33 @@ def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) 
         study = choices[0].study
         click.echo("next:")
         click.echo(f"  iimt-search best --study {study} --export     the trained models (--single: one each)")
+        click.echo(f"  iimt-search report --study {study}            everything in one page, to look at")
         click.echo(f"  iimt-search dashboard --study {study}         every trial and its learning curve")
         click.echo(
             f"  iimt-search audit --study {study}             measured with the test labels, if there are any"
         )
+
+
+def _names(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    names = [name.strip() for each in value for name in each.split(",") if name.strip()]
+    for name in names:
+        if name not in (SAFETENSORS, *FORMATS):
+            valid = ", ".join([SAFETENSORS, *FORMATS])
+            raise click.BadParameter(f"there is no format {name!r}; valid: {valid}", ctx)
+    return tuple(name for name in names if name != SAFETENSORS)
+
+
+def _print_delivered(delivered: "dict[str, Delivered]") -> None:
+    for task, each in delivered.items():
+        made_of = f", an ensemble of {each.members} models" if each.members > 1 else ""
+        click.echo(f"exported {task} to {each.folder}/{made_of}")
+        samples = "random and real samples" if each.real else "random samples"
+        for name, difference in each.differences.items():
+            click.echo(
+                f"  {FORMATS[name].file}: its logits differ from model.safetensors' by at most "
+                f"{difference:.1g}, on {samples}"
+            )
+    click.echo(f"use: iimt-search predict {next(iter(delivered.values())).folder} INPUT…")
 
 
 @click.command("best")
@@ -97,6 +130,15 @@ def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) 
     help="Write one model folder for each task to DIR (by default NAME-models).",
 )
 @click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    callback=_names,
+    metavar="FORMAT",
+    help="With --export: torch-export or onnx too, checked for equal outputs; may be given again. "
+    "safetensors is there in any case.",
+)
+@click.option(
     "--single",
     is_flag=True,
     help="With --export: one model a task, the best-scored, instead of the ensemble of its trainings.",
@@ -105,24 +147,31 @@ def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) 
 @root_option
 @json_option
 def command(
-    study: str | None, export: str | None, single: bool, storage: str | None, root: Path, as_json: bool
+    study: str | None,
+    export: str | None,
+    formats: tuple[str, ...],
+    single: bool,
+    storage: str | None,
+    root: Path,
+    as_json: bool,
 ) -> None:
     """Show a study's choice: the configuration, its scores, and the trained models."""
-    if single and export is None:
-        raise UsageError("--single goes with --export")
+    for option, given in (("--single", single), ("--format", formats)):
+        if given and export is None:
+            raise UsageError(f"{option} goes with --export")
     opened = open_study(root, study, storage)
     choices = opened.made_choices()
     if export is None:
         print_choices(choices, as_json=as_json, next_commands=not as_json)
         return
+    from iimt_search.report.delivery import deliver
+
     folder = Path(export or f"{opened.folder.name}-models")
-    written = hand_out(choices, opened.folder.models, folder, single)
+    delivered = deliver(opened, folder, formats, single, show_count)
     if as_json:
-        print_json({**choices_json(choices), "exported": {task: str(path) for task, path in written.items()}})
+        exported = {task: str(each.folder) for task, each in delivered.items()}
+        differences = {task: dict(each.differences) for task, each in delivered.items()}
+        print_json({**choices_json(choices), "exported": exported, "differences": differences})
         return
     print_choices(choices, as_json=False, next_commands=False)
-    members = {task: len(jobs) for choice in choices for task, jobs in choice.members.items()}
-    for task, path in written.items():
-        count = 1 if single else members.get(task, 1)
-        click.echo(f"exported {task} to {path}/" + (f", an ensemble of {count} models" if count > 1 else ""))
-    click.echo(f"use: iimt-search predict {next(iter(written.values()))} IMAGE…")
+    _print_delivered(delivered)

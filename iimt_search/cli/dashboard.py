@@ -26,5 +26,10 @@ def command(study: str | None, port: int, host: str, storage: str | None, root: 
 
     import optuna_dashboard
 
+    from iimt_search.report.artifacts import artifact_store
+
+    # The images lie in the study's folder, which a machine that only watches does not have.
+    store = artifact_store(opened.folder) if opened.folder.description.exists() else None
+
     click.echo(f"http://{host}:{port}/dashboard/studies/{first._study_id}  (Ctrl-C ends it)")
-    optuna_dashboard.run_server(first._storage, host=host, port=port)
+    optuna_dashboard.run_server(first._storage, host=host, port=port, artifact_store=store)

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.cli.known import known_names
+from iimt_search.api import known_names
 from iimt_search.cli.options import data_root_option, json_option, print_json
 from iimt_search.data.registry import DOMAINS
 from iimt_search.data.store import data_root, prepared_root

@@ -1,6 +1,5 @@
 """The options of ``run`` that say where trials run, and the executor that they ask for."""
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from pydantic import ValidationError
 
+from iimt_search.api import default_workers, usable_cores
 from iimt_search.errors import UsageError
 from iimt_search.space import Space
 from iimt_search.space.schema import Resources
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from iimt_search.study.executor import Executor
 
 F = TypeVar("F", bound=Callable[..., Any])
-_MAX_WORKERS = 8
 _RAY_ONLY = {
     "ray_address": "--ray-address",
     "ray_storage": "--ray-storage",
@@ -28,18 +27,6 @@ _RAY_ONLY = {
     "memory_per_trial": "--memory-per-trial",
     "custom_resources": "--resource",
 }
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def default_workers(cores: int) -> int:
-    """Return one worker a core, at most 8: small networks gain more by trials than by threads."""
-    return max(1, min(cores, _MAX_WORKERS))
 
 
 def executor_options(command: F) -> F:

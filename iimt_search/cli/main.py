@@ -16,9 +16,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": ("iimt_search.cli.data", "List, prepare, check and show the data of tasks."),
     "status": ("iimt_search.cli.status", "Show where a study stands."),
     "best": ("iimt_search.cli.best", "Show a study's choice; --export hands out its models."),
+    "compare": ("iimt_search.cli.compare", "Show two studies side by side."),
+    "report": ("iimt_search.cli.report", "Write a study's report: one HTML file that needs no network."),
     "score": ("iimt_search.cli.score", "Score the kept checkpoints by any validator, without training."),
     "validators": ("iimt_search.cli.validators", "List the label-free validators and how each fails."),
-    "predict": ("iimt_search.cli.predict", "Classify images with an exported model."),
+    "predict": ("iimt_search.cli.predict", "Classify images and arrays with an exported model."),
     "dashboard": ("iimt_search.cli.dashboard", "Open the Optuna dashboard on a study, on loopback."),
     "audit": ("iimt_search.cli.audit", "After the choice, measure it with the sealed test labels."),
 }

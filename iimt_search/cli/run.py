@@ -14,8 +14,8 @@ import click
 from click.core import ParameterSource
 from pydantic import ValidationError
 
+from iimt_search.api import known_names, overridden
 from iimt_search.cli.executors import choose_executor, executor_options
-from iimt_search.cli.known import known_names
 from iimt_search.cli.options import (
     data_root_option,
     device_option,
@@ -31,17 +31,8 @@ from iimt_search.space import Space, load_space
 def _with_overrides(
     space: Space, study: str | None, seed: int | None, budget: dict[str, Any], reduced: dict[str, Any]
 ) -> Space:
-    content = space.canonical()
-    content["train"].update({key: value for key, value in reduced.items() if value is not None})
-    if reduced["steps"] is not None:
-        content["retrain"]["steps"] = None  # as many as the trials then
-    content["budget"].update({key: value for key, value in budget.items() if value is not None})
-    if study is not None:
-        content["study"] = study
-    if seed is not None:
-        content["seed"] = seed
     try:
-        return Space.model_validate(content)
+        return overridden(space, study=study, seed=seed, **budget, **reduced)
     except ValidationError as error:
         found = error.errors()[0]
         option = str(found["loc"][-1])
@@ -132,6 +123,8 @@ def command(
 
     # Optuna takes most of a second to import; a wrong space file is answered before that.
     from iimt_search.cli.best import print_choices
+    from iimt_search.report.dashboard_figures import publish_after_run
+    from iimt_search.study.open import open_study
     from iimt_search.study.proposals import quiet_optuna
     from iimt_search.study.run import RunOptions, run_study
     from iimt_search.study.storage import StudyFolder
@@ -152,4 +145,5 @@ def command(
     except StudyInterruptedError as error:
         raise StudyInterruptedError(f"{error}. Continue with: {_same_command(ctx)}") from error
     progress.line(f"done in {duration(time.monotonic() - began)}")
+    progress.line(publish_after_run(open_study(root, space.study, storage)))
     print_choices(choices, as_json=as_json, next_commands=True)

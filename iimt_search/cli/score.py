@@ -81,6 +81,7 @@ def command(
     """Score the kept checkpoints of a study by any validator, without training."""
     if export is not None and len(names) != 1:
         raise UsageError("--export needs exactly one --validator: whose preferred checkpoint to write")
+    from iimt_search.report.delivery import write_card
     from iimt_search.report.kept_scores import preferred, score_kept
     from iimt_search.space import Space
     from iimt_search.study.hand_out import check_target
@@ -104,6 +105,7 @@ def command(
         written[task] = Path(export or "") / tasks[task].slug
         check_target(written[task])
         export_kept(found.kept, tasks[task], found.scores, written[task])
+        write_card(written[task], None)
     if as_json:
         preferences = {
             task: {name: None if (found := best[task, name]) is None else found.to_json() for name in wanted}

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from iimt_search.data.assemble import load_task
 from iimt_search.data.sealed import SealedTarget, open_sealed_target
@@ -37,6 +38,8 @@ from iimt_search.validators.registry import VALIDATORS
 from iimt_search.validators.source_accuracy import source_accuracy
 
 _CPU = torch.device("cpu")
+# A confusion matrix of more is too large to be read.
+MOST_CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class TaskAudit:
         unseen: whether training has seen none of them; where the target has no test part, it has seen
             them without their labels.
         validators: what each validator would have picked of the same models.
+        accuracies: job → accuracy of its last kept checkpoint.
+        confusion: true class → predicted class → test samples, of what is handed out; empty where there
+            are more than :data:`MOST_CLASSES`.
     """
 
     source_only: float
@@ -68,6 +74,8 @@ class TaskAudit:
     test_samples: int
     unseen: bool
     validators: dict[str, ValidatorAudit] = field(default_factory=dict)
+    accuracies: dict[str, float] = field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,15 @@ def _default(task: DomainTask, space: Space, steps: int, test: Labelled, device:
     return _trained_accuracy(task, settings, seed, test, device)
 
 
+def _confusion(probabilities: Tensor, labels: Tensor) -> tuple[tuple[int, ...], ...]:
+    """Count test samples by true and predicted class."""
+    classes = probabilities.shape[1]
+    if classes > MOST_CLASSES:
+        return ()
+    counts = torch.bincount(labels * classes + probabilities.argmax(dim=-1), minlength=classes**2)
+    return tuple(tuple(row) for row in counts.reshape(classes, classes).tolist())
+
+
 def _side(sample_shape: tuple[int, ...]) -> int:
     return sample_shape[-1] if len(sample_shape) == 3 else 0
 
@@ -130,27 +147,26 @@ class _Auditor:
         settings = source_only_settings(space)
         self._settings = settings.model_copy(update={"steps": space.retrain.steps or settings.steps})
 
-    def _exported(self, candidate: str, spec: TaskSpec, test: Labelled) -> tuple[float, float]:
-        """Return the accuracies of what is handed out and of its first member alone, in percent."""
+    def _exported(self, candidate: str, spec: TaskSpec, test: Labelled) -> tuple[Tensor, Tensor]:
+        """Return probabilities (N, C) of what is handed out, and logits (N, C) of its first member alone."""
         predictor = load_model(self._folder.models / candidate / spec.slug)
-        samples, labels = Samples(test.unlabelled, _CPU), torch.from_numpy(test.y)
+        samples = Samples(test.unlabelled, _CPU)
         logits = torch.stack([predict(model, samples)[0] for model in predictor.members])
-        together = logits.softmax(dim=-1).mean(dim=0)
-        return 100 * source_accuracy(together, labels), 100 * source_accuracy(logits[0], labels)
+        return logits.softmax(dim=-1).mean(dim=0), logits[0]
 
     def _pool(
         self, spec: TaskSpec, task: DomainTask, test: Labelled
-    ) -> tuple[list[float], dict[str, list[float]]]:
-        """Return the accuracies of the last kept checkpoint of every job, and each validator's scores."""
+    ) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Return job → accuracy of its last kept checkpoint, and each validator's scores of the same."""
         kept = last_checkpoints(kept_checkpoints(self._folder, [spec.name]))
         tests = {_side(task.sample_shape): test}
-        accuracies = []
+        accuracies: dict[str, float] = {}
         for count, each in enumerate(kept, 1):
             model = load_kept_model(each.path).model
             side = _side(model.architecture.sample_shape)
             if side not in tests:  # image_size was searched
                 tests[side] = open_sealed_target(spec, task.classes, side).test
-            accuracies.append(accuracy(model, tests[side]))
+            accuracies[each.job] = accuracy(model, tests[side])
             self._options.progress(f"{spec.name}: measured", count, len(kept))
         scored = score_kept(
             kept,
@@ -162,12 +178,16 @@ class _Auditor:
     def audit(self, spec: TaskSpec, task: DomainTask, sealed: SealedTarget) -> TaskAudit:
         """Measure one task."""
         space, settings, device = self._space, self._settings, self._options.device
-        chosen, single = self._exported(self._choice.candidate, spec, sealed.test)
-        source_only, _ = self._exported(SOURCE_ONLY_KEY, spec, sealed.test)
+        labels = torch.from_numpy(sealed.test.y)
+        together, first = self._exported(self._choice.candidate, spec, sealed.test)
+        chosen = 100 * source_accuracy(together, labels)
+        source_only = 100 * source_accuracy(self._exported(SOURCE_ONLY_KEY, spec, sealed.test)[0], labels)
         accuracies, scores = self._pool(spec, task, sealed.test)
-        oracle = max([*accuracies, chosen, source_only])
+        oracle = max([*accuracies.values(), chosen, source_only])
         found = {
-            name: audit_validator(VALIDATORS[name].higher_is_better, values, accuracies, oracle)
+            name: audit_validator(
+                VALIDATORS[name].higher_is_better, values, list(accuracies.values()), oracle
+            )
             for name, values in scores.items()
         }
         train = self._options.train
@@ -175,7 +195,7 @@ class _Auditor:
         return TaskAudit(
             source_only=source_only,
             choice=chosen,
-            single=single,
+            single=100 * source_accuracy(first, labels),
             oracle=oracle,
             default=_default(task, space, settings.steps, sealed.test, device) if train else None,
             ceiling=_ceiling(task, sealed, settings, seed, device) if train else None,
@@ -183,6 +203,8 @@ class _Auditor:
             test_samples=len(sealed.test),
             unseen=sealed.unseen,
             validators={name: each for name, each in found.items() if each is not None},
+            accuracies=accuracies,
+            confusion=_confusion(together, labels),
         )
 
 
@@ -217,7 +239,8 @@ def audit_choice(
 
 
 def _row(audit: TaskAudit) -> dict[str, Any]:
-    values = asdict(audit)
+    values = asdict(replace(audit, accuracies={}, confusion=()))
+    del values["accuracies"], values["confusion"]  # for the report, not for people
     values["choice"] = {"target_accuracy": audit.choice, "oracle_gap": audit.oracle - audit.choice}
     values["validators"] = {
         name: {key: finite(value) for key, value in each.items()}

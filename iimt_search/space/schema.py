@@ -50,7 +50,11 @@ class NumberRange(_Strict):
 
 
 class Choices(_Strict):
-    """A searched setting with a fixed list of values."""
+    """A searched setting with a fixed list of values.
+
+    Attributes:
+        choices: the values, at least one.
+    """
 
     choices: tuple[Scalar, ...] = Field(min_length=1)
 
@@ -139,7 +143,7 @@ class ConfirmSettings(_Strict):
     """How the best few configurations are run again before one is named best.
 
     Attributes:
-        top: how many configurations; source-only is run besides.
+        top: how many configurations; source-only and the default configuration are run besides.
         seeds: fresh seeds for each.
     """
 

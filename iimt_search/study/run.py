@@ -242,21 +242,22 @@ def run_study(
         listener.line(
             f"process lists show the password in --storage; ${PASSWORD_VARIABLE} keeps it to itself"
         )
-    with (
-        folder.driver_lock(),
-        opened_storage(options.storage_url) as storage,
-        driver_session(storage.engine, space.study, folder.path) as session,
-    ):
+    with folder.driver_lock():
+        # Data that cannot be made leaves no database behind.
         data = _prepare(space, listener, stop)
-        _check_identity(storage, space, data)
-        writes = GuardedWrites(session, listener.line, stop.wait)
-        driver_storage = _driver_storage(storage, writes, listener.line)
-        scopes = _open_scopes(driver_storage, space, data, folder, options.device)
-        folder.describe(options.storage_url, space.canonical())
-        executor = start_executor()
-        try:
-            return [_run_scope(scope, executor, listener, stop) for scope in scopes]
-        except StudyInterruptedError as error:
-            raise StudyInterruptedError(f"study {space.study!r} is stopped; nothing is lost") from error
-        finally:
-            executor.close()
+        with (
+            opened_storage(options.storage_url) as storage,
+            driver_session(storage.engine, space.study, folder.path) as session,
+        ):
+            _check_identity(storage, space, data)
+            writes = GuardedWrites(session, listener.line, stop.wait)
+            driver_storage = _driver_storage(storage, writes, listener.line)
+            scopes = _open_scopes(driver_storage, space, data, folder, options.device)
+            folder.describe(options.storage_url, space.canonical())
+            executor = start_executor()
+            try:
+                return [_run_scope(scope, executor, listener, stop) for scope in scopes]
+            except StudyInterruptedError as error:
+                raise StudyInterruptedError(f"study {space.study!r} is stopped; nothing is lost") from error
+            finally:
+                executor.close()

@@ -1,4 +1,4 @@
-"""The exported model: ``model.safetensors``, ``model.json`` and a model card, one folder for each task."""
+"""The exported model: ``model.safetensors`` and ``model.json``, one folder for each task."""
 
 import json
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from iimt_search import __version__
 from iimt_search.data.task import DomainTask
 from iimt_search.files import write_beside
 from iimt_search.models.network import Model
 from iimt_search.settings import TrainSettings
-from iimt_search.validators.registry import VALIDATORS
+from iimt_search.training.formats import FORMATS
 
 SCHEMA = 2
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "safetensors")
@@ -31,11 +31,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-_INPUTS = {
-    "image": "images, cut to a square and resized to {shape} (channels × height × width), values 0 to 255",
-    "series": "time series of {shape} (channels × length), as measured",
-    "vector": "vectors of {shape} features, as measured",
-}
 _RESIZE = {
     "image": "the middle square, bicubic, antialiased; values 0 to 255",
     "series": "none",
@@ -43,78 +38,31 @@ _RESIZE = {
 }
 
 
-def _card(
-    task: DomainTask, settings: TrainSettings, scores: Mapping[str, float], seed: int, step: int
-) -> str:
-    rows = "\n".join(
-        f"| {validator} | {value:.4f} | {VALIDATORS[validator].unit} "
-        f"| {'higher' if VALIDATORS[validator].higher_is_better else 'lower'} is better |"
-        for validator, value in scores.items()
-    )
-    searched = ", ".join(
-        f"{key} = {getattr(settings, key):.4g}" for key in ("lambda_max", "alpha", "temperature", "k")
-    )
-    shape = "×".join(map(str, task.sample_shape))
-    return f"""# {task.name}
-
-A classifier of {len(task.classes)} classes ({", ".join(task.classes)}) for the target domain of
-**{task.name}**, trained by iimt-search {__version__} with labels of its source domain only.
-
-- Input: {_INPUTS[task.kind].format(shape=shape)}.
-- Training: {step} of {settings.steps} steps on {len(task.source_train)} labelled source and
-  {len(task.target)} unlabelled target samples; {searched}; seed {seed}.
-- Chosen without any target label. The scores below are proxies, not accuracies on the target.
-
-| validator | score | range | |
-|---|---|---|---|
-{rows}
-
-```python
-import iimt_search
-
-model = iimt_search.load_model("path/to/this/folder")
-```
-
-Known limits: the classifier knows the {len(task.classes)} classes above and no "other"; its confidence
-is not calibrated on the target.
-"""
-
-
 def _write_weights(path: Path, model: Model) -> None:
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     beside = path.with_suffix(".tmp")
-    save_file(weights, beside)
+    beside.write_bytes(save(weights))  # save_file would keep other users from reading it
     os.replace(beside, path)
 
 
-_MEMBERS = "## Ensemble"
+def _describe(folder: Path, content: Mapping[str, Any]) -> None:
+    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _write_card_of_members(folder: Path, count: int) -> None:
-    card = (folder / "README.md").read_text(encoding="utf-8").split(_MEMBERS)[0].rstrip() + "\n"
-    if count:
-        card += f"""
-{_MEMBERS}
-
-The model above, whose scores these are, and {count} of the same configuration, trained with other seeds. The
-probabilities are the mean over all of them.
-"""
-    write_beside(folder / "README.md", card)
-
-
-def _remove_members(folder: Path, but: Sequence[str]) -> None:
+def _remove_all_but(folder: Path, members: Sequence[str]) -> None:
+    """Delete the weights of former members, and what was made of the model in other formats."""
     for path in folder.glob("member-*.safetensors"):
-        if path.name not in but:
+        if path.name not in members:
             path.unlink()
+    for kind in FORMATS.values():
+        (folder / kind.file).unlink(missing_ok=True)
 
 
 def drop_members(folder: Path) -> None:
     """Make a single model of an exported ensemble: its first member stays."""
     content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    content["others"] = []
-    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    _write_card_of_members(folder, 0)
-    _remove_members(folder, ())
+    _describe(folder, {**content, "others": [], "formats": {}})
+    _remove_all_but(folder, ())
 
 
 def add_members(folder: Path, others: Sequence[Model]) -> None:
@@ -134,10 +82,8 @@ def add_members(folder: Path, others: Sequence[Model]) -> None:
     names = [f"member-{index}.safetensors" for index in range(1, len(others) + 1)]
     for name, other in zip(names, others, strict=True):
         _write_weights(folder / name, other)
-    _write_card_of_members(folder, len(others))
-    content["others"] = names
-    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    _remove_members(folder, names)
+    _describe(folder, {**content, "others": names, "formats": {}})
+    _remove_all_but(folder, names)
 
 
 def export_model(
@@ -163,7 +109,6 @@ def export_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_weights(folder / "model.safetensors", model)
-    write_beside(folder / "README.md", _card(task, settings, scores, seed, step))
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "task": task.name,
@@ -175,6 +120,7 @@ def export_model(
             "normalise": "by the model's own buffers shift and scale",
         },
         "others": [],
+        "formats": {},
         "classes": list(task.classes),
         "hyperparameters": settings.model_dump(mode="json"),
         "scores": dict(scores),
@@ -182,7 +128,12 @@ def export_model(
         "step": step,
         "threads": torch.get_num_threads(),
         "data_fingerprint": task.fingerprint,
+        "samples": {
+            "source_train": len(task.source_train),
+            "source_val": len(task.source_val),
+            "target": len(task.target),
+        },
         "packages": _versions(),
     }
-    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    _remove_members(folder, ())
+    _describe(folder, content)
+    _remove_all_but(folder, ())

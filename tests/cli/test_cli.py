@@ -68,7 +68,7 @@ def test_best_tells_what_was_chosen(root: Path) -> None:
 def test_export_load_and_predict_exactly_what_was_retrained(root: Path) -> None:
     content = best_json(root, "--export", str(root / "out"))
     folder = Path(content["exported"]["digits->syn-digits"])
-    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json", "README.md"}
+    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json", "MODEL_CARD.md"}
     described = json.loads((folder / "model.json").read_text())
     expected = content["retrained"]["digits->syn-digits"]
     assert described["scores"] == expected

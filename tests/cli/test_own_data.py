@@ -97,8 +97,8 @@ def test_series_from_arrays(tmp_path: Path) -> None:
     assert model(torch.from_numpy(5 * x[:3] + 1).float()).shape == (3, 2)
     with pytest.raises(ValueError, match=r"samples must be \(B, 2, 40\), got \(3, 2, 39\)"):
         model(torch.zeros(3, 2, 39))
-    wrong = invoke("predict", folder, tmp_path / "watch.npz")
-    assert wrong.exit_code == 2 and "classifies series data" in wrong.output
+    found = json.loads(invoke("predict", folder, tmp_path / "phone.npz", "--json").output)
+    assert len(found) == 30 and all(row["class"] in ("run", "walk") for row in found)
     audit = json.loads(invoke("audit", "--studies-dir", tmp_path / "s", "--json").output)
     assert audit["tasks"]["watch->phone"]["unseen"] is False
 

@@ -284,7 +284,11 @@ def test_single_is_one_of_them(root: Path, tmp_path: Path) -> None:
     name = choice.candidate
     for task in TASKS:
         folder = Path(content["exported"][task])
-        assert {path.name for path in folder.iterdir()} == {"model.safetensors", "model.json", "README.md"}
+        assert {path.name for path in folder.iterdir()} == {
+            "model.safetensors",
+            "model.json",
+            "MODEL_CARD.md",
+        }
         found = exported_logits(content["exported"][task], task)
         jobs = (f"retrain-{name}-{slug(task)}", f"retrain-{name}-{slug(task)}-1")
         assert sum(torch.equal(found, kept_logits(root, job, task)) for job in jobs) == 1

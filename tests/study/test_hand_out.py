@@ -31,7 +31,7 @@ CHOICE = Choice(
     reason="best",
 )
 X = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
-SINGLE = {"model.safetensors", "model.json", "README.md"}
+SINGLE = {"model.safetensors", "model.json"}
 
 
 def make_model(seed: int, architecture: Architecture = ARCHITECTURE) -> Model:
@@ -118,7 +118,6 @@ def test_single_is_the_first_member_alone(models: Path, tmp_path: Path) -> None:
         assert torch.equal(predicted(written[task]), logits([10 * number])[0])
         content = json.loads((written[task] / "model.json").read_text())
         assert (content["seed"], content["others"]) == (10 * number, [])
-        assert "nsemble" not in (written[task] / "README.md").read_text()
     assert contents(models) == before
 
 
@@ -159,14 +158,10 @@ def test_a_model_that_is_gone_is_told_before_anything_is_written(models: Path, t
 
 def test_members_can_be_exchanged_and_dropped(models: Path) -> None:
     folder = models / "trial-1" / "a_to_b"
-    card = (folder / "README.md").read_text()
-    assert "and 2 of the same configuration" in card and card.count("## Ensemble") == 1
     add_members(folder, [make_model(5)])
     assert torch.allclose(
         predicted(folder).softmax(dim=1), logits([0, 5]).softmax(dim=2).mean(dim=0), atol=1e-6
     )
-    card = (folder / "README.md").read_text()
-    assert "and 1 of the same configuration" in card and card.count("## Ensemble") == 1
     assert {path.name for path in folder.iterdir()} == {*SINGLE, "member-1.safetensors"}
     add_members(folder, [])
     assert {path.name for path in folder.iterdir()} == SINGLE

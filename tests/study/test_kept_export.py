@@ -49,8 +49,9 @@ def test_it_is_described_as_it_was_trained(trained: tuple[KeptCheckpoint, Model]
     assert content["scores"] == SCORES
     assert TrainSettings.model_validate(content["hyperparameters"]) == SETTINGS
     assert content["data_fingerprint"] == load_task(SPEC, 8, 0.2).fingerprint
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert "2 of 4 steps" in card and "| composite | 0.1250 |" in card
+    task = load_task(SPEC, 8, 0.2)
+    counts = {"source_train": len(task.source_train), "source_val": len(task.source_val)}
+    assert content["samples"] == {**counts, "target": len(task.target)}
 
 
 def test_an_exported_model_is_replaced(trained: tuple[KeptCheckpoint, Model], tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""The objective over two parameters together."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from scipy.interpolate import griddata
+from scipy.spatial import QhullError
+
+from iimt_search.report.figures.drawing import Drawing, Table, brief, number, plain, shown_value
+from iimt_search.report.study_record import StudyRecord, TrialRecord
+from iimt_search.space import Choices
+
+_LEAST_TRIALS = 8
+_CELLS = 40
+
+Values = NDArray[np.float64]
+
+
+def _axis(record: StudyRecord, name: str, trials: Sequence[TrialRecord]) -> Values | None:
+    """Return a parameter's values on its own scale, float64 (N,); None where it has none."""
+    searched = record.space.search[name]
+    if isinstance(searched, Choices):
+        return None
+    values = [float(trial.params[name]) for trial in trials]
+    found = np.array([math.log10(value) for value in values] if searched.log else values)
+    return found if np.ptp(found) > 0 else None
+
+
+def interpolated(
+    x: Values, y: Values, z: Values, cells: int = _CELLS
+) -> tuple[Values, Values, Values] | None:
+    """Interpolate between scattered points, on a grid.
+
+    Not Optuna's own contour: its grid has a cell for each pair of values, four million for a thousand
+    trials, and it fills what lies beyond all points.
+
+    Args:
+        x: (N,).
+        y: (N,).
+        z: (N,).
+        cells: along either axis.
+
+    Returns:
+        The grid's x (cells,), y (cells,), and z (cells, cells), NaN outside the points; None where the
+        points lie on a line.
+    """
+    across, along = np.linspace(x.min(), x.max(), cells), np.linspace(y.min(), y.max(), cells)
+    try:
+        found = griddata((x, y), z, tuple(np.meshgrid(across, along)), method="linear", rescale=True)
+    except QhullError:
+        return None
+    return across, along, found
+
+
+def _on_scale(record: StudyRecord, name: str, values: Values) -> list[float]:
+    searched = record.space.search[name]
+    log = not isinstance(searched, Choices) and searched.log
+    return [float(f"{value:.5g}") for value in (10**values if log else values)]
+
+
+def _kind(record: StudyRecord, name: str) -> str:
+    searched = record.space.search[name]
+    return "log" if not isinstance(searched, Choices) and searched.log else "linear"
+
+
+def _figure(record: StudyRecord, names: Sequence[str], trials: Sequence[TrialRecord], grid: Any) -> go.Figure:
+    across, along, z = grid
+    figure = go.Figure(
+        go.Contour(
+            x=_on_scale(record, names[0], across),
+            y=_on_scale(record, names[1], along),
+            z=[[None if math.isnan(value) else round(value, 4) for value in row] for row in z.tolist()],
+            colorscale="Cividis",
+            reversescale=record.sign < 0,
+            colorbar={"title": {"text": record.objective, "side": "right"}, "thickness": 12},
+            line={"width": 0.5},
+            hoverinfo="skip",
+        )
+    )
+    figure.add_scatter(
+        x=[trial.params[names[0]] for trial in trials],
+        y=[trial.params[names[1]] for trial in trials],
+        mode="markers",
+        marker={"color": "#FFFFFF", "size": 7, "line": {"color": "#000000", "width": 1}},
+        hovertext=[brief(record, trial) for trial in trials],
+        hoverinfo="text",
+        showlegend=False,
+    )
+    figure.update_xaxes(title=plain(names[0]), type=_kind(record, names[0]))
+    figure.update_yaxes(title=plain(names[1]), type=_kind(record, names[1]))
+    return figure
+
+
+def draw_contour(record: StudyRecord, most_important: Sequence[str]) -> Drawing | None:
+    """Draw the objective over two numbers; None with too few trials, or fewer than two that differ.
+
+    Args:
+        record: the study.
+        most_important: parameters, the most important first; the first two that can be are drawn.
+    """
+    trials = [
+        trial
+        for trial in record.trials
+        if trial.value is not None and all(name in trial.params for name in record.params)
+    ]
+    if len(trials) < _LEAST_TRIALS:
+        return None
+    order = dict.fromkeys([*(name for name in most_important if name in record.params), *record.params])
+    axes = {name: axis for name in order if (axis := _axis(record, name, trials)) is not None}
+    names = list(axes)[:2]
+    if len(names) < 2:
+        return None
+    values = np.array([trial.value for trial in trials], dtype=np.float64)
+    grid = interpolated(axes[names[0]], axes[names[1]], values)
+    if grid is None:
+        return None
+    rows = tuple(
+        (*(shown_value(t.params[name]) for name in names), number(t.value), str(t.number)) for t in trials
+    )
+    return Drawing(
+        "contour",
+        f"{names[0]} and {names[1]} together",
+        "Colours are drawn between the complete trials, the points, and are a guess far from them. "
+        "A slanted ridge means that one parameter must be chosen with the other.",
+        _figure(record, names, trials, grid),
+        Table((*names, record.objective, "trial"), rows),
+        height=440,
+    )

@@ -1,0 +1,173 @@
+"""What every figure of the report has, and the signs and colours that all of them share."""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from iimt_search.report.study_record import StudyRecord, TrialRecord
+from iimt_search.study.scope import SOURCE_ONLY_KEY
+
+# Colour-blind safe (Okabe and Ito 2008), those that are seen on white and on black.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#A6761D")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "hourglass")
+GREY = "#7F7F7F"
+CHOSEN_COLOUR, SOURCE_ONLY_COLOUR, DEFAULT_COLOUR = "#D55E00", GREY, "#009E73"
+# The worse side, the middle, the better side.
+DIVERGING = ((0.0, "#B35806"), (0.5, "#F7F7F7"), (1.0, "#2166AC"))
+
+# Outcome → colour and symbol: told apart without colour too.
+OUTCOME_MARKS = {
+    "complete": ("#0072B2", "circle"),
+    "vetoed": ("#CC79A7", "x"),
+    "pruned": ("#E69F00", "triangle-down-open"),
+    "failed": ("#D55E00", "cross-thin-open"),
+    "running": ("#56B4E9", "circle-open"),
+    "waiting": (GREY, "circle-open-dot"),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A figure's numbers as text, for who cannot see it.
+
+    Attributes:
+        head: column titles.
+        rows: cells.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with what is said of it.
+
+    Attributes:
+        name: of its file, unique within a part of the report.
+        title: a few words.
+        caption: what to look for.
+        figure: plotly's.
+        table: its numbers.
+        height: pixels.
+        small: it may stand beside others.
+        least_width: pixels; a narrower page scrolls it sideways.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: go.Figure
+    table: Table
+    height: int = 380
+    small: bool = False
+    least_width: int = 0
+
+
+def standing_alone(drawing: Drawing) -> go.Figure:
+    """Return a figure with its title, as it is seen outside the page."""
+    figure = go.Figure(drawing.figure)
+    figure.update_layout(title=plain(drawing.title), template="plotly_white", margin={"t": 80, "b": 50})
+    return figure.update_xaxes(automargin=True).update_yaxes(automargin=True)
+
+
+def plain(text: object) -> str:
+    """Return a text that plotly shows as it is: it takes some HTML in texts."""
+    return html.escape(str(text), quote=False)
+
+
+def arrow(task: str) -> str:
+    """Return a task's name for people."""
+    return task.replace("->", " → ")
+
+
+def number(value: float | None, form: str = ".4f") -> str:
+    """Return a number as text, an en dash for none."""
+    return "–" if value is None else f"{value:z{form}}"  # z: no −0
+
+
+def shown_value(value: Any) -> str:
+    """Return a parameter's value as text."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def params_text(params: Mapping[str, Any], between: str = ", ") -> str:
+    """Return parameters as text."""
+    return between.join(f"{name} {shown_value(value)}" for name, value in params.items())
+
+
+def candidate_label(record: StudyRecord, name: str) -> str:
+    """Return a candidate's name for people, with what it is besides."""
+    default = record.default
+    also = []
+    if record.choice is not None and record.choice.candidate == name:
+        also.append("handed out" if record.choice.answer == "none" else "chosen")
+    if default is not None and default.name == name:
+        also.append("default")
+    label = "source-only" if name == SOURCE_ONLY_KEY else name.replace("-", " ")
+    return f"{label} ({', '.join(also)})" if also else label
+
+
+def hover(record: StudyRecord, trial: TrialRecord, more: str = "") -> str:
+    """Return what is shown of a trial where a pointer is on it."""
+    lines = [f"<b>trial {trial.number}</b>, {trial.outcome}"]
+    if trial.reached is not None:
+        lines.append(f"{record.objective} {trial.reached:.4f}")
+    lines += [plain(f"{name} {shown_value(value)}") for name, value in trial.params.items()]
+    lines += [wrapped(part) for part in (trial.reason, more) if part]
+    return "<br>".join(lines)
+
+
+def brief(record: StudyRecord, trial: TrialRecord) -> str:
+    """Return the least that is shown of a trial where a pointer is on it."""
+    value = "" if trial.reached is None else f" {trial.reached:.4f}"
+    lines = [f"<b>trial {trial.number}</b>, {trial.outcome}{value}"]
+    return "<br>".join([*lines, wrapped(trial.reason)] if trial.reason else lines)
+
+
+def wrapped(text: str, width: int = 60) -> str:
+    """Return a text in lines of at most ``width`` signs, for plotly."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "<br>".join(plain(line) for line in lines)
+
+
+def marks(outcome: str, size: int = 9) -> dict[str, Any]:
+    """Return the marker of an outcome."""
+    colour, symbol = OUTCOME_MARKS[outcome]
+    return {"color": colour, "symbol": symbol, "size": size, "line": {"width": 1.5, "color": colour}}
+
+
+def add_source_only(figure: go.Figure, record: StudyRecord) -> None:
+    """Add source-only's objective as a line, where it is known."""
+    if record.baseline_mean is not None:
+        figure.add_hline(
+            y=record.baseline_mean,
+            line={"dash": "dot", "color": GREY},
+            annotation={"text": "source-only", "font": {"color": GREY}},
+        )
+
+
+def trial_table(record: StudyRecord, trials: Sequence[TrialRecord]) -> Table:
+    """Return trials as a table, the best first, those without an objective at the end."""
+    order = sorted(
+        trials,
+        key=lambda t: (t.value is None, 0.0 if t.value is None else -record.sign * t.value, t.number),
+    )
+    rows = tuple(
+        (
+            str(trial.number),
+            trial.outcome + (" (default)" if trial is record.default else ""),
+            number(trial.reached),
+            *(shown_value(trial.params.get(name, "–")) for name in record.params),
+            trial.reason,
+        )
+        for trial in order
+    )
+    return Table(("trial", "outcome", record.objective, *record.params, "reason"), rows)

@@ -1,0 +1,70 @@
+"""The validators against each other: do different views on a model agree?"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.stats import spearmanr
+
+from iimt_search.report.figures.drawing import DIVERGING, Drawing, Table, number
+from iimt_search.report.study_record import StudyRecord, TrialRecord
+from iimt_search.validators.registry import VALIDATORS
+
+LEAST_TRIALS = 5
+
+
+def _columns(record: StudyRecord, trials: Sequence[TrialRecord]) -> dict[str, list[float]]:
+    """Return validator → its score of each trial, higher is better; those that tell trials apart."""
+    names = dict.fromkeys(name for trial in trials for scores in trial.scores.values() for name in scores)
+    found: dict[str, list[float]] = {}
+    for name in [record.objective, *(each for each in names if each != record.objective)]:
+        if name not in VALIDATORS:
+            continue  # of another version
+        sign = 1 if VALIDATORS[name].higher_is_better else -1
+        means = [trial.mean(name) for trial in trials]
+        values = [sign * value for value in means if value is not None and math.isfinite(value)]
+        if len(values) == len(trials) and len(set(values)) > 1:
+            found[name] = values
+    return found
+
+
+def draw_correlations(record: StudyRecord) -> Drawing | None:
+    """Draw the validators' rank correlations; None with too few complete trials or validators."""
+    trials = [trial for trial in record.trials if trial.state == "complete"]
+    columns = _columns(record, trials)
+    if len(trials) < LEAST_TRIALS or len(columns) < 2:
+        return None
+    names = list(columns)
+    ranks = [[float(spearmanr(columns[a], columns[b]).statistic) for b in names] for a in names]
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.round(ranks, 3).tolist(),
+            x=names,
+            y=names,
+            zmin=-1,
+            zmax=1,
+            colorscale=DIVERGING,
+            texttemplate="%{z:.1f}",
+            textfont={"size": 10},
+            xgap=1,
+            ygap=1,
+            hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
+            showscale=False,
+        )
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False, dtick=1)
+    figure.update_xaxes(tickangle=-60, showgrid=False, dtick=1)
+    rows = tuple((a, *(number(value, ".2f") for value in row)) for a, row in zip(names, ranks, strict=True))
+    return Drawing(
+        "validators",
+        "Validators against each other",
+        f"Rank correlation over {len(trials)} complete trials, each validator turned so that higher is "
+        "better. "
+        f"Where most of the row of {record.objective} is near 1, different views agree; a validator that "
+        "disagrees with all the others, or an objective that does, is a reason to look closer.",
+        figure,
+        Table(("", *names), rows),
+        height=190 + 26 * len(names),
+        least_width=190 + 30 * len(names),
+    )

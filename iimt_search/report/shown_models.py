@@ -1,0 +1,150 @@
+"""The models that the report shows of a task: source-only's, and those that are handed out or best so far."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iimt_search.data.assemble import load_task
+from iimt_search.data.task import DomainTask, Samples
+from iimt_search.errors import DataError, ModelFileError
+from iimt_search.report.study_record import StudyRecord
+from iimt_search.space.task_spec import TaskSpec
+from iimt_search.study.keeping import KeptCheckpoint, kept_checkpoints, last_checkpoints
+from iimt_search.study.scope import SOURCE_ONLY_KEY
+from iimt_search.study.storage import StudyFolder
+from iimt_search.training.kept import load_kept_model, load_kept_predictions
+from iimt_search.training.samples import evenly_spaced
+from iimt_search.validators.contract import Predictions
+
+
+@dataclass(frozen=True)
+class ShownModels:
+    """What is kept of one task's models.
+
+    Attributes:
+        task: which.
+        before: predictions of the model without adaptation, None where none is kept.
+        after: of the shown candidate's models, the best first; more than one are an ensemble.
+        paths: their files.
+    """
+
+    task: TaskSpec
+    before: Predictions | None
+    after: tuple[Predictions, ...]
+    paths: tuple[Path, ...]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Probabilities (N_t, C) of the target samples, the mean over the models."""
+        return torch.stack([each.target_logits.softmax(dim=-1) for each in self.after]).mean(dim=0)
+
+
+def _read(kept: KeptCheckpoint | None) -> Predictions | None:
+    """Return a checkpoint's predictions; None where it is damaged, or deleted since it was listed."""
+    if kept is None:
+        return None
+    try:
+        found = load_kept_predictions(kept.path)
+    except ModelFileError:
+        return None
+    tensors = (found.target_logits, found.target_embeddings, found.source_embeddings)
+    return found if all(bool(each.isfinite().all()) for each in tensors) else None
+
+
+def _first(last: dict[str, KeptCheckpoint], jobs: Iterable[str]) -> KeptCheckpoint | None:
+    return next((last[job] for job in jobs if job in last), None)
+
+
+def _jobs(record: StudyRecord, candidate: str, task: TaskSpec) -> list[str]:
+    """Return the jobs that may have trained a candidate on a task, the longest training first."""
+    names = [f"retrain-{candidate}-{task.slug}", f"confirm-{candidate}-0", candidate]
+    return [record.prefix + name for name in names]
+
+
+def read_shown(record: StudyRecord, folder: StudyFolder) -> list[ShownModels]:
+    """Read the models to show of each task; of a task without a kept model nothing."""
+    found = []
+    for task in record.tasks:
+        last = {each.job: each for each in last_checkpoints(kept_checkpoints(folder, [task.name]))}
+        members = () if record.choice is None else record.choice.members.get(task.name, ())
+        wanted = [last[job] for job in members if job in last]
+        if not wanted and (one := _first(last, _jobs(record, record.shown, task))) is not None:
+            wanted = [one]
+        read = [(each.path, _read(each)) for each in wanted]
+        whole = [(path, each) for path, each in read if each is not None]
+        # An ensemble's models are compared on the same samples: others cannot be averaged with the first.
+        alike = [(p, e) for p, e in whole if e.target_logits.shape == whole[0][1].target_logits.shape]
+        before = _read(_first(last, _jobs(record, SOURCE_ONLY_KEY, task)))
+        if alike:
+            paths, after = zip(*alike, strict=True)
+            found.append(ShownModels(task, before, after, paths))
+    return found
+
+
+@dataclass(frozen=True)
+class TargetSamples:
+    """Target samples with what is predicted of them.
+
+    Attributes:
+        kind: ``image`` or ``series``.
+        x: the samples (M, ...), of the task's type.
+        predicted: class name of each.
+        probability: of it, in [0, 1].
+    """
+
+    kind: str
+    x: Samples
+    predicted: tuple[str, ...]
+    probability: tuple[float, ...]
+
+
+def load_shown_task(shown: ShownModels, record: StudyRecord) -> DomainTask | None:
+    """Return the task's data as the shown model saw it; None where it is not at hand, or has changed."""
+    try:
+        settings = load_kept_model(shown.paths[0]).settings
+        task = load_task(shown.task, settings.image_size, settings.share)
+    except (DataError, ModelFileError):
+        return None
+    same_size = settings.image_size == record.space.train.image_size
+    known = record.data.get(shown.task.name, task.fingerprint)
+    return None if same_size and known != task.fingerprint else task
+
+
+def certain_samples(
+    shown: ShownModels, task: DomainTask, evaluated: int, count: int = 12
+) -> tuple[TargetSamples, TargetSamples] | None:
+    """Return the target samples that the model is most and least certain of.
+
+    Args:
+        shown: the models.
+        task: the data that they were evaluated on.
+        evaluated: at most so many target samples were, evenly spaced.
+        count: how many of either.
+
+    Returns:
+        (most certain first, least certain first); None where the samples are vectors, or where they are
+        not those that were evaluated.
+    """
+    at = evenly_spaced(len(task.target), evaluated)
+    probabilities = shown.probabilities
+    if task.kind == "vector" or len(at) != len(probabilities):
+        return None
+    largest, label = probabilities.max(dim=-1)
+    order: NDArray[np.int64] = largest.argsort(descending=True, stable=True).numpy()
+
+    def samples(chosen: NDArray[np.int64]) -> TargetSamples:
+        return TargetSamples(
+            kind=task.kind,
+            x=task.target.rows(at[chosen]),
+            predicted=tuple(task.classes[int(label[i])] for i in chosen),
+            probability=tuple(float(largest[i]) for i in chosen),
+        )
+
+    most = order[:count]
+    least = order[::-1][: max(0, min(count, len(order) - len(most)))]
+    return samples(most), samples(np.ascontiguousarray(least))

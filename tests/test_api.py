@@ -1,0 +1,193 @@
+"""The public library."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from optuna.trial import TrialState
+
+import iimt_search
+from iimt_search.errors import SpaceError, StudyError, StudyInterruptedError, UsageError
+from iimt_search.script_guard import _guarded
+from iimt_search.study.audit_mark import read_mark
+from iimt_search.study.open import open_study
+from iimt_search.validators.registry import VALIDATORS
+
+ROOT = Path(__file__).parents[1]
+TASKS = ("digits->digits-m", "digits->syn-digits")
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory, tiny_space_text: str) -> Iterator[Path]:
+    """A folder with the tiny study, run by the library."""
+    folder = tmp_path_factory.mktemp("api")
+    (folder / "tiny.yaml").write_text(tiny_space_text)
+    lines: list[str] = []
+    space = iimt_search.load_space(folder / "tiny.yaml", trials=2)
+    choices = iimt_search.run(space, studies_dir=folder / "s", workers=0, device="cpu", progress=lines.append)
+    assert len(choices) == 1 and any(line.startswith("search: ") for line in lines)
+    yield folder
+
+
+def test_the_public_names() -> None:
+    names = {"audit", "best", "export", "load_model", "load_space", "run"}
+    assert set(iimt_search.__all__) == names | {"__version__"}
+    for name in names:
+        assert getattr(iimt_search, name).__doc__
+    with pytest.raises(AttributeError, match="has no attribute 'bset'"):
+        _ = iimt_search.bset
+
+
+def test_values_in_the_place_of_the_files(tiny_space: Path) -> None:
+    plain = iimt_search.load_space(str(tiny_space))
+    assert (plain.study, plain.budget.trials, plain.train.steps, plain.retrain.steps) == ("tiny", 3, 4, 5)
+    space = iimt_search.load_space(
+        tiny_space, study="other", seed=7, trials=9, timeout="2m", steps=6, share=0.5
+    )
+    assert (space.study, space.seed, space.budget.trials, space.budget.timeout) == ("other", 7, 9, 120.0)
+    # The retraining follows, else it would be shorter than what it is to improve on.
+    assert (space.train.steps, space.retrain.steps, space.train.share) == (6, None, 0.5)
+    assert (space.train.batch_size, space.tasks) == (plain.train.batch_size, plain.tasks)
+
+
+def test_what_is_wrong_with_a_space(tiny_space: Path) -> None:
+    with pytest.raises(UsageError, match="steps=0: "):
+        iimt_search.load_space(tiny_space, steps=0)
+    with pytest.raises(UsageError, match="timeout='soon': "):
+        iimt_search.load_space(tiny_space, timeout="soon")
+    tiny_space.write_text(tiny_space.read_text() + "objective: compsite\n")
+    with pytest.raises(SpaceError, match=r"tiny.yaml:\d+: objective: unknown .* did you mean 'composite'"):
+        iimt_search.load_space(tiny_space)
+
+
+def test_best_is_what_run_returned_and_running_again_does_nothing(studies: Path) -> None:
+    (choice,) = iimt_search.best(studies_dir=studies / "s")
+    assert choice.study == "tiny" and set(choice.retrained) == set(TASKS)
+    space = iimt_search.load_space(studies / "tiny.yaml", trials=2)
+    assert iimt_search.run(space, studies_dir=studies / "s", workers=0, device="cpu") == [choice]
+    (study,) = open_study(studies / "s", "tiny").studies
+    assert len(study.get_trials()) == 2
+    assert all(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in study.get_trials())
+
+
+def test_export_and_load(studies: Path, tmp_path: Path) -> None:
+    exported = iimt_search.export(tmp_path / "out", "tiny", single=True, studies_dir=studies / "s")
+    assert set(exported) == set(TASKS)
+    found = exported[TASKS[1]]
+    assert found.folder == tmp_path / "out" / "digits_to_syn-digits" and found.members == 1
+    model = iimt_search.load_model(found.folder)
+    assert model(torch.zeros(2, 1, 20, 30, dtype=torch.uint8)).shape == (2, 10)
+
+
+def test_audit_marks_and_keeps(studies: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "s"
+    shutil.copytree(studies / "s", copy)
+    told: list[tuple[str, int, int]] = []
+    audits = iimt_search.audit(train=False, progress=lambda *count: told.append(count), studies_dir=copy)
+    assert set(audits) == set(TASKS) and told[-1][1] == told[-1][2]
+    assert all(0 <= each.choice <= each.oracle <= 100 for each in audits.values())
+    assert all(each.default is None and each.ceiling is None for each in audits.values())
+    assert set(audits[TASKS[0]].validators) <= set(VALIDATORS)
+    assert read_mark(open_study(copy, "tiny").studies[0]) is not None
+    assert (copy / "tiny" / "audit.html").exists()
+    assert read_mark(open_study(studies / "s", "tiny").studies[0]) is None
+
+
+def test_errors_are_those_of_the_command_line(tmp_path: Path, tiny_space: Path) -> None:
+    with pytest.raises(StudyError, match="there is no study in"):
+        iimt_search.best(studies_dir=tmp_path)
+    with pytest.raises(StudyError, match="there is no study 'absent'"):
+        iimt_search.export(tmp_path / "out", "absent", studies_dir=tmp_path)
+    space = iimt_search.load_space(tiny_space)
+    with pytest.raises(UsageError, match=r"`workers >= 0` must hold, got -1"):
+        iimt_search.run(space, studies_dir=tmp_path, workers=-1)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StudyInterruptedError, match="is stopped"):
+        iimt_search.run(space, studies_dir=tmp_path, workers=0, stop=stop)
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "guarded"),
+    [
+        ("run()", 1, False),
+        ("if __name__ == '__main__':\n    run()", 2, True),
+        ("def f():\n    run()\nif '__main__' == __name__:\n    f()", 4, True),
+        ("if True:\n    run()", 2, False),
+        ("if __name__ == '__main__':\n    pass\nrun()", 3, False),
+    ],
+)
+def test_where_a_script_is_guarded(source: str, line: int, guarded: bool) -> None:
+    assert _guarded(source, line) is guarded
+
+
+@pytest.mark.parametrize("command", [["script.py"], ["-m", "script"]])
+def test_a_script_without_a_guard_is_told_before_anything_starts(
+    command: list[str], tiny_space: Path
+) -> None:
+    text = f"import iimt_search\niimt_search.run(iimt_search.load_space({str(tiny_space)!r}), workers=1)\n"
+    (tiny_space.parent / "script.py").write_text(text)
+    found = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=tiny_space.parent, timeout=120
+    )
+    assert found.returncode == 1
+    last = found.stderr.splitlines()[-1]
+    assert "script.py:2: worker processes import this script again" in last
+    assert 'under `if __name__ == "__main__":`, or give workers=0' in last
+    assert not (tiny_space.parent / "studies").exists()
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """The examples where they may write, with a tenth of the training steps."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    space = tmp_path / "examples" / "quick_start.yaml"
+    text = space.read_text()
+    assert "steps: 200" in text
+    space.write_text(text.replace("steps: 200", "steps: 20"))
+    return tmp_path / "examples"
+
+
+@pytest.mark.slow
+def test_the_example_script(examples: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "quick_start.py"]
+    found = subprocess.run(
+        command, capture_output=True, text=True, cwd=examples, env=environment, timeout=500
+    )
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    assert any(line.startswith("chosen without target labels: ") for line in lines)
+    assert lines[-1].startswith("target test accuracy ")
+    assert len([line for line in lines if line.endswith("%)")]) == 8
+    assert (examples / "quick-start-models" / "syn-digits_to_digits" / "model.pt2").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    find_spec("nbclient") is None or find_spec("ipykernel") is None, reason="nbclient or ipykernel is missing"
+)
+@pytest.mark.filterwarnings("default")  # the notebook's own server is not ours
+def test_the_example_notebook(examples: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(examples / "quick_start.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # none are kept in the repository
+    client = NotebookClient(
+        notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(examples)}}
+    )
+    client.execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    shown = cells[-1].outputs[-1]["data"]["text/plain"]
+    chosen, source_only = json.loads(shown.replace("(", "[").replace(")", "]"))
+    assert 0 <= chosen <= 100 and 0 <= source_only <= 100
+    assert "model.pt2" in cells[-3].outputs[-1]["data"]["text/plain"]
