@@ -31,7 +31,7 @@ STEP_ROWS: dict[str, tuple[int, ...]] = {
     "batch_size": (32, 64, 128, 256),
     "image_size": (16, 24, 32, 48),
 }
-RUN_ROWS: dict[str, tuple[int, ...]] = {"steps": (50, 100, 200), "tasks": (1, 2, 3), "trials": (2, 4, 8)}
+RUN_ROWS: dict[str, tuple[int, ...]] = {"steps": (20, 40, 80), "tasks": (1, 2, 3), "trials": (2, 4, 8)}
 
 _TASKS = ("syn-digits->digits", "digits->digits-m", "syn-digits->digits-m")
 _SPACE = """
@@ -57,7 +57,7 @@ def _advance(training: TaskTraining) -> None:
     training.advance(training.step + 3)
 
 
-def _run(steps: int = 50, tasks: int = 1, trials: int = 2) -> None:
+def _run(steps: int = 20, tasks: int = 1, trials: int = 2) -> None:
     text = _SPACE.format(tasks=", ".join(_TASKS[:tasks]), steps=steps, trials=trials)
     domains = {name for task in _TASKS for name in task.split("->")}
     space = space_from_text(text, KnownNames(tuple(domains), VALIDATORS))
