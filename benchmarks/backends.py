@@ -13,9 +13,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.search import search_space
 from iimt_search.errors import StudyInterruptedError
-from iimt_search.space import KnownNames, Space
-from iimt_search.space.load import space_from_text
+from iimt_search.space import Space
 from iimt_search.study.executor import Executor
 from iimt_search.study.listener import Silent, Snapshot
 from iimt_search.study.local_executor import LocalExecutor
@@ -24,18 +24,6 @@ from iimt_search.study.ray.executor import RayExecutor
 from iimt_search.study.ray.options import RayOptions
 from iimt_search.study.run import RunOptions, run_study
 from iimt_search.study.storage import StudyFolder
-from iimt_search.validators.registry import VALIDATORS
-
-_SPACE = """
-schema: 1
-study: backends
-tasks: [syn-digits->digits]
-train: {{image_size: {size}, steps: {steps}}}
-budget: {{trials: {trials}}}
-sampler: {{name: tpe, startup_trials: 2}}
-pruner: none
-confirm: {{top: 1, seeds: 1}}
-"""
 
 
 class _Clock(Silent):
@@ -90,8 +78,7 @@ def measure_backends(trials: int, steps: int, size: int, rounds: int) -> dict[st
         ``ratio``: Ray's search over the local one's, the median over the rounds.
     """
     quiet_optuna()
-    text = _SPACE.format(size=size, steps=steps, trials=trials)
-    space = space_from_text(text, KnownNames(("syn-digits", "digits"), VALIDATORS))
+    space = search_space(size, steps, trials)
     makers: dict[str, Callable[[Path], Executor]] = {
         "local": lambda _: LocalExecutor(2, 1),
         "ray": lambda folder: RayExecutor(RayOptions(folder, workers=2, cores=2)),

@@ -43,6 +43,12 @@ confirm: {{top: 1, seeds: 1}}
 """
 
 
+def search_space(size: int, steps: int, trials: int) -> Space:
+    """Return a space of one embedded task whose trials all take as many steps."""
+    known = KnownNames(("syn-digits", "digits"), VALIDATORS)
+    return space_from_text(_SPACE.format(size=size, steps=steps, trials=trials), known)
+
+
 class _Clock(Silent):
     """Notes when the search has ended."""
 
@@ -133,10 +139,7 @@ def measure_search(workers: tuple[int, ...], trials: int, steps: int, size: int)
     """
     quiet_optuna()
     cores = os.cpu_count() or 1
-    known = KnownNames(("syn-digits", "digits"), VALIDATORS)
-    space, short = (
-        space_from_text(_SPACE.format(size=size, steps=count, trials=trials), known) for count in (steps, 5)
-    )
+    space, short = (search_space(size, count, trials) for count in (steps, 5))
     _shares(short, 1)  # what a process imports once is no share of a long search
     found: dict[str, Any] = {"trials": trials, "steps": steps, "image_size": size, "cores": cores}
     found["shares"] = _shares(space, 1)
