@@ -54,6 +54,8 @@ class Job:
         device: ``cpu``, ``cuda``, ``cuda:1``, …
         models: where every task's final model is exported to, a folder for each; "" to keep none.
         kept: where every evaluated checkpoint's predictions and weights are kept; "" to keep none.
+        known_step: of the last evaluation that the study holds already; who goes on from a checkpoint
+            reports its evaluations again.
     """
 
     key: str
@@ -65,6 +67,7 @@ class Job:
     device: str = "cpu"
     models: str = ""
     kept: str = ""
+    known_step: int = 0
 
     def kept_file(self, task: str, step: int) -> Path:
         """Return where a task's checkpoint after ``step`` steps is kept."""
@@ -80,6 +83,19 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Fork:
+    """A training that shall branch off another one's.
+
+    Attributes:
+        donor: key of the job whose last checkpoint it goes on from.
+        lambda_max: from there on.
+    """
+
+    donor: str
+    lambda_max: float
+
+
+@dataclass(frozen=True)
 class Finished:
     """A job has ended.
 
@@ -88,11 +104,13 @@ class Finished:
         status: ``complete``; ``stopped`` because it was told to; ``failed`` by an error of its own;
             ``lost`` because the process that ran it died.
         error: what went wrong, or "".
+        fork: what shall take the place of a stopped job, or None.
     """
 
     key: str
     status: Status
     error: str = ""
+    fork: Fork | None = None
 
 
 Event = Report | Finished

@@ -4,6 +4,7 @@ Any numeric or named setting here can be searched or fixed in a space file. "Pap
 (arXiv 2001.00677); what it leaves open is marked "ours".
 """
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -28,6 +29,7 @@ AUGMENTATION_KINDS = {
 }
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class TrainSettings(BaseModel):
@@ -36,6 +38,10 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lambda_max: Weight = Field(1.0, description="maximum of w_t, the target intra-domain weight (paper)")
+    lambda_before: tuple[tuple[Share, Weight], ...] = Field(
+        (),
+        description="earlier values of lambda_max: (until which share of the steps, value) (ours)",
+    )
     alpha: float = Field(1.0, gt=0, le=100, description="mixing coefficient λ ~ Beta(α, α) (paper)")
     temperature: float = Field(
         0.5, gt=0, le=10, description="sharpening temperature T, below 1 sharpens (paper)"
@@ -101,9 +107,16 @@ class TrainSettings(BaseModel):
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:
         weights = (self.w_q, self.w_d, self.w_z, self.w_s, self.w_source, self.lambda_max)
-        if not any(weights):
+        if not any((*weights, *(value for _, value in self.lambda_before))):
             raise ValueError("every weight is 0: nothing would be learned")
         return self
+
+    @field_validator("lambda_before")
+    @classmethod
+    def _in_order(cls, value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        if any(left >= right for (left, _), (right, _) in pairwise(value)):
+            raise ValueError("the shares of lambda_before must rise")
+        return value
 
     @field_validator("image_size")
     @classmethod
@@ -111,3 +124,10 @@ class TrainSettings(BaseModel):
         if 0 < value < 8:
             raise ValueError("image_size is 0, or 8 or more")
         return value
+
+
+def shown_value(value: object) -> str:
+    """Return a setting's value for people."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(f"{earlier:.4g} until {until:.0%}" for until, earlier in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

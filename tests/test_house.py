@@ -60,6 +60,15 @@ def test_only_the_audit_reads_sealed_labels() -> None:
     assert readers == {"report/audit.py"}
 
 
+def test_ray_is_looked_at_in_its_own_room_only() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        lines = [line.split() for line in path.read_text().splitlines()]
+        named = any(
+            words[:1] in (["import"], ["from"]) and words[1].split(".")[0] == "ray" for words in lines
+        )
+        assert not named or path.parent.name == "ray", path
+
+
 def test_no_pickle_on_disk() -> None:
     for path in MODULES:
         text = path.read_text()

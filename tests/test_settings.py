@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from iimt_search.settings import TrainSettings
+from iimt_search.settings import TrainSettings, shown_value
 
 
 def test_all_weights_zero_is_refused() -> None:
@@ -93,3 +93,24 @@ def test_out_of_range(name: str, value: Any) -> None:
 )
 def test_bounds_are_included(name: str, value: Any) -> None:
     assert getattr(TrainSettings.model_validate({name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([[0.5, 1], [0.5, 2]], "must rise"),
+        ([[0.6, 1], [0.5, 2]], "must rise"),
+        ([[0, 1]], "greater than 0"),
+        ([[1, 1]], "less than 1"),
+        ([[float("nan"), 1]], "less than 1"),
+        ([[0.5, -1]], "greater than or equal to 0"),
+    ],
+)
+def test_earlier_values_of_lambda_max(value: Any, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        TrainSettings.model_validate({"lambda_before": value})
+
+
+def test_values_as_people_read_them() -> None:
+    assert shown_value(0.123456) == "0.1235" and shown_value(3) == "3" and shown_value("auto") == "auto"
+    assert shown_value([[0.25, 1.0], [0.5, 2.25]]) == "1 until 25%, 2.25 until 50%"

@@ -17,6 +17,7 @@ from iimt_search.cli.options import (
     study_option,
 )
 from iimt_search.errors import UsageError
+from iimt_search.settings import shown_value
 from iimt_search.study.choice import Candidate, Choice
 from iimt_search.study.open import open_study
 from iimt_search.training.formats import FORMATS, SAFETENSORS
@@ -61,7 +62,7 @@ def _print_choice(choice: Choice) -> None:
     else:
         click.echo(f"best: trial {choice.trial}")
         for name, value in choice.params.items():
-            click.echo(f"  {name:<14s} {value:.4g}" if isinstance(value, float) else f"  {name:<14s} {value}")
+            click.echo(f"  {name:<14s} {shown_value(value)}")
     click.echo(f"  {choice.objective} {choice.score:.4f}, {choice.reason}")
     mine = [c for c in choice.candidates if c.name == choice.candidate and c.agreement is not None]
     for candidate in mine:

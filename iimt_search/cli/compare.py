@@ -7,16 +7,24 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.cli.options import json_option, narrow_table, print_json, root_option, storage_option
+from iimt_search.cli.options import (
+    complete_study,
+    json_option,
+    narrow_table,
+    print_json,
+    root_option,
+    storage_option,
+)
 from iimt_search.errors import UsageError
 from iimt_search.report.compare import compare_studies
+from iimt_search.settings import shown_value
 from iimt_search.study.open import open_study
 
 
 def _value(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return shown_value(value)
 
 
 def _columns(found: dict[str, Any]) -> list[dict[str, str]]:
@@ -52,7 +60,7 @@ def _table(title: str, names: list[str], rows: dict[str, list[str]]) -> Table:
 
 
 @click.command("compare")
-@click.argument("studies", nargs=2, metavar="STUDY STUDY")
+@click.argument("studies", nargs=2, metavar="STUDY STUDY", shell_complete=complete_study)
 @storage_option
 @root_option
 @json_option

@@ -150,8 +150,10 @@ def choose_executor(
     for name, option in _RAY_ONLY.items():
         if options[name] not in (None, ()):
             raise UsageError(f"{option} goes with --backend ray")
-    if space.pruner.name == "asha":
-        raise UsageError("pruner asha is Ray Tune's: give --backend ray, or choose successive_halving")
+    if space.pruner.of_ray:
+        raise UsageError(
+            f"pruner {space.pruner.name} is Ray Tune's: give --backend ray, or choose successive_halving"
+        )
     from iimt_search.study.inline_executor import InlineExecutor
     from iimt_search.study.local_executor import LocalExecutor
 

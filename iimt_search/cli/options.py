@@ -19,9 +19,22 @@ DEFAULT_ROOT = "studies"
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
+def complete_study(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the studies whose name begins so, for a shell that completes."""
+    root = Path(ctx.params.get("root") or DEFAULT_ROOT)
+    return sorted(
+        file.parent.name for file in root.glob("*/study.json") if file.parent.name.startswith(incomplete)
+    )
+
+
 def study_option(command: F) -> F:
     """Add ``--study``."""
-    return click.option("--study", metavar="NAME", help="Which study; by default the newest.")(command)
+    return click.option(
+        "--study",
+        metavar="NAME",
+        shell_complete=complete_study,
+        help="Which study; by default the newest.",
+    )(command)
 
 
 def root_option(command: F) -> F:

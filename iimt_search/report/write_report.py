@@ -54,7 +54,7 @@ class WrittenFigures:
 def _write_png(found: Sequence[tuple[Drawing, Path]]) -> str:
     """Write figures as PNG, all by one browser; returns what went wrong in one line, or ""."""
     if find_spec("kaleido") is None:
-        return "kaleido is not installed (pip install kaleido)"
+        return "kaleido is not installed (pip install 'iimt-search[figures]')"
     try:
         plotly.io.write_images(
             [standing_alone(drawing) for drawing, _ in found],

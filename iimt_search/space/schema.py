@@ -120,23 +120,28 @@ class SamplerSettings(_Strict):
 
 
 class PrunerSettings(_Strict):
-    """Which pruner ends hopeless trials early: one of Optuna's, or Ray Tune's ASHA.
+    """Which pruner ends hopeless trials early: one of Optuna's, or of Ray Tune's schedules.
 
     Attributes:
-        name: ``median``, ``percentile``, ``successive_halving``, ``hyperband`` or ``none``; ``asha`` with
-            the Ray backend.
+        name: ``median``, ``percentile``, ``successive_halving``, ``hyperband`` or ``none``; with the Ray
+            backend ``asha``, or ``pbt``, which goes on from a better trial with another ``lambda_max``.
         startup_trials: finished trials before any is pruned (``median``, ``percentile``).
         warmup: share of the training steps before any trial is pruned (``median``, ``percentile``,
-            ``asha``).
+            ``asha``, ``pbt``).
             Before more than half of the ramp of w_t a high ``lambda_max`` has not shown itself:
             ``docs/performance.md`` tells what is ended by mistake.
         percentile: trials below this percentile of the others are pruned (``percentile``).
     """
 
-    name: Literal["median", "percentile", "successive_halving", "hyperband", "asha", "none"] = "median"
+    name: Literal["median", "percentile", "successive_halving", "hyperband", "asha", "pbt", "none"] = "median"
     startup_trials: int = Field(4, ge=0)
     warmup: float = Field(0.6, ge=0, le=1)
     percentile: float = Field(25.0, gt=0, lt=100)
+
+    @property
+    def of_ray(self) -> bool:
+        """Whether it is one of Ray Tune's schedules."""
+        return self.name in ("asha", "pbt")
 
 
 class ConfirmSettings(_Strict):
@@ -259,6 +264,12 @@ class Space(_Strict):
             if twice:
                 raise ValueError(f"two tasks are named {twice[0]!r}; give one another `name`")
         return value
+
+    @model_validator(mode="after")
+    def _population_based(self) -> Self:
+        if self.pruner.name == "pbt" and "lambda_max" not in self.search:
+            raise ValueError("pruner pbt changes lambda_max during training: it must be searched")
+        return self
 
     def canonical(self) -> dict[str, Any]:
         """Return the space as plain JSON values, every default written out."""

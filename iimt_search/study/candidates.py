@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 
 from iimt_search.settings import TrainSettings
+from iimt_search.study.fork import configuration
 from iimt_search.study.proposals import settings_for, source_only_settings
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.trials import DEFAULT_ORIGIN, trial_scores
@@ -25,7 +26,7 @@ class Candidates:
 
     def settings(self, scope: Scope) -> dict[str, TrainSettings]:
         """Return every candidate's configuration, source-only's last."""
-        found = {name: settings_for(scope.space, trial.params) for name, trial in self.trials.items()}
+        found = {name: settings_for(scope.space, configuration(trial)) for name, trial in self.trials.items()}
         return {**found, SOURCE_ONLY_KEY: source_only_settings(scope.space)}
 
 
@@ -55,9 +56,11 @@ def select_candidates(scope: Scope) -> Candidates:
     for trial in best_trials(scope):
         if reason := veto(trial_scores(trial, scope.task_names), baseline):
             vetoed[f"trial-{trial.number}"] = reason
-        elif len(chosen) < scope.space.confirm.top and all(trial.params != t.params for t in chosen):
+        elif len(chosen) < scope.space.confirm.top and all(
+            configuration(trial) != configuration(t) for t in chosen
+        ):
             chosen.append(trial)
     default = _default_trial(scope)
-    if default is not None and all(default.params != trial.params for trial in chosen):
+    if default is not None and all(default.params != configuration(trial) for trial in chosen):
         chosen.append(default)
     return Candidates({f"trial-{trial.number}": trial for trial in chosen}, vetoed)

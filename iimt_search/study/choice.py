@@ -46,7 +46,8 @@ class Choice:
         answer: ``trial``; ``source-only`` where no configuration beat the model without adaptation; or
             ``none``, no confident choice: source-only's models are handed out then, as the safest.
         trial: the number of the trial whose models are handed out; None for source-only.
-        params: the searched parameters and their chosen values; empty for source-only.
+        params: the searched parameters and their chosen values, with a fork's ``lambda_before``; empty for
+            source-only.
         objective: the validator that decided.
         score: the objective's mean over tasks and fresh seeds.
         scores: task → validator → mean over the fresh seeds.

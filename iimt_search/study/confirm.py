@@ -11,6 +11,7 @@ from iimt_search.study.candidates import select_candidates
 from iimt_search.study.choice import Candidate, Choice
 from iimt_search.study.decide import decide
 from iimt_search.study.flags import flags
+from iimt_search.study.fork import configuration
 from iimt_search.study.job_runner import FixedJobs, JobRunner
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.veto import veto
@@ -95,7 +96,7 @@ class Confirmation:
         decision = decide(candidates, objective, scope.higher_is_better)
         winner = decision.winner
         trial = self._candidates.trials.get(winner.name)
-        params = {} if trial is None else dict(trial.params)
+        params = {} if trial is None else dict(configuration(trial))
         return Choice(
             study=scope.folder.name,
             tasks=scope.task_names,

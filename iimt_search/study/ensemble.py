@@ -6,6 +6,7 @@ from optuna.trial import TrialState
 
 from iimt_search.records import Job
 from iimt_search.study.choice import Choice
+from iimt_search.study.fork import configuration
 from iimt_search.study.keeping import KeptCheckpoint
 from iimt_search.study.model_choice import TrainedModel
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
@@ -27,7 +28,7 @@ def _of_trial(scope: Scope, number: int, task: str) -> TrainedModel | None:
     trial = scope.study.get_trials(deepcopy=False)[number]
     if trial.state is not TrialState.COMPLETE or trial.last_step is None:
         return None
-    kept = _kept(scope.trial_job(number, trial.params), task, trial.last_step)
+    kept = _kept(scope.trial_job(number, configuration(trial)), task, trial.last_step)
     return TrainedModel(kept, trial_scores(trial, [task])[task])
 
 

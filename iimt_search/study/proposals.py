@@ -26,7 +26,11 @@ from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Choices, SearchRange, Space
 
-SOURCE_ONLY = {"w_source": 1.0, "w_q": 0.0, "w_d": 0.0, "w_z": 0.0, "w_s": 0.0, "lambda_max": 0.0}
+SOURCE_ONLY: Mapping[str, Any] = {
+    "w_source": 1.0,
+    **dict.fromkeys(("w_q", "w_d", "w_z", "w_s", "lambda_max"), 0.0),
+    "lambda_before": (),
+}
 
 
 def distribution(name: str, searched: SearchRange) -> BaseDistribution:

@@ -72,9 +72,10 @@ class Scope:
             **more,
         )
 
-    def trial_job(self, number: int, params: Mapping[str, Any]) -> Job:
-        """Return a trial's job."""
-        seed = derive_seed(self.space.seed, "trial", number)
+    def trial_job(self, number: int, params: Mapping[str, Any], seed: int | None = None) -> Job:
+        """Return a trial's job; a fork has its donor's seed."""
+        if seed is None:
+            seed = derive_seed(self.space.seed, "trial", number)
         return self._job(f"trial-{number}", settings_for(self.space, params), seed)
 
     def source_only_job(self) -> Job:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from optuna.trial import FrozenTrial, TrialState
 
+from iimt_search.study.fork import forked_at
+
 
 def trial_steps(trial: FrozenTrial) -> int:
     """Return the training steps that a trial was evaluated after last, 0 for none."""
@@ -20,8 +22,8 @@ class Standing:
         higher_is_better: the objective's direction.
 
     Attributes:
-        begun: trials that were begun.
-        over: trials that have ended.
+        begun: trials that were begun; a fork continues the one that ended for it.
+        over: those of them that have ended.
         states: state, in small letters → how many trials ended so.
         steps: training steps of all of them, on each task.
         best: number and objective of the best complete trial, of equal ones the first; None without one.
@@ -35,15 +37,18 @@ class Standing:
         self.best: tuple[int, float] | None = None
         for trial in trials:
             if trial.state is not TrialState.WAITING:
-                self.begin(trial.number)
+                self.begin(trial.number, forked_at(trial))
                 self.reach(trial.number, trial_steps(trial))
             if trial.state.is_finished():
                 self.end(trial.number, trial.state, trial.value)
 
-    def begin(self, number: int) -> None:
-        """Count a trial that begins."""
-        self.begun += 1
-        self._reached[number] = 0
+    def begin(self, number: int, forked_at: int = 0) -> None:
+        """Count a trial that begins; a fork takes the place of the one that ended for it."""
+        if forked_at:
+            self.over -= 1
+        else:
+            self.begun += 1
+        self._reached[number] = forked_at
 
     def reach(self, number: int, step: int) -> None:
         """Count the steps of a trial that is under way."""

@@ -3,15 +3,27 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from iimt_search.records import Evaluation, Finished, Job
+from iimt_search.records import Evaluation, Finished, Fork, Job
+from iimt_search.settings import shown_value
 from iimt_search.study import notes
 from iimt_search.study.driver_storage import together
+from iimt_search.study.fork import (
+    EARLIER,
+    FORKED_AT,
+    SEED,
+    configuration,
+    copy_checkpoint,
+    fork_attributes,
+    forked_at,
+)
 from iimt_search.study.proposals import default_params, distributions, make_sampler
 from iimt_search.study.scope import Scope
 from iimt_search.study.standing import Standing
@@ -42,11 +54,31 @@ def trial_scores(trial: FrozenTrial, tasks: Iterable[str]) -> dict[str, dict[str
     return {task: dict(found.get(task, {})) for task in tasks}
 
 
+@dataclass
+class _Running:
+    """A trial under way.
+
+    Attributes:
+        trial: Optuna's.
+        job: what runs.
+        reported: the steps whose objective Optuna has.
+        last: the last evaluation.
+        error: what was wrong with it, or "".
+    """
+
+    trial: Trial
+    job: Job
+    reported: set[int]
+    last: Evaluation | None = None
+    error: str = ""
+
+
 class TrialSource:
     """Trials of one Optuna study, until the budget is used.
 
     Trials that a dead driver left RUNNING come first: they go on from their checkpoint, or from the
-    start where they had none, under the same number, parameters and seed.
+    start where they had none, under the same number, parameters and seed. A fork, which branches off
+    another trial's training, takes the place of the trial that ended for it.
 
     Args:
         scope: the study, its space and tasks.
@@ -67,13 +99,11 @@ class TrialSource:
     ) -> None:
         self._scope, self._line, self._out_of_time, self._ended = scope, line, out_of_time, ended
         self._space, self._study = scope.space, scope.study
-        self._trials: dict[str, Trial] = {}
-        self._last: dict[str, Evaluation] = {}
-        self._errors: dict[str, str] = {}
-        self._reported: dict[str, set[int]] = {}
+        self._running: dict[str, _Running] = {}
         trials = self._study.get_trials(deepcopy=False)
         self.standing = Standing(trials, self._space.train.steps, scope.higher_is_better)
         self._left_running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+        self._forks_waiting = sum(t.state is TrialState.WAITING and forked_at(t) > 0 for t in trials)
         self._baseline: dict[str, dict[str, float]] | None = None
         if not trials:
             default = default_params(self._space)
@@ -83,7 +113,7 @@ class TrialSource:
 
     def _budget_left(self) -> bool:
         budget, standing = self._space.budget, self.standing
-        if budget.trials is not None and standing.begun >= budget.trials:
+        if budget.trials is not None and standing.begun >= budget.trials and not self._forks_waiting:
             return False
         if budget.steps is not None and standing.steps * len(self._scope.tasks) >= budget.steps:
             return False
@@ -108,8 +138,12 @@ class TrialSource:
                 params = {
                     name: _suggest(trial, name, dist) for name, dist in distributions(self._space).items()
                 }
-        job = self._scope.trial_job(trial.number, params)
-        self._trials[job.key], self._reported[job.key] = trial, reported
+        attributes = trial.user_attrs
+        if EARLIER in attributes:
+            params[EARLIER] = attributes[EARLIER]
+        job = self._scope.trial_job(trial.number, params, attributes.get(SEED))
+        job = replace(job, known_step=max(reported, default=attributes.get(FORKED_AT, 0)))
+        self._running[job.key] = _Running(trial, job, reported)
         return job
 
     def _ask(self) -> Trial:
@@ -117,20 +151,21 @@ class TrialSource:
         number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
         self._study.sampler = make_sampler(self._space, number)
         trial = self._study.ask()
-        self.standing.begin(trial.number)
+        self.standing.begin(trial.number, forked_at(trial))
+        self._forks_waiting -= forked_at(trial) > 0
         return trial
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
         """Report the objective to Optuna; returns False to prune, or where it is not a number."""
-        trial, objective = self._trials[job.key], self._space.objective
-        self._last[job.key] = evaluation
+        running, objective = self._running[job.key], self._space.objective
+        trial, reported = running.trial, running.reported
+        running.last = evaluation
         if objective not in evaluation.validators:
             return True  # computed at the training's end only
         value = evaluation.mean(objective)
         if not math.isfinite(value):
-            self._errors[job.key] = f"objective {objective} was {value} at step {evaluation.step}"
+            running.error = f"objective {objective} was {value} at step {evaluation.step}"
             return False
-        reported = self._reported[job.key]
         if evaluation.step not in reported:
             trial.report(value, evaluation.step)
             reported.add(evaluation.step)
@@ -143,9 +178,8 @@ class TrialSource:
 
     def finished(self, job: Job, outcome: Finished) -> None:
         """Tell Optuna COMPLETE, PRUNED or FAIL, with every validator's score as attribute."""
-        trial = self._trials.pop(job.key)
-        evaluation = self._last.pop(job.key, None)
-        error = self._errors.pop(job.key, "") or outcome.error
+        running = self._running.pop(job.key)
+        trial, evaluation, error = running.trial, running.last, running.error or outcome.error
         if error:
             state, value = TrialState.FAIL, None
         elif outcome.status == "stopped" or evaluation is None:
@@ -157,9 +191,22 @@ class TrialSource:
             notes.note_trial(trial, job, evaluation, error, vetoed)
             self._study.tell(trial, value, state=state)
         self.standing.end(trial.number, state, value)
-        del self._reported[job.key]
         self._line(self._describe(trial, state, evaluation, error))
+        if outcome.fork is not None:
+            self._branch(outcome.fork)
         self._ended(job.key)
+
+    def _branch(self, fork: Fork) -> None:
+        """Add the trial that goes on from another one's checkpoint, to be begun next."""
+        donor = self._running.get(fork.donor)
+        attributes = None if donor is None else fork_attributes(donor.job, donor.trial.number)
+        if donor is None or attributes is None:  # it has ended meanwhile, and so has what it had
+            return
+        number = len(self._study.get_trials(deepcopy=False))
+        copy_checkpoint(donor.job, Path(self._scope.trial_job(number, donor.trial.params).folder))
+        self._study.enqueue_trial({**donor.trial.params, "lambda_max": fork.lambda_max}, attributes)
+        self._forks_waiting += 1
+        self._line(f"trial {number:<3d} {attributes['origin']}, lambda_max {fork.lambda_max:.4g}")
 
     def _note(self, trial: Trial, job: Job, evaluation: Evaluation | None, error: str) -> str:
         """Keep what a trial came to as attributes; returns why it is vetoed, or ""."""
@@ -195,8 +242,5 @@ class TrialSource:
         return (
             text
             + "  "
-            + ", ".join(
-                f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in trial.params.items()
-            )
+            + ", ".join(f"{name} {shown_value(value)}" for name, value in configuration(trial).items())
         )

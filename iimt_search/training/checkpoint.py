@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,7 +14,7 @@ from iimt_search.records import Evaluation
 SCHEMA = 1
 
 # Absent, cut short, or not ours: the job then begins anew, which costs time and loses nothing else.
-_UNUSABLE = (OSError, EOFError, KeyError, TypeError, RuntimeError, UnpicklingError, zipfile.BadZipFile)
+_UNUSABLE = (OSError, EOFError, LookupError, TypeError, RuntimeError, UnpicklingError, zipfile.BadZipFile)
 
 
 def checkpoint_path(folder: Path) -> Path:
@@ -26,7 +27,7 @@ def save_checkpoint(folder: Path, identity: str, history: list[Evaluation], stat
 
     Args:
         folder: the job's.
-        identity: of the job: what another job must share to go on from this checkpoint.
+        identity: of what the job has computed: what another must share to go on from this checkpoint.
         history: evaluations so far.
         states: task name → the training's state.
     """
@@ -43,15 +44,31 @@ def save_checkpoint(folder: Path, identity: str, history: list[Evaluation], stat
     os.replace(beside, path)
 
 
-def load_checkpoint(folder: Path, identity: str) -> tuple[list[Evaluation], dict[str, Any]] | None:
+def load_checkpoint(
+    folder: Path, identity: Callable[[int], str]
+) -> tuple[list[Evaluation], dict[str, Any]] | None:
     """Return the evaluations and states of the folder's checkpoint.
 
     None where there is no usable one, or it is that of another job.
+
+    Args:
+        folder: the job's.
+        identity: returns what the job computes up to a step is known by.
     """
     try:
         content = torch.load(checkpoint_path(folder), weights_only=True, map_location="cpu")
-        if content["schema"] != SCHEMA or content["identity"] != identity:
+        history = [Evaluation(step, scores) for step, scores in content["history"]]
+        if content["schema"] != SCHEMA or content["identity"] != identity(history[-1].step):
             return None
-        return [Evaluation(step, scores) for step, scores in content["history"]], content["states"]
+        return history, content["states"]
+    except _UNUSABLE:
+        return None
+
+
+def checkpoint_step(folder: Path) -> int | None:
+    """Return the step of a job's checkpoint, None where there is no usable one."""
+    try:
+        content = torch.load(checkpoint_path(folder), weights_only=True, map_location="cpu", mmap=True)
+        return int(content["history"][-1][0])
     except _UNUSABLE:
         return None

@@ -14,7 +14,7 @@ from torch import Tensor
 from iimt_search.iimt import losses
 from iimt_search.iimt.mixup import mix
 from iimt_search.iimt.reversal import reverse_gradient
-from iimt_search.iimt.schedule import dann_ramp, linear
+from iimt_search.iimt.schedule import dann_ramp, linear, stepwise
 from iimt_search.iimt.virtual_labels import mean_prediction
 from iimt_search.models.batch_norm import running_statistics_held
 from iimt_search.models.network import Discriminator, Model
@@ -50,8 +50,9 @@ class Batch(NamedTuple):
 def term_weights(settings: TrainSettings, progress: float) -> dict[str, float]:
     """Return every term's weight at ``progress`` (step / steps).
 
-    w_t rises linearly to ``lambda_max`` (paper); with ``settings.ramp`` the consistency weight rises
-    as the reversal does, because at step 0 both collapse the embedding (ours).
+    w_t rises linearly to ``lambda_max`` (paper), or to an earlier value of it while that holds; with
+    ``settings.ramp`` the consistency weight rises as the reversal does, because at step 0 both collapse the
+    embedding (ours).
     """
     ramp = dann_ramp(progress) if settings.ramp else 1.0
     return {
@@ -60,13 +61,15 @@ def term_weights(settings: TrainSettings, progress: float) -> dict[str, float]:
         "adversarial": settings.w_d,
         "consistency": settings.w_z * ramp,
         "intra_source": settings.w_s,
-        "intra_target": linear(progress, settings.lambda_max),
+        "intra_target": linear(progress, stepwise(progress, settings.lambda_before, settings.lambda_max)),
     }
 
 
 def active_terms(settings: TrainSettings) -> frozenset[str]:
     """Return the terms that have a weight above 0 at some step; the others are not computed."""
-    return frozenset(name for name, weight in term_weights(settings, 1.0).items() if weight > 0)
+    weights = term_weights(settings, 1.0)
+    weights["intra_target"] = max(settings.lambda_max, *(value for _, value in settings.lambda_before), 0.0)
+    return frozenset(name for name, weight in weights.items() if weight > 0)
 
 
 def reversal_strength(settings: TrainSettings, progress: float) -> float:

@@ -13,6 +13,7 @@ from iimt_search.task_name import slug
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
 from iimt_search.training.export import export_model
 from iimt_search.training.kept import rounded, save_kept
+from iimt_search.training.objective import active_terms
 from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.contract import score_all
@@ -51,7 +52,6 @@ class Trainable:
             )
             for spec in job.tasks
         }
-        self._identity = self._identify()
         if (found := load_checkpoint(self._folder, self._identity)) is not None:
             self.history, states = found
             for name, training in self._trainings.items():
@@ -59,10 +59,17 @@ class Trainable:
         elif job.kept:
             shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
 
-    def _identify(self) -> str:
-        """Return what decides every number that this job computes."""
-        job = self.job
-        parts = [job.settings.model_dump_json(), str(job.seed), *job.validators]
+    def _identity(self, step: int) -> str:
+        """Return what decides every number that this job computes up to a step.
+
+        A training that changes ``lambda_max`` only later shares it: one may go on as the other.
+        """
+        job, settings = self.job, self.job.settings
+        progress = step / settings.steps
+        earlier = [(until, value) for until, value in settings.lambda_before if until < progress]
+        now = next((v for until, v in settings.lambda_before if until >= progress), settings.lambda_max)
+        parts = [settings.model_dump_json(exclude={"lambda_max", "lambda_before"}), str((earlier, now))]
+        parts += [str(job.seed), *job.validators, *sorted(active_terms(settings))]
         for name, training in self._trainings.items():
             parts += [name, training.task.fingerprint, training.device.type]
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
@@ -120,7 +127,7 @@ class Trainable:
         evaluation = Evaluation(step, scores)
         self.history.append(evaluation)
         states = {name: training.state() for name, training in self._trainings.items()}
-        save_checkpoint(self._folder, self._identity, self.history, states)
+        save_checkpoint(self._folder, self._identity(step), self.history, states)
         return evaluation
 
     def export(self) -> None:

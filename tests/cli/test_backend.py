@@ -51,10 +51,18 @@ def test_options_that_contradict_are_refused(
     assert not (tmp_path / "tiny").exists()
 
 
-def test_asha_takes_ray(tiny_space: Path, tmp_path: Path) -> None:
-    tiny_space.write_text(tiny_space.read_text() + "pruner: asha\n")
+@pytest.mark.parametrize("pruner", ["asha", "pbt"])
+def test_schedules_of_tune_take_ray(tiny_space: Path, tmp_path: Path, pruner: str) -> None:
+    tiny_space.write_text(tiny_space.read_text() + f"pruner: {pruner}\n")
     done = CliRunner().invoke(cli, ["run", "--space", str(tiny_space), "--studies-dir", str(tmp_path)])
-    assert done.exit_code == 2 and "pruner asha is Ray Tune's: give --backend ray" in done.stderr
+    assert done.exit_code == 2 and f"pruner {pruner} is Ray Tune's: give --backend ray" in done.stderr
+
+
+def test_population_based_training_searches_lambda_max(tiny_space: Path, tmp_path: Path) -> None:
+    tiny_space.write_text(tiny_space.read_text() + "pruner: pbt\nsearch: {alpha: {low: 0.1, high: 1}}\n")
+    command = ["run", "--space", str(tiny_space), "--studies-dir", str(tmp_path), "--backend", "ray"]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 2 and "pruner pbt changes lambda_max during training" in done.stderr
 
 
 def test_the_command_line_goes_over_the_space_file() -> None:

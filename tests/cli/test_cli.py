@@ -224,6 +224,25 @@ def test_a_stopped_run_says_how_to_continue(
     assert result.output.splitlines()[-1].endswith(f"nothing is lost. Continue with: {expected}")
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("iimt-search be", "plain,best"),
+        ("iimt-search best --stu", "plain,--study\nplain,--studies-dir"),
+        ("iimt-search best --studies-dir ROOT --study t", "plain,tiny"),
+        ("iimt-search compare --studies-dir ROOT t", "plain,tiny"),
+        ("iimt-search best --studies-dir ROOT --study x", ""),
+    ],
+)
+def test_a_shell_completes(root: Path, words: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = words.replace("ROOT", str(root / "s"))
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    environment = {"_IIMT_SEARCH_COMPLETE": "bash_complete"}
+    done = CliRunner().invoke(cli, [], prog_name="iimt-search", env=environment)
+    assert set(done.stdout.split("\n")) - {""} == set(found.split("\n")) - {""}
+
+
 def test_debug_shows_the_traceback(root: Path) -> None:
     result = invoke("--debug", "best", "--studies-dir", root / "s", "--study", "tiyn")
     assert result.exit_code == 1 and "Traceback" in result.output

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from iimt_search.iimt.schedule import dann_ramp, linear, warmup_cosine
+from iimt_search.iimt.schedule import dann_ramp, linear, stepwise, warmup_cosine
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,14 @@ def test_ramps_rise() -> None:
     steps = [step / 50 for step in range(51)]
     assert [dann_ramp(p) for p in steps] == sorted({dann_ramp(p) for p in steps})
     assert [linear(p, 3.0) for p in steps] == sorted({linear(p, 3.0) for p in steps})
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0.0, 1.0), (0.24, 1.0), (0.25, 2.0), (0.49, 2.0), (0.5, 3.0), (1.0, 3.0)]
+)
+def test_stepwise(progress: float, expected: float) -> None:
+    assert stepwise(progress, ((0.25, 1.0), (0.5, 2.0)), 3.0) == expected
+
+
+def test_stepwise_without_steps() -> None:
+    assert stepwise(0.3, (), 3.0) == 3.0

@@ -82,6 +82,28 @@ def test_another_jobs_checkpoint_is_not_gone_on_from(tmp_path: Path, changes: di
     assert Trainable(make_job(tmp_path, tasks=SPECS[:1], **changes)).history == []
 
 
+def test_a_checkpoint_is_gone_on_from_with_another_lambda_max_from_there_on(tmp_path: Path) -> None:
+    before = make_job(tmp_path / "cut", tasks=SPECS[:1])
+    Trainable(before).advance()
+
+    def later(lambda_max: float, *earlier: tuple[float, float], **changes: object) -> Job:
+        settings = TINY.model_copy(update={"lambda_max": lambda_max, "lambda_before": earlier})
+        return replace(before, settings=settings, **changes)
+
+    share = 2 / TINY.steps
+    assert len(Trainable(later(9.0, (share, 1.0))).history) == 1
+    for job in (
+        later(9.0),  # other values in what was trained
+        later(9.0, (share / 2, 1.0)),
+        later(9.0, (share, 2.0)),
+        later(9.0, (share, 1.0), seed=4),
+    ):
+        assert Trainable(job).history == []
+    forked = later(9.0, (share, 1.0), folder=str(tmp_path / "cut"))
+    whole = later(9.0, (share, 1.0), folder=str(tmp_path / "whole"))
+    assert run(forked).history == run(whole).history != run(before).history
+
+
 def test_a_damaged_checkpoint_means_from_the_start(tmp_path: Path) -> None:
     whole = run(make_job(tmp_path))
     path = checkpoint_path(tmp_path)

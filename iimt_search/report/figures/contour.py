@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import griddata
 from scipy.spatial import QhullError
 
-from iimt_search.report.figures.drawing import Drawing, Table, brief, number, plain, shown_value
+from iimt_search.report.figures.drawing import Drawing, Table, brief, number, plain
 from iimt_search.report.study_record import StudyRecord, TrialRecord
+from iimt_search.settings import shown_value
 from iimt_search.space import Choices
 
 _LEAST_TRIALS = 8

@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from iimt_search.report.study_record import StudyRecord, TrialRecord
+from iimt_search.settings import shown_value
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 
 # Colour-blind safe (Okabe and Ito 2008), those that are seen on white and on black.
@@ -87,11 +88,6 @@ def arrow(task: str) -> str:
 def number(value: float | None, form: str = ".4f") -> str:
     """Return a number as text, an en dash for none."""
     return "–" if value is None else f"{value:z{form}}"  # z: no −0
-
-
-def shown_value(value: Any) -> str:
-    """Return a parameter's value as text."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def params_text(params: Mapping[str, Any], between: str = ", ") -> str:

@@ -16,10 +16,10 @@ from iimt_search.report.figures.drawing import (
     marks,
     number,
     plain,
-    shown_value,
     trial_table,
 )
 from iimt_search.report.study_record import OUTCOMES, StudyRecord, TrialRecord
+from iimt_search.settings import shown_value
 from iimt_search.space import Choices
 
 # Colour, width and opacity of the complete trials' quarters, the best first.

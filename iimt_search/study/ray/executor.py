@@ -148,6 +148,8 @@ class RayExecutor:
                 self._files.evaluated(self._live[event.key], event.evaluation)
                 return
             job = self._live.pop(event.key)
+            if event.fork is not None and (donor := self._live.get(event.fork.donor)) is not None:
+                self._files.checkpoint(donor)
             if event.status == "complete":
                 self._files.complete(job)
             if event.status != "lost":

@@ -9,10 +9,10 @@ from ray.tune import Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from iimt_search.records import Finished, Job, Report
+from iimt_search.records import Evaluation, Finished, Job, Report
 from iimt_search.study.ray.death import describe_death
 from iimt_search.study.ray.exchange import Exchange
-from iimt_search.study.ray.schedules import OBJECTIVE, STEP, Schedule, is_searched
+from iimt_search.study.ray.schedules import Schedule
 
 _IDLE_SECONDS = 0.1
 logger = logging.getLogger("ray.iimt_search")  # beside what Ray itself says, in the study's folder
@@ -44,10 +44,15 @@ class DriverScheduler(FIFOScheduler):
         """Count it."""
         self._running += 1
         if self._schedule is not None:
-            self._schedule.tune.on_trial_add(tune_controller, trial)
+            self._schedule.add(trial)
+
+    def _gone(self, trial: Trial) -> None:
+        self._running -= 1
+        if self._schedule is not None:
+            self._schedule.remove(trial)
 
     def _end(self, trial: Trial, outcome: Finished) -> str:
-        self._running -= 1
+        self._gone(trial)
         self._held.append(trial)
         self._exchange.tell(outcome)
         return str(TrialScheduler.NOOP)
@@ -62,27 +67,22 @@ class DriverScheduler(FIFOScheduler):
             return str(TrialScheduler.NOOP)
         if not go_on:
             return self._end(trial, Finished(key, "stopped"))
-        if self._stopped_by_schedule(tune_controller, trial, result):
-            return self._end(trial, Finished(key, "stopped"))
+        if (ended := self._ended_by_schedule(trial, result["evaluation"])) is not None:
+            return self._end(trial, ended)
         return str(TrialScheduler.CONTINUE)
 
-    def _stopped_by_schedule(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> bool:
-        """Return whether Tune's own schedule, where there is one, ends the trial."""
-        schedule, key, evaluation = self._schedule, job_of(trial).key, result["evaluation"]
-        if schedule is None or not is_searched(key) or schedule.objective not in evaluation.validators:
-            return False
-        resent = evaluation.step <= self._furthest.get(key, 0)
-        self._furthest[key] = max(evaluation.step, self._furthest.get(key, 0))
-        if resent or evaluation.step >= schedule.steps:
-            return False  # decided before; or done, and nothing is left to stop
-        value = evaluation.mean(schedule.objective)
-        reported = {**result, STEP: evaluation.step, OBJECTIVE: value}
-        decision = schedule.tune.on_trial_result(tune_controller, trial, reported)
-        return bool(decision == TrialScheduler.STOP)
+    def _ended_by_schedule(self, trial: Trial, evaluation: Evaluation) -> Finished | None:
+        """Return how Tune's own schedule, where there is one, ends the trial."""
+        if self._schedule is None:
+            return None
+        job = job_of(trial)
+        decided = max(job.known_step, self._furthest.get(job.key, 0))
+        self._furthest[job.key] = max(evaluation.step, decided)
+        return self._schedule.end(trial, evaluation, decided)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Tell that the process which ran the job is gone; the driver submits the job again."""
-        self._running -= 1
+        self._gone(trial)
         try:
             text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
         except OSError:

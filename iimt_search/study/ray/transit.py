@@ -85,6 +85,10 @@ class DriverSide:
         if job.models:
             self._files.get(f"models/{job.key}", Path(job.models))
 
+    def checkpoint(self, job: Job) -> None:
+        """Fetch the last checkpoint of a job under way, for its fork to go on from."""
+        self._files.get(_checkpoint(job), checkpoint_path(Path(job.folder)))
+
     def forget(self, job: Job) -> None:
         """Delete a job's files in the storage."""
         for kind in ("jobs", "kept", "models"):
@@ -92,7 +96,7 @@ class DriverSide:
 
     def take_back(self, job: Job) -> None:
         """Fetch the checkpoint of a job under way, that any backend can go on from it."""
-        self._files.get(_checkpoint(job), checkpoint_path(Path(job.folder)))
+        self.checkpoint(job)
         self.forget(job)
 
 

@@ -57,8 +57,8 @@ def test_a_trial_that_runs_out_of_memory_fails_with_that_word_and_the_search_goe
 ) -> None:
     usual = Scope.trial_job
 
-    def too_large(self: Scope, number: int, params: Any) -> Any:
-        job = usual(self, number, params)
+    def too_large(self: Scope, number: int, params: Any, seed: int | None = None) -> Any:
+        job = usual(self, number, params, seed)
         if number != 1:
             return job
         settings = job.settings.model_copy(update={"batch_size": 2**42})
