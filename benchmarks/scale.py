@@ -16,7 +16,7 @@ from iimt_search.space import KnownNames, Space
 from iimt_search.space.load import space_from_text
 from iimt_search.study.choice import Candidate, Choice, write_choice
 from iimt_search.study.database import open_storage, sqlite_url
-from iimt_search.study.proposals import distributions
+from iimt_search.study.proposals import distributions, quiet_optuna
 from iimt_search.study.storage import StudyFolder
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
@@ -77,6 +77,7 @@ def _run(root: Path, verb: str) -> None:
 
 def measure_scale(counts: tuple[int, ...], rounds: int) -> dict[str, Any]:
     """Return the medians in seconds of each verb for each number of trials."""
+    quiet_optuna()
     with TemporaryDirectory() as folder:
         for count in counts:
             make_study(Path(folder) / str(count), count)

@@ -159,13 +159,14 @@ def run(
         One choice; with ``scope: per_task`` one for each task.
 
     Raises:
-        UsageError: a script without a guard, or a value that cannot be.
+        UsageError: a script without a guard, a pruner of Ray Tune's, or a value that cannot be.
         StudyLockedError: another driver runs the study.
         StudyMismatchError: the study was begun with another space.
         StudyInterruptedError: ``stop`` was set.
         StudyError: the storage cannot be opened, or every candidate failed.
         DataError: a task's data cannot be made.
     """
+    space.pruner.check_without_ray()
     start = _local_executor(workers)
     from iimt_search.study.listener import Silent
     from iimt_search.study.proposals import quiet_optuna

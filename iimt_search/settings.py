@@ -127,7 +127,11 @@ class TrainSettings(BaseModel):
 
 
 def shown_value(value: object) -> str:
-    """Return a setting's value for people."""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(f"{earlier:.4g} until {until:.0%}" for until, earlier in value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Return a setting's value for people; a tuple of pairs as ``lambda_before`` has them."""
+    match value:
+        case float():
+            return f"{value:.4g}"
+        case [[float() | int() as until, float() | int() as earlier], *rest]:
+            return ", ".join([f"{earlier:.4g} until {until:.0%}", *map(shown_value, [[r] for r in rest])])
+        case _:
+            return str(value)

@@ -101,6 +101,13 @@ def test_audit_marks_and_keeps(studies: Path, tmp_path: Path) -> None:
     assert read_mark(open_study(studies / "s", "tiny").studies[0]) is None
 
 
+def test_schedules_of_ray_are_refused(tiny_space: Path, tmp_path: Path) -> None:
+    tiny_space.write_text(tiny_space.read_text() + "pruner: pbt\n")
+    with pytest.raises(UsageError, match="pruner pbt is Ray Tune's"):
+        iimt_search.run(iimt_search.load_space(tiny_space), studies_dir=tmp_path / "s", workers=0)
+    assert not (tmp_path / "s").exists()
+
+
 def test_errors_are_those_of_the_command_line(tmp_path: Path, tiny_space: Path) -> None:
     with pytest.raises(StudyError, match="there is no study in"):
         iimt_search.best(studies_dir=tmp_path)

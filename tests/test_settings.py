@@ -114,3 +114,4 @@ def test_earlier_values_of_lambda_max(value: Any, reason: str) -> None:
 def test_values_as_people_read_them() -> None:
     assert shown_value(0.123456) == "0.1235" and shown_value(3) == "3" and shown_value("auto") == "auto"
     assert shown_value([[0.25, 1.0], [0.5, 2.25]]) == "1 until 25%, 2.25 until 50%"
+    assert shown_value([{"low": 1}, "a->b"]) == "[{'low': 1}, 'a->b']" and shown_value(()) == "()"

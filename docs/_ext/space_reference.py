@@ -119,7 +119,8 @@ def training_table() -> str:
     for name, field in TrainSettings.model_fields.items():
         found = schema[name]
         default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-        allowed = _one_of(found) if "enum" in found else _bounds(found) or "true, false"
+        pairs = "pairs of a share in (0, 1) and a number ≥ 0" if found.get("type") == "array" else ""
+        allowed = _one_of(found) if "enum" in found else pairs or _bounds(found) or "true, false"
         lines.append(f"| `{name}` | {default} | {allowed} | {field.description} |")
     return "\n".join(lines) + "\n"
 

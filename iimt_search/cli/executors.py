@@ -150,10 +150,7 @@ def choose_executor(
     for name, option in _RAY_ONLY.items():
         if options[name] not in (None, ()):
             raise UsageError(f"{option} goes with --backend ray")
-    if space.pruner.of_ray:
-        raise UsageError(
-            f"pruner {space.pruner.name} is Ray Tune's: give --backend ray, or choose successive_halving"
-        )
+    space.pruner.check_without_ray()
     from iimt_search.study.inline_executor import InlineExecutor
     from iimt_search.study.local_executor import LocalExecutor
 

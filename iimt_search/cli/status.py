@@ -18,6 +18,7 @@ from iimt_search.cli.options import json_option, print_json, root_option, storag
 from iimt_search.errors import UsageError
 from iimt_search.study.choice import read_choice
 from iimt_search.study.driver_lock import Holder
+from iimt_search.study.fork import configuration
 from iimt_search.study.open import OpenStudy, open_study
 
 _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
@@ -36,7 +37,7 @@ def study_status(opened: OpenStudy, study: optuna.Study) -> dict[str, Any]:
         "budget": study.user_attrs["space"]["budget"],
         "best_trial": None
         if best is None
-        else {"trial": best.number, "value": best.value, "params": best.params},
+        else {"trial": best.number, "value": best.value, "params": configuration(best)},
         "choice": None
         if choice is None
         else {"answer": choice.title, "score": choice.score, "flags": list(choice.flags)},

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from iimt_search.settings import shown_value
+
 
 def text(value: object) -> str:
     """Return a value as Markdown text that cannot be taken for markup."""
@@ -18,5 +20,5 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def number(value: object) -> str:
-    """Return a number with four digits, anything else as text."""
-    return f"{value:.4g}" if isinstance(value, float) else text(value)
+    """Return a setting's value, a number with four digits."""
+    return text(shown_value(value))

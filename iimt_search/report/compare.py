@@ -4,6 +4,7 @@ from typing import Any
 
 import optuna
 
+from iimt_search.space import with_defaults
 from iimt_search.study.choice import read_choice
 from iimt_search.study.open import OpenStudy
 
@@ -45,9 +46,8 @@ def differences(first: dict[str, Any], second: dict[str, Any], path: str = "") -
 def incomparable(first: OpenStudy, second: OpenStudy) -> list[str]:
     """Return why the objectives of two studies cannot be compared; empty where they can."""
     found = []
-    for name in _CONDITIONS:
-        if first.space[name] != second.space[name]:
-            found.append(f"other {name}")
+    spaces = with_defaults(first.space), with_defaults(second.space)
+    found += [f"other {name}" for name in _CONDITIONS if spaces[0][name] != spaces[1][name]]
     data = [{k: v for s in each.studies for k, v in s.user_attrs["data"].items()} for each in (first, second)]
     shared = data[0].keys() & data[1].keys()
     found += [f"other data of {task}" for task in sorted(shared) if data[0][task] != data[1][task]]
@@ -67,6 +67,6 @@ def compare_studies(first: OpenStudy, second: OpenStudy) -> dict[str, Any]:
             {"study": each.folder.name, "parts": [_part(each, study) for study in each.studies]}
             for each in (first, second)
         ],
-        "space": differences(first.space, second.space),
+        "space": differences(with_defaults(first.space), with_defaults(second.space)),
         "incomparable": incomparable(first, second),
     }

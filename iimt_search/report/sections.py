@@ -115,7 +115,7 @@ def _parameters(record: StudyRecord) -> Section:
         [
             (
                 importance,
-                f"Importance: too few trials, or one parameter only. It takes {LEAST_TRIALS} complete "
+                f"Importance: too few trials, or one parameter only. It takes {LEAST_TRIALS} finished "
                 "trials.",
             ),
             (draw_contour(record, order), "Two parameters together: too few complete trials."),

@@ -14,6 +14,7 @@ from iimt_search.report.audit_record import AuditRecord, read_audit
 from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.choice import Choice, read_choice
+from iimt_search.study.fork import configuration, forked_at
 from iimt_search.study.open import OpenStudy
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 from iimt_search.study.trials import DEFAULT_ORIGIN, SCORES
@@ -39,13 +40,14 @@ class TrialRecord:
     Attributes:
         number: Optuna's.
         state: ``complete``, ``pruned``, ``failed``, ``running`` or ``waiting``.
-        params: searched parameter → value.
+        params: searched parameter → value; for a fork ``lambda_before`` too.
         value: its objective, mean over the tasks; None unless complete.
         curve: training step → objective.
         scores: task → validator → last score.
         origin: ``default`` for the method's default configuration, else where it is from, or "".
         veto: why it is out whatever its scores, or "".
         error: what went wrong, or "".
+        forked_at: the step after which it branched off another trial, 0 for one of its own.
     """
 
     number: int
@@ -57,6 +59,7 @@ class TrialRecord:
     origin: str = ""
     veto: str = ""
     error: str = ""
+    forked_at: int = 0
 
     @property
     def name(self) -> str:
@@ -171,13 +174,14 @@ def _trial(trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(
         number=trial.number,
         state=_STATES[trial.state],
-        params=dict(trial.params),
+        params=dict(configuration(trial)),
         value=trial.value if trial.state is TrialState.COMPLETE else None,
         curve=dict(sorted(trial.intermediate_values.items())),
         scores=attributes.get(SCORES, {}),
         origin=attributes.get("origin", ""),
         veto=attributes.get("veto", ""),
         error=attributes.get("error", ""),
+        forked_at=forked_at(trial),
     )
 
 

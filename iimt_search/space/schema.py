@@ -3,8 +3,18 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from iimt_search.errors import UsageError
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 
@@ -143,6 +153,17 @@ class PrunerSettings(_Strict):
         """Whether it is one of Ray Tune's schedules."""
         return self.name in ("asha", "pbt")
 
+    def check_without_ray(self) -> None:
+        """Check that it is there without Ray.
+
+        Raises:
+            UsageError: it is one of Ray Tune's schedules.
+        """
+        if self.of_ray:
+            raise UsageError(
+                f"pruner {self.name} is Ray Tune's: give --backend ray, or choose successive_halving"
+            )
+
 
 class ConfirmSettings(_Strict):
     """How the best few configurations are run again before one is named best.
@@ -269,8 +290,21 @@ class Space(_Strict):
     def _population_based(self) -> Self:
         if self.pruner.name == "pbt" and "lambda_max" not in self.search:
             raise ValueError("pruner pbt changes lambda_max during training: it must be searched")
+        if self.pruner.name == "pbt" and self.train.lambda_before:
+            raise ValueError("pruner pbt changes lambda_max during training: train.lambda_before does too")
         return self
 
     def canonical(self) -> dict[str, Any]:
         """Return the space as plain JSON values, every default written out."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return what :meth:`Space.canonical` made, in an earlier version too, with what was added since.
+
+    As it is where this version does not take it.
+    """
+    try:
+        return Space.model_validate(stored).canonical()
+    except ValidationError:
+        return stored

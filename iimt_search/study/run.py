@@ -5,17 +5,15 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
-from pydantic import ValidationError
 
 from iimt_search.data.assemble import check_task, load_task
 from iimt_search.errors import StudyInterruptedError, StudyMismatchError
-from iimt_search.space import Space
+from iimt_search.space import Space, with_defaults
 from iimt_search.study import notes, rows
 from iimt_search.study.audit_mark import flag_change
 from iimt_search.study.candidates import best_trials
@@ -59,14 +57,6 @@ class RunOptions:
     device: str = "cpu"
 
 
-def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored space with what later versions have added; as it is where they do not take it."""
-    try:
-        return Space.model_validate(known).canonical()
-    except ValidationError:
-        return known
-
-
 def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> None:
     """Check that what the storage holds under the study's name was begun with this space and data.
 
@@ -79,7 +69,7 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
         known = stored.get("space")
         if known is None:
             continue  # killed at its birth: there is nothing in it
-        known = _with_defaults(known)
+        known = with_defaults(known)
         changed = [key for key in _IDENTITY if known.get(key) != content[key]]
         changed += [f"data of {task}" for task in data if stored.get("data", data).get(task) != data[task]]
         if changed:

@@ -1,6 +1,7 @@
 """The source of trials: asks Optuna, hears reports, prunes, and tells how each ended."""
 
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,16 +15,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from iimt_search.records import Evaluation, Finished, Fork, Job
 from iimt_search.settings import shown_value
 from iimt_search.study import notes
+from iimt_search.study.branch import branch_off
 from iimt_search.study.driver_storage import together
-from iimt_search.study.fork import (
-    EARLIER,
-    FORKED_AT,
-    SEED,
-    configuration,
-    copy_checkpoint,
-    fork_attributes,
-    forked_at,
-)
+from iimt_search.study.fork import EARLIER, SEED, configuration, forked_at
 from iimt_search.study.proposals import default_params, distributions, make_sampler
 from iimt_search.study.scope import Scope
 from iimt_search.study.standing import Standing
@@ -103,7 +97,6 @@ class TrialSource:
         trials = self._study.get_trials(deepcopy=False)
         self.standing = Standing(trials, self._space.train.steps, scope.higher_is_better)
         self._left_running = [trial for trial in trials if trial.state is TrialState.RUNNING]
-        self._forks_waiting = sum(t.state is TrialState.WAITING and forked_at(t) > 0 for t in trials)
         self._baseline: dict[str, dict[str, float]] | None = None
         if not trials:
             default = default_params(self._space)
@@ -113,11 +106,18 @@ class TrialSource:
 
     def _budget_left(self) -> bool:
         budget, standing = self._space.budget, self.standing
-        if budget.trials is not None and standing.begun >= budget.trials and not self._forks_waiting:
+        if budget.trials is not None and standing.begun >= budget.trials and not self._fork_waits():
             return False
         if budget.steps is not None and standing.steps * len(self._scope.tasks) >= budget.steps:
             return False
         return not self._out_of_time()
+
+    def _waiting(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+
+    def _fork_waits(self) -> bool:
+        """Return whether the trial that would be begun next is a fork."""
+        return any(forked_at(trial) > 0 for trial in self._waiting()[:1])
 
     def next_job(self) -> Job | None:
         """Return the next trial as a job."""
@@ -142,17 +142,16 @@ class TrialSource:
         if EARLIER in attributes:
             params[EARLIER] = attributes[EARLIER]
         job = self._scope.trial_job(trial.number, params, attributes.get(SEED))
-        job = replace(job, known_step=max(reported, default=attributes.get(FORKED_AT, 0)))
+        job = replace(job, known_step=max([*reported, forked_at(trial)]))
         self._running[job.key] = _Running(trial, job, reported)
         return job
 
     def _ask(self) -> Trial:
-        waiting = self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+        waiting = self._waiting()
         number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
         self._study.sampler = make_sampler(self._space, number)
         trial = self._study.ask()
         self.standing.begin(trial.number, forked_at(trial))
-        self._forks_waiting -= forked_at(trial) > 0
         return trial
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
@@ -172,6 +171,8 @@ class TrialSource:
             self.standing.reach(trial.number, evaluation.step)
         elif evaluation.step < max(reported):
             return True  # told before, and was let go on then
+        if evaluation.step <= forked_at(trial):
+            return True  # its donor's
         if evaluation.step >= job.settings.steps:
             return True  # done already: a finished trial is complete, whatever the pruner thinks
         return not trial.should_prune()
@@ -186,27 +187,31 @@ class TrialSource:
             state, value = TrialState.PRUNED, None
         else:
             state, value = TrialState.COMPLETE, evaluation.mean(self._space.objective)
+        # A driver that is killed before this trial's end is written goes on with both.
+        branched = "" if outcome.fork is None else self._branch(outcome.fork)
         with together(self._study):
             vetoed = self._note(trial, job, evaluation, error)
             notes.note_trial(trial, job, evaluation, error, vetoed)
             self._study.tell(trial, value, state=state)
         self.standing.end(trial.number, state, value)
         self._line(self._describe(trial, state, evaluation, error))
-        if outcome.fork is not None:
-            self._branch(outcome.fork)
+        if branched:
+            self._line(branched)
         self._ended(job.key)
 
-    def _branch(self, fork: Fork) -> None:
-        """Add the trial that goes on from another one's checkpoint, to be begun next."""
+    def _branch(self, fork: Fork) -> str:
+        """Add the trial that goes on from another one's checkpoint, to be begun next; returns a line."""
         donor = self._running.get(fork.donor)
-        attributes = None if donor is None else fork_attributes(donor.job, donor.trial.number)
-        if donor is None or attributes is None:  # it has ended meanwhile, and so has what it had
-            return
         number = len(self._study.get_trials(deepcopy=False))
-        copy_checkpoint(donor.job, Path(self._scope.trial_job(number, donor.trial.params).folder))
+        attributes = None
+        if donor is not None:
+            job = self._scope.trial_job(number, donor.trial.params)
+            attributes = branch_off(donor.job, donor.trial.number, Path(job.folder))
+            shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
+        if donor is None or attributes is None:
+            return f"no fork of {fork.donor}, which has ended meanwhile"
         self._study.enqueue_trial({**donor.trial.params, "lambda_max": fork.lambda_max}, attributes)
-        self._forks_waiting += 1
-        self._line(f"trial {number:<3d} {attributes['origin']}, lambda_max {fork.lambda_max:.4g}")
+        return f"trial {number:<3d} {attributes['origin']}, lambda_max {fork.lambda_max:.4g}"
 
     def _note(self, trial: Trial, job: Job, evaluation: Evaluation | None, error: str) -> str:
         """Keep what a trial came to as attributes; returns why it is vetoed, or ""."""

@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 from iimt_search.cli.main import cli
 from iimt_search.cli.sparkline import sparkline
 from iimt_search.data.registry import DOMAINS
-from iimt_search.report.compare import differences
+from iimt_search.report.compare import differences, incomparable
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.study.inline_executor import InlineExecutor
 from iimt_search.study.listener import Silent
+from iimt_search.study.open import open_study
 from iimt_search.study.run import RunOptions, run_study
 from iimt_search.study.storage import StudyFolder
 from iimt_search.validators.registry import VALIDATORS
@@ -27,12 +28,17 @@ def invoke(*words: str) -> Result:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, tiny_space_text: str) -> Path:
-    """Studies a and b, which differ in their seed, and c, which has another objective."""
+    """Studies a and b, which differ in their seed, c, which has another objective, and d another task."""
     found = tmp_path_factory.mktemp("studies")
     path = found / "tiny.yaml"
     path.write_text(tiny_space_text)
     content = load_space(path, KnownNames(DOMAINS, VALIDATORS)).canonical()
-    for name, changes in (("a", {}), ("b", {"seed": 7}), ("c", {"objective": "entropy"})):
+    for name, changes in (
+        ("a", {}),
+        ("b", {"seed": 7}),
+        ("c", {"objective": "entropy"}),
+        ("d", {"tasks": content["tasks"][:1]}),
+    ):
         space = Space.model_validate({**content, **changes, "study": name})
         folder = StudyFolder(found / name)
         options = RunOptions(folder.choose_storage(None))
@@ -64,6 +70,18 @@ def test_other_objectives_are_not_compared(root: Path) -> None:
     text = invoke("compare", "a", "c", "--studies-dir", str(root)).output
     assert "cannot be compared: other objective" in text
     assert "composite" in text and "entropy" in text
+
+
+def test_other_tasks_are_shown_as_the_space_file_has_them(root: Path) -> None:
+    text = invoke("compare", "a", "d", "--studies-dir", str(root)).output
+    assert "cannot be compared: other tasks" in text and "syn-digits" in text
+
+
+def test_a_study_of_an_earlier_version_has_the_defaults_that_were_added_since(root: Path) -> None:
+    first, second = (open_study(root, name) for name in ("a", "b"))
+    earlier = {key: value for key, value in second.space["train"].items() if key != "lambda_before"}
+    second.studies[0].set_user_attr("space", {**second.space, "train": earlier})
+    assert incomparable(first, open_study(root, "b")) == []
 
 
 def test_the_table_has_both(root: Path) -> None:

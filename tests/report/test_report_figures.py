@@ -93,9 +93,20 @@ def test_importance_finds_what_matters_and_how_uncertain_that_is(study) -> None:
 
 def test_importance_of_too_few_trials_is_not_told(study) -> None:
     record = study(trials=40)
-    complete = [each for each in record.trials if each.value is not None]
-    assert draw_importance(with_trials(record, *complete[: LEAST_TRIALS - 1])) is None
-    assert draw_importance(with_trials(record, *complete[:LEAST_TRIALS])) is not None
+    over = [each for each in record.trials if each.state in ("complete", "pruned")]
+    assert draw_importance(with_trials(record, *over[: LEAST_TRIALS - 1])) is None
+    assert draw_importance(with_trials(record, *over[:LEAST_TRIALS])) is not None
+
+
+def test_pruned_trials_tell_what_is_bad(study) -> None:
+    record = study(trials=150)
+    good = [t for t in record.trials if t.value is not None and t.params["lambda_max"] < 1][:5]
+    bad = [t for t in record.trials if t.state == "complete" and t.params["lambda_max"] > 10][:7]
+    pruned = [replace(t, state="pruned", value=None, curve={2: 0.99}) for t in bad]
+    assert len(good) == 5 and len(pruned) == 7
+    found = bootstrap_importances(with_trials(record, *good, *pruned), distributions(record.space))
+    medians = {name: np.median(values) for name, values in found.items()}
+    assert max(medians, key=medians.get) == "lambda_max" and medians["lambda_max"] > 0.5
 
 
 def test_slices_leave_out_what_does_not_differ(study) -> None:

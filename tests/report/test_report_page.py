@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from iimt_search.report.html import answer
 from iimt_search.report.html.elements import data_uri, in_script, items, text
 from iimt_search.report.html.page import Part, render
 from iimt_search.report.sections import study_sections
@@ -82,6 +83,23 @@ def test_the_answer_comes_first_with_its_reasons_flags_and_command(study, tmp_pa
         )
     ]
     assert places == sorted(places)
+
+
+def test_a_fork_tells_what_lambda_max_was_before(study, tmp_path: Path) -> None:
+    record = study()
+    steps = int(answer.standing(record).split("; ")[1].split()[0])
+    params = {**record.choice.params, "lambda_before": [[0.6, 0.25]]}
+    trials = tuple(
+        replace(t, params=params, forked_at=min(t.curve)) if t.number == record.choice.trial else t
+        for t in record.trials
+    )
+    found = replace(record, trials=trials, choice=replace(record.choice, params=params))
+    assert "lambda_before 0.25 until 60%" in Page(page_of(tmp_path, found)).text
+    (forked,) = [trial for trial in trials if trial.forked_at]
+    # What its donor has trained is counted there.
+    assert (
+        int(answer.standing(found).split("; ")[1].split()[0]) == steps - len(record.tasks) * forked.forked_at
+    )
 
 
 def test_every_figure_has_a_caption_numbers_and_a_name(study, tmp_path: Path) -> None:

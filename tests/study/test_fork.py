@@ -14,9 +14,10 @@ from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import StudyInterruptedError
 from iimt_search.records import Event, Finished, Fork, Job, Report
 from iimt_search.space import KnownNames, Space, load_space
+from iimt_search.study.branch import branch_off
 from iimt_search.study.choice import Choice
 from iimt_search.study.database import sqlite_url
-from iimt_search.study.fork import configuration, fork_attributes
+from iimt_search.study.fork import configuration
 from iimt_search.study.inline_executor import InlineExecutor
 from iimt_search.study.listener import Silent
 from iimt_search.study.open import open_study
@@ -161,12 +162,98 @@ def test_configuration_of_a_fork_has_what_lambda_max_was() -> None:
 def test_nothing_branches_off_a_training_without_checkpoint_or_at_its_end(
     space: Space, tmp_path: Path
 ) -> None:
-    job = Job("trial-0", space.tasks, space.train, 0, ("composite",), str(tmp_path))
-    assert fork_attributes(job, 0) is None
+    job = Job("trial-0", space.tasks, space.train, 0, ("entropy",), str(tmp_path / "donor"))
+    fork = tmp_path / "fork"
+    assert branch_off(job, 0, fork) is None
     training = Trainable(job)
     training.advance()
-    found = fork_attributes(job, 0)
-    assert found is not None and found["lambda_before"] == [[0.25, 1.0]]
+    found = branch_off(job, 0, fork)
+    assert found is not None and found["lambda_before"] == [[0.25, 1.0]] and list(fork.iterdir())
+    later = replace(job, settings=job.settings.model_copy(update={"lambda_before": ((0.5, 2.0),)}))
+    assert branch_off(later, 0, fork) is None and not fork.exists()  # its own changes lie ahead
     while not training.done:
         training.advance()
-    assert fork_attributes(job, 0) is None
+    assert branch_off(job, 0, fork) is None and not fork.exists()
+
+
+class Source(InlineExecutor):
+    """Ends after the first report of trial 2, as if the driver was killed while a fork tells its curve."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__(population=3)
+        self.stop = stop
+
+    def wait(self, timeout: float) -> Sequence[Event]:
+        events = super().wait(timeout)
+        if any(isinstance(e, Report) and e.key == "trial-2" for e in events):
+            self.stop.set()
+        return events
+
+
+def test_a_fork_that_had_told_half_of_its_donors_curve_is_judged_after_it(
+    space: Space, tmp_path: Path
+) -> None:
+    stop = threading.Event()
+
+    class StopAtFork(Silent):
+        def line(self, text: str) -> None:
+            if "fork of trial 0" in text:
+                stop.set()
+
+    with pytest.raises(StudyInterruptedError):
+        carry_out(space, tmp_path, Forking, StopAtFork(), stop)
+    stop.clear()
+    with pytest.raises(StudyInterruptedError):
+        carry_out(space, tmp_path, lambda: Source(stop), Silent(), stop)
+    half = trials_of(tmp_path)[2]
+    assert half.state is TrialState.RUNNING and list(half.intermediate_values) == [2]
+    jobs: list[Job] = []
+
+    class Watching(InlineExecutor):
+        def submit(self, job: Job) -> None:
+            jobs.append(job)
+            super().submit(job)
+
+    carry_out(space, tmp_path, Watching)
+    (fork,) = [job for job in jobs if job.key == "trial-2"]
+    assert fork.known_step == half.user_attrs["forked_at"] >= 4
+
+
+def test_rows_of_the_space_file_beyond_the_budget_stay_unbegun(space: Space, tmp_path: Path) -> None:
+    rows = [{"alpha": 0.5}, {"alpha": 0.6}, {"alpha": 0.7}]
+    content = space.canonical() | {"first": rows}
+    carry_out(Space.model_validate(content), tmp_path, Forking)
+    states = [trial.state for trial in trials_of(tmp_path)]
+    assert states.count(TrialState.WAITING) == 3 and len(states) == 5  # two rows and the fork behind them
+
+
+def test_a_pruner_of_optunas_leaves_what_a_fork_inherits_alone(space: Space, tmp_path: Path) -> None:
+    def strict(self: Any, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return trial.number == 2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optuna.pruners.NopPruner, "prune", strict)
+        carry_out(space, tmp_path, Forking)
+    fork = trials_of(tmp_path)[2]
+    assert fork.state is TrialState.PRUNED
+    assert fork.last_step == fork.user_attrs["forked_at"] + 2
+
+
+def test_a_donor_that_has_ended_leaves_no_fork(space: Space, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    class Told(Silent):
+        def line(self, text: str) -> None:
+            lines.append(text)
+
+    class Late(Forking):
+        def answer(self, key: str, go_on: bool) -> None:
+            InlineExecutor.answer(self, key, go_on and not (key == "trial-1" and self.at.get("trial-0") == 8))
+
+        @property
+        def capacity(self) -> int:
+            return 2  # trial 1 begins when source-only has ended, and so has trial 0
+
+    carry_out(space, tmp_path, Late, Told())
+    assert len(trials_of(tmp_path)) == 2
+    assert "no fork of trial-0, which has ended meanwhile" in lines

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.interpolate import griddata
 from scipy.spatial import QhullError
 
-from iimt_search.report.figures.drawing import Drawing, Table, brief, number, plain
+from iimt_search.report.figures.drawing import Drawing, Table, brief, marks, number, plain
 from iimt_search.report.study_record import StudyRecord, TrialRecord
 from iimt_search.settings import shown_value
 from iimt_search.space import Choices
 
-_LEAST_TRIALS = 8
+_LEAST_TRIALS = 5
 _CELLS = 40
 
 Values = NDArray[np.float64]
@@ -68,6 +68,20 @@ def _kind(record: StudyRecord, name: str) -> str:
     return "log" if not isinstance(searched, Choices) and searched.log else "linear"
 
 
+def _points(
+    record: StudyRecord, names: Sequence[str], trials: Sequence[TrialRecord], marker: dict[str, Any]
+) -> go.Scatter:
+    return go.Scatter(
+        x=[trial.params[names[0]] for trial in trials],
+        y=[trial.params[names[1]] for trial in trials],
+        mode="markers",
+        marker=marker,
+        hovertext=[brief(record, trial) for trial in trials],
+        hoverinfo="text",
+        showlegend=False,
+    )
+
+
 def _figure(record: StudyRecord, names: Sequence[str], trials: Sequence[TrialRecord], grid: Any) -> go.Figure:
     across, along, z = grid
     figure = go.Figure(
@@ -82,15 +96,10 @@ def _figure(record: StudyRecord, names: Sequence[str], trials: Sequence[TrialRec
             hoverinfo="skip",
         )
     )
-    figure.add_scatter(
-        x=[trial.params[names[0]] for trial in trials],
-        y=[trial.params[names[1]] for trial in trials],
-        mode="markers",
-        marker={"color": "#FFFFFF", "size": 7, "line": {"color": "#000000", "width": 1}},
-        hovertext=[brief(record, trial) for trial in trials],
-        hoverinfo="text",
-        showlegend=False,
-    )
+    pruned = [t for t in record.trials if t.state == "pruned" and all(name in t.params for name in names)]
+    figure.add_trace(_points(record, names, pruned, marks("pruned", 8)))
+    known = {"color": "#FFFFFF", "size": 7, "line": {"color": "#000000", "width": 1}}
+    figure.add_trace(_points(record, names, trials, known))
     figure.update_xaxes(title=plain(names[0]), type=_kind(record, names[0]))
     figure.update_yaxes(title=plain(names[1]), type=_kind(record, names[1]))
     return figure
@@ -125,7 +134,8 @@ def draw_contour(record: StudyRecord, most_important: Sequence[str]) -> Drawing 
     return Drawing(
         "contour",
         f"{names[0]} and {names[1]} together",
-        "Colours are drawn between the complete trials, the points, and are a guess far from them. "
+        "Colours are drawn between the complete trials, the white points, and are a guess far from them; "
+        "triangles are pruned trials, whose last scores do not compare. "
         "A slanted ridge means that one parameter must be chosen with the other.",
         _figure(record, names, trials, grid),
         Table((*names, record.objective, "trial"), rows),

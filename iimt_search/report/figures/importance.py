@@ -1,5 +1,6 @@
 """How much each parameter decides, with the uncertainty of the few trials that this is seen from."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,27 @@ from iimt_search.study.proposals import distributions
 
 LEAST_TRIALS = 10
 RESAMPLES = 50
+# The best of the trials, which are compared with all: a tenth (PED-ANOVA's own share), but at least so many.
+_BEST_SHARE, _LEAST_BEST = 0.1, 4
+
+
+def _best(trials: int) -> int:
+    """Return how many of so many trials are the best ones."""
+    return min(max(_LEAST_BEST, math.ceil(_BEST_SHARE * trials)), trials)
+
+
+def _values(record: StudyRecord) -> dict[int, float]:
+    """Return trial number → what it is ranked by: the objective, and for a pruned one something worse.
+
+    Pruned trials come after all complete ones, those that came further first: their last values are of an
+    earlier step, and do not compare.
+    """
+    complete = {trial.number: trial.value for trial in record.trials if trial.value is not None}
+    pruned = [t for t in record.trials if t.state == "pruned" and t.reached is not None]
+    pruned.sort(key=lambda t: (max(t.curve), record.sign * (t.reached or 0.0)), reverse=True)
+    worst = min((record.sign * value for value in complete.values()), default=0.0)
+    ranked = {t.number: record.sign * (worst - place) for place, t in enumerate(pruned, 1)}
+    return {**complete, **ranked}
 
 
 def _importances(
@@ -27,7 +49,8 @@ def _importances(
     study.add_trials(trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = PedAnovaImportanceEvaluator().evaluate(study, params=list(names))
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=_best(len(trials)) / len(trials))
+        found = evaluator.evaluate(study, params=list(names))
     total = sum(found.values())
     return {name: value / total for name, value in found.items()} if total > 0 else None
 
@@ -35,7 +58,7 @@ def _importances(
 def bootstrap_importances(
     record: StudyRecord, searched: dict[str, BaseDistribution], seed: int = 0
 ) -> dict[str, list[float]]:
-    """Return parameter → importance in each of :data:`RESAMPLES` resamples of the complete trials.
+    """Return parameter → importance in each of :data:`RESAMPLES` resamples of the finished trials.
 
     Args:
         record: the study.
@@ -46,7 +69,8 @@ def bootstrap_importances(
         PED-ANOVA importances (Watanabe et al. 2023), which sum to 1 in each resample; fewer resamples
         where one holds trials that are all alike.
     """
-    kept = [trial for trial in record.trials if trial.state == "complete" and trial.value is not None]
+    values = _values(record)
+    kept = [trial for trial in record.trials if trial.number in values]
     names = [name for name, dist in searched.items() if not dist.single()]
     kept = [trial for trial in kept if all(name in trial.params for name in names)]
     trials = [
@@ -54,7 +78,7 @@ def bootstrap_importances(
             state=TrialState.COMPLETE,
             params={name: trial.params[name] for name in names},
             distributions={name: searched[name] for name in names},
-            value=trial.value,
+            value=values[trial.number],
         )
         for trial in kept
     ]
@@ -91,10 +115,10 @@ def _bars(order: Sequence[str], quantiles: Mapping[str, NDArray[np.float64]]) ->
 
 
 def draw_importance(record: StudyRecord) -> Drawing | None:
-    """Draw the parameters' importance; None with fewer than :data:`LEAST_TRIALS` complete trials."""
-    complete = [trial for trial in record.trials if trial.value is not None]
+    """Draw the parameters' importance; None with fewer than :data:`LEAST_TRIALS` finished trials."""
+    count = len(_values(record))
     searched = distributions(record.space)
-    if len(complete) < LEAST_TRIALS or sum(not dist.single() for dist in searched.values()) < 2:
+    if count < LEAST_TRIALS or sum(not dist.single() for dist in searched.values()) < 2:
         return None
     found = {name: values for name, values in bootstrap_importances(record, searched).items() if values}
     if not found:
@@ -109,11 +133,10 @@ def draw_importance(record: StudyRecord) -> Drawing | None:
     return Drawing(
         "importance",
         "Importance of the parameters",
-        "PED-ANOVA: how far the best tenth of the trials differs from all of them in each parameter. The "
-        "bar "
-        f"is the median over {RESAMPLES} resamples of the {len(complete)} complete trials, the line runs "
-        "from "
-        "the 10th to the 90th percentile. Where the lines overlap, the order means nothing.",
+        f"PED-ANOVA: how far the best {_best(count)} trials differ from all {count} in each parameter; "
+        "pruned ones count as worse than complete ones. The bar is the median over "
+        f"{RESAMPLES} resamples of the trials, the line runs from the 10th to the 90th percentile. "
+        "Where the lines overlap, the order means nothing.",
         figure,
         Table(("parameter", "10th percentile", "median", "90th percentile"), rows),
         height=120 + 46 * len(order),

@@ -118,7 +118,7 @@ def standing(record: StudyRecord) -> str:
     limits = [f"{budget.trials} trials"] if budget.trials else []
     limits += [f"{budget.steps} training steps"] if budget.steps else []
     limits += [f"{budget.timeout:g} s a run"] if budget.timeout else []
-    steps = sum(max(trial.curve, default=0) for trial in record.trials) * len(record.tasks)
+    steps = sum(max(t.curve, default=t.forked_at) - t.forked_at for t in record.trials) * len(record.tasks)
     return (
         f"Trials: {told}. Budget: {' or '.join(limits)}; {steps} training steps of trials so "
         "far, all tasks together."

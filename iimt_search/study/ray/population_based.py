@@ -13,6 +13,7 @@ from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 from iimt_search.records import Fork, Job
 from iimt_search.space import Space
 from iimt_search.study.proposals import distributions
+from iimt_search.training.objective import active_terms
 
 _SEARCHED = "lambda_max"
 _QUANTILE = 0.25
@@ -71,9 +72,10 @@ class ForkingPopulation(PopulationBasedTraining):
         if isinstance(dist, CategoricalDistribution):
             return value
         assert isinstance(dist, (FloatDistribution, IntDistribution))
-        value = min(max(float(value), dist.low), dist.high)
+        value = float(value)
         if dist.step is not None:
             value = dist.low + round((value - dist.low) / dist.step) * dist.step
+        value = min(max(value, dist.low), dist.high)
         return round(value) if isinstance(dist, IntDistribution) else value
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -120,6 +122,8 @@ class ForkingPopulation(PopulationBasedTraining):
         if self._curves[donor][self._step] <= self._curves[trial][self._step]:
             return
         job: Job = donor.config["job"]
+        if "intra_target" not in active_terms(job.settings):
+            return  # it was 0 so far: with another value the training would have been another from the start
         for _ in range(_ATTEMPTS):  # until it is another value: an equal one would be the same training
             config, _ = self._get_new_config(trial, donor)
             value = self._inside(config[_SEARCHED])

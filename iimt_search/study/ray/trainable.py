@@ -96,11 +96,12 @@ class JobTrainable(tune.Trainable):
         return job.folder
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Copy the job's own checkpoint."""
+        """Copy the job's own checkpoint, where it has come to one."""
+        Path(self._folder()).mkdir(parents=True, exist_ok=True)
         shutil.copytree(self._folder(), checkpoint_dir, dirs_exist_ok=True)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Go on from a checkpoint of :meth:`save_checkpoint`."""
-        if self._jobs is None:
-            self._jobs = self._begin()
+        self.cleanup()
+        self._jobs = self._begin()  # it loads what lies in its folder at its first step
         shutil.copytree(checkpoint, self._folder(), dirs_exist_ok=True)

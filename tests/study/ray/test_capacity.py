@@ -1,7 +1,7 @@
 import pytest
 
 from iimt_search.study.ray.capacity import node_capacity
-from iimt_search.study.ray.schedules import is_searched
+from iimt_search.study.ray.schedules import searched_in
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,14 @@ def test_capacity_of_a_node(offered: dict[str, float], wanted: dict[str, float],
 
 
 @pytest.mark.parametrize(
-    ("key", "searched"),
+    ("key", "prefix"),
     [
-        ("trial-3", True),
-        ("digits_to_digits-m-trial-12", True),
-        ("source-only", False),
-        ("confirm-trial-3-0", False),
-        ("retrain-trial-3-digits_to_digits-m", False),
-        ("a-confirm-trial-3-1", False),
+        ("trial-3", ""),
+        ("digits_to_digits-m-trial-12", "digits_to_digits-m-"),
+        ("confirm-trial-3-0", None),
+        ("retrain-trial-3-digits_to_digits-m", None),
+        ("source-only", None),
     ],
 )
-def test_only_trials_of_the_search_are_stopped_early(key: str, searched: bool) -> None:
-    assert is_searched(key) == searched
+def test_only_trials_of_the_search_are_stopped_early(key: str, prefix: str | None) -> None:
+    assert searched_in(key) == prefix

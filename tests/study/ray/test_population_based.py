@@ -1,6 +1,7 @@
 """Tune's population-based training, as forks of a study's trials."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from iimt_search.records import Evaluation, Finished, Fork, Job
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.study.ray.options import RayOptions
+from iimt_search.study.ray.population_based import ForkingPopulation
 from iimt_search.study.ray.schedules import make_schedule
 
 RANGES: dict[str, Any] = {
@@ -107,6 +109,32 @@ def test_warm_up_repeated_reports_last_steps_and_other_jobs_decide_nothing(made:
     assert hear(schedule, bad, 40, 0.9) is None  # as good as the best
     assert hear(schedule, good, 60, 0.9) is None and hear(schedule, bad, 60, 0.1) is None
     assert hear(schedule, bad, 50, 0.1) is None  # nobody else was seen there
+
+
+def test_tasks_that_are_searched_apart_are_not_compared(made: Callable[..., Any]) -> None:
+    schedule = made()
+    trials = [FakeTrial(number) for number in range(2)]
+    for trial, prefix in zip(trials, ("a_to_b-", "a_to_c-"), strict=True):
+        trial.config["job"] = replace(trial.config["job"], key=f"{prefix}{trial.config['job'].key}")
+        schedule.add(trial)
+    assert hear(schedule, trials[0], 10, 0.9) is None and hear(schedule, trials[1], 10, 0.1) is None
+
+
+def test_nothing_branches_off_a_training_without_the_term(made: Callable[..., Any]) -> None:
+    schedule = made(RANGES["grid"])
+    good, bad = FakeTrial(0, lambda_max=0.0), FakeTrial(1)
+    schedule.add(good)
+    schedule.add(bad)
+    assert hear(schedule, good, 10, 0.9) is None and hear(schedule, bad, 10, 0.1) is None
+
+
+def test_values_on_a_grid_stay_within_their_bounds(small_space: Callable[..., Space]) -> None:
+    search = {"lambda_max": {"low": 0, "high": 0.3, "step": 0.1}}
+    space = small_space(search=search, pruner={"name": "pbt"})
+    population = ForkingPopulation(
+        space, time_attr="step", metric="objective", mode="max", interval=1, warmup=0
+    )
+    assert [population._inside(value) for value in (-1.0, 0.04, 0.26, 0.36)] == [0.0, 0.0, 0.3, 0.3]
 
 
 def test_smaller_is_better_where_the_objective_says_so(made: Callable[..., Any]) -> None:
