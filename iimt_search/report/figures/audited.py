@@ -112,7 +112,9 @@ def draw_picks(record: StudyRecord) -> Drawing | None:
             hovertemplate="%{y}: %{x:.1f} points<extra></extra>",
         )
     figure.update_xaxes(title="points below the best model", rangemode="tozero")
-    figure.update_yaxes(dtick=1)
+    figure.update_yaxes(
+        dtick=1, ticks="outside", ticklen=8, tickcolor="rgba(0,0,0,0)"
+    )  # marks lie on the axis
 
     def rank(name: str, task: str) -> str:
         return number(rows[task]["validators"].get(name, {}).get("spearman"), ".2f")

@@ -16,7 +16,7 @@ from iimt_search.settings import shown_value
 from iimt_search.space import Choices
 
 _LEAST_TRIALS = 5
-_CELLS = 40
+_CELLS = 80
 
 Values = NDArray[np.float64]
 
