@@ -53,6 +53,17 @@ class Forking(InlineExecutor):
         super().answer(key, go_on and not (key == "trial-1" and self.at[key] == STEPS[1]))
 
 
+class StopAtFork(Silent):
+    """Stops the run when a fork has been added."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def line(self, text: str) -> None:
+        if "fork of trial 0" in text:
+            self.stop.set()
+
+
 @pytest.fixture
 def space(tiny_space: Path) -> Space:
     content = load_space(tiny_space, KnownNames(DOMAINS, VALIDATORS)).canonical()
@@ -113,14 +124,9 @@ def test_a_fork_goes_on_from_its_donor_with_another_lambda_max(space: Space, tmp
 
 
 def test_a_fork_under_way_or_waiting_outlives_its_driver(space: Space, tmp_path: Path) -> None:
-    class StopAtFork(Silent):
-        def line(self, text: str) -> None:
-            if "fork of trial 0" in text:
-                stop.set()
-
     stop = threading.Event()
     with pytest.raises(StudyInterruptedError):
-        carry_out(space, tmp_path, Forking, StopAtFork(), stop)
+        carry_out(space, tmp_path, Forking, StopAtFork(stop), stop)
     assert trials_of(tmp_path)[2].state is TrialState.WAITING
     carry_out(space, tmp_path, InlineExecutor)
     trials = trials_of(tmp_path)
@@ -195,13 +201,8 @@ def test_a_fork_that_had_told_half_of_its_donors_curve_is_judged_after_it(
 ) -> None:
     stop = threading.Event()
 
-    class StopAtFork(Silent):
-        def line(self, text: str) -> None:
-            if "fork of trial 0" in text:
-                stop.set()
-
     with pytest.raises(StudyInterruptedError):
-        carry_out(space, tmp_path, Forking, StopAtFork(), stop)
+        carry_out(space, tmp_path, Forking, StopAtFork(stop), stop)
     stop.clear()
     with pytest.raises(StudyInterruptedError):
         carry_out(space, tmp_path, lambda: Source(stop), Silent(), stop)
