@@ -1,26 +1,40 @@
 """Which arithmetic a training uses: bfloat16 where the device has it and is faster with it."""
 
+import platform
 import time
 from collections.abc import Callable
 from functools import cache
-from statistics import median
 
 import torch
 from torch import nn
 
 # bfloat16 in hardware halves a step at least; without it, it is slower. Nothing lies near this bound.
 _WORTH_IT = 1.3
-_ROUNDS = 5
+_ROUNDS = 7
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    work()
-    found = []
-    for _ in range(_ROUNDS):
-        began = time.perf_counter()
+def _in_hardware() -> bool:
+    """Return whether the processor multiplies bfloat16 itself; no other is faster with it."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, bool)() for name in known)
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def _shortest(*works: Callable[[], None]) -> list[float]:
+    """Return each work's shortest time in seconds, by turns: what else runs here makes none shorter."""
+    for work in works:
         work()
-        found.append(time.perf_counter() - began)
-    return median(found)
+    found = [float("inf")] * len(works)
+    for _ in range(_ROUNDS):
+        for at, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            found[at] = min(found[at], time.perf_counter() - began)
+    return found
 
 
 @cache
@@ -36,7 +50,8 @@ def _measured_faster(threads: int) -> bool:
             loss.backward()
             convolution.zero_grad()
 
-        return _seconds(lambda: step(False)) > _WORTH_IT * _seconds(lambda: step(True))
+        float32, bfloat16 = _shortest(lambda: step(False), lambda: step(True))
+        return float32 > _WORTH_IT * bfloat16
 
 
 def use_bfloat16(precision: str, device: torch.device) -> bool:
@@ -44,11 +59,11 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
 
     Args:
         precision: ``float32``, ``bfloat16`` or ``auto``: bfloat16 on a GPU that has it, and on a processor
-            where a short measurement finds it faster, once a process.
+            that has it where a short measurement finds it faster, once a process.
         device: where the training runs.
     """
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return _measured_faster(torch.get_num_threads())
+    return _in_hardware() and _measured_faster(torch.get_num_threads())

@@ -47,10 +47,33 @@ def test_bfloat16_products_leave_losses_in_float32_and_near() -> None:
 
 @pytest.mark.parametrize("faster", [True, False])
 def test_auto_is_what_the_measurement_says(faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_in_hardware", lambda: True)
     monkeypatch.setattr(precision, "_measured_faster", lambda threads: faster)
     assert precision.use_bfloat16("auto", torch.device("cpu")) is faster
     assert precision.use_bfloat16("float32", torch.device("cpu")) is False
     assert precision.use_bfloat16("bfloat16", torch.device("cpu")) is True
+
+
+def test_without_bfloat16_in_hardware_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A busy moment would decide otherwise, and two workers of one search differ.
+    monkeypatch.setattr(precision, "_in_hardware", lambda: False)
+    monkeypatch.setattr(precision, "_measured_faster", lambda threads: True)
+    assert precision.use_bfloat16("auto", torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize("spike", range(4))
+def test_a_busy_moment_decides_nothing(spike: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10**6))
+    delays = {2: 0.0, 3: 0.0}
+    now = [0.0]
+
+    def work(name: int, seconds: float) -> None:
+        delays[name] += 1
+        now[0] += seconds + (100.0 if delays[name] == spike + 1 or next(clock) % 5 == 0 else 0.0)
+
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    found = precision._shortest(lambda: work(2, 2.0), lambda: work(3, 3.0))
+    assert found == [pytest.approx(2.0), pytest.approx(3.0)]
 
 
 def test_the_measurement_leaves_the_random_state_alone() -> None:
