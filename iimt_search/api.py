@@ -159,7 +159,8 @@ def run(
         One choice; with ``scope: per_task`` one for each task.
 
     Raises:
-        UsageError: a script without a guard, a pruner of Ray Tune's, or a value that cannot be.
+        UsageError: a script without a guard, a pruner of Ray Tune's, a GPU that is not here, or a value that
+            cannot be.
         StudyLockedError: another driver runs the study.
         StudyMismatchError: the study was begun with another space.
         StudyInterruptedError: ``stop`` was set.
@@ -168,6 +169,9 @@ def run(
     """
     space.pruner.check_without_ray()
     start = _local_executor(workers)
+    from iimt_search.training.device import usable_device
+
+    usable_device(device)
     from iimt_search.study.listener import Silent
     from iimt_search.study.proposals import quiet_optuna
     from iimt_search.study.run import RunOptions, run_study

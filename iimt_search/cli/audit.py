@@ -130,7 +130,8 @@ def command(
         return
     click.echo(f"target test accuracy in percent; choice: {', '.join(c.title for c in choices)}")
     click.echo(
-        "choice and source-only: ensembles; one model: the choice's best-scored; oracle: the best there is"
+        "choice and source-only: ensembles; one model: the choice's best-scored; "
+        "oracle: the study's best model"
     )
     console = Console()
     console.print(_task_table(content))

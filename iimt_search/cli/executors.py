@@ -151,6 +151,9 @@ def choose_executor(
         if options[name] not in (None, ()):
             raise UsageError(f"{option} goes with --backend ray")
     space.pruner.check_without_ray()
+    from iimt_search.training.device import usable_device
+
+    usable_device(device)  # told once, before anything is begun
     from iimt_search.study.inline_executor import InlineExecutor
     from iimt_search.study.local_executor import LocalExecutor
 

@@ -24,15 +24,10 @@ def _load(folder: Path, device: str) -> "Predictor":
         raise UsageError(
             f"{folder} holds several models; name one: {', '.join(f'{folder}/{n}' for n in inside)}"
         )
-    import torch
-
+    from iimt_search.training.device import usable_device
     from iimt_search.training.load import load_model
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: PyTorch finds no CUDA device here")
-    return load_model(folder, device)
+    return load_model(folder, usable_device(device))
 
 
 @contextmanager

@@ -70,6 +70,8 @@ def decide(candidates: Sequence[Candidate], objective: str, higher_is_better: bo
     vetoed = f"; {out} vetoed" if out else ""
     if best is baseline:
         why = "no configuration scored better than the model without adaptation, with fresh seeds"
+        if (better := ranked[0]) is not best:  # what is ranked before the best that stands is vetoed
+            why = f"every configuration that scored better was vetoed; {better.name}: {better.veto}"
         return Decision("source-only", best, why + vetoed)
     rival = baseline if baseline in standing else None
     if doubt := _doubt(best, rival, objective, sign):

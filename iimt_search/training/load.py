@@ -104,7 +104,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predic
             model.load_state_dict(load_file(folder / name))
             members.append(model)
         predictor = Predictor(members[0], metadata, members[1:])
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelFileError(f"{error.filename} is not there; is {folder} an exported model?") from error
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
         raise ModelFileError(f"{folder} is not a whole exported model: {error}") from error

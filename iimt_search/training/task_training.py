@@ -18,6 +18,7 @@ from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.training.channel_statistics import channel_statistics
+from iimt_search.training.device import usable_device
 from iimt_search.training.draws import AugmentationDraws, StepDraws, draw_step
 from iimt_search.training.mixed_pairs import MIXED_SHARE, mixed_pairs
 from iimt_search.training.objective import (
@@ -64,9 +65,7 @@ class TaskTraining:
 
     def __init__(self, task: DomainTask, settings: TrainSettings, seed: int, device: str = "cpu") -> None:
         self.task, self.settings, self.seed = task, settings, seed
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = torch.device(usable_device(device))
         self.step = 0
         self._source = shared_samples(task.source_train.unlabelled, self.device)
         self._source_y = torch.from_numpy(task.source_train.y).to(self.device)

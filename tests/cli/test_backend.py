@@ -2,8 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
+import iimt_search
 from iimt_search.cli.executors import trial_resources
 from iimt_search.cli.main import cli
 from iimt_search.errors import UsageError
@@ -49,6 +51,26 @@ def test_options_that_contradict_are_refused(
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 2 and message in done.stderr
     assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "device", "message"),
+    [
+        (0, "cuda", "--device cuda: PyTorch finds no CUDA device here"),
+        (2, "cuda:2", "--device cuda:2: PyTorch finds cuda:0 to cuda:1 here"),
+    ],
+)
+def test_a_gpu_that_is_not_here_is_told_before_anything_is_begun(
+    tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: int, device: str, message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    command = ["run", "--space", str(tiny_space), "--studies-dir", str(tmp_path), "--device", device]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 2 and message in done.stderr
+    assert not (tmp_path / "tiny").exists()
+    with pytest.raises(UsageError, match="PyTorch finds"):
+        iimt_search.run(iimt_search.load_space(tiny_space), studies_dir=tmp_path, workers=0, device=device)
 
 
 @pytest.mark.parametrize("pruner", ["asha", "pbt"])

@@ -214,6 +214,8 @@ def test_wrong_options(models: Path, pictures: Path, tmp_path: Path) -> None:
     )
     result = invoke("predict", models, image)
     assert result.exit_code == 2 and "holds several models" in result.output
+    result = invoke("predict", image, models / "image")
+    assert result.exit_code == 1 and "model.json is not there; is " in result.output
     if not torch.cuda.is_available():
         result = invoke("predict", models / "image", image, "--device", "cuda")
         assert result.exit_code == 2 and "PyTorch finds no CUDA device" in result.output

@@ -58,7 +58,9 @@ def test_vetoed_candidates_are_out() -> None:
     assert reason(*given) == "best mean composite of 3 candidates, with fresh seeds; 1 vetoed"
     beaten = (trial(1, 0.9, 0.9, veto="x"), trial(2, 0.9, 0.9, veto="y"), source_only(0.5, 0.5))
     assert answer(*beaten) == ("source-only", "source-only")
-    assert reason(*beaten).endswith("with fresh seeds; 2 vetoed")
+    assert reason(*beaten) == "every configuration that scored better was vetoed; trial-1: x; 2 vetoed"
+    worse = (trial(1, 0.3, 0.3, veto="x"), source_only(0.5, 0.5))
+    assert reason(*worse).endswith("with fresh seeds; 1 vetoed") and reason(*worse).startswith("no config")
 
 
 def test_none_where_every_candidate_is_vetoed() -> None:
