@@ -64,19 +64,17 @@ class ForkingPopulation(PopulationBasedTraining):
         if isinstance(dist, CategoricalDistribution):
             return list(dist.choices)
         assert isinstance(dist, (FloatDistribution, IntDistribution))
+        if dist.step is not None:  # neighbours on the grid: a factor might lead to no other value
+            count = round((dist.high - dist.low) / dist.step) + 1
+            return [min(dist.low + place * dist.step, dist.high) for place in range(count)]
         return (tune.loguniform if dist.log else tune.uniform)(dist.low, dist.high)
 
     def _inside(self, value: Any) -> Any:
         """Return the nearest value that the search space has."""
         dist = self._distribution
-        if isinstance(dist, CategoricalDistribution):
-            return value
-        assert isinstance(dist, (FloatDistribution, IntDistribution))
-        value = float(value)
-        if dist.step is not None:
-            value = dist.low + round((value - dist.low) / dist.step) * dist.step
-        value = min(max(value, dist.low), dist.high)
-        return round(value) if isinstance(dist, IntDistribution) else value
+        if isinstance(dist, FloatDistribution) and dist.step is None:
+            return min(max(float(value), dist.low), dist.high)
+        return value  # one of those given
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Take a trial into the population."""
