@@ -118,18 +118,29 @@ class _Lines:
         """Ignore the snapshot."""
 
 
-def _local_executor(workers: int | None) -> Callable[[], "Executor"]:
+def local_executor(
+    space: Space, device: str, workers: int | None, population: int = 1, debug: bool = False
+) -> tuple[Callable[[], "Executor"], int]:
+    """Return what starts the executor of this machine, and its worker processes; nothing is started yet.
+
+    Raises:
+        UsageError: the space or the device asks for what is not here.
+    """
     from iimt_search.study.inline_executor import InlineExecutor
     from iimt_search.study.local_executor import LocalExecutor
+    from iimt_search.training.device import usable_device
 
+    space.pruner.check_without_ray()
+    usable_device(device)  # told once, before anything is begun
     cores = usable_cores()
-    count = default_workers(cores) if workers is None else workers
+    # A population is there to fill the device that several workers would have to share.
+    default = default_workers(cores) if population == 1 else 1
+    count = default if workers is None else workers
     if count < 0:
         raise UsageError(f"`workers >= 0` must hold, got {count}")
     if count == 0:
-        return InlineExecutor
-    check_script_guard(inspect.currentframe())
-    return partial(LocalExecutor, count, max(1, cores // count))
+        return partial(InlineExecutor, debug, population), 0
+    return partial(LocalExecutor, count, max(1, cores // count), debug, population), count
 
 
 def run(
@@ -167,11 +178,9 @@ def run(
         StudyError: the storage cannot be opened, or every candidate failed.
         DataError: a task's data cannot be made.
     """
-    space.pruner.check_without_ray()
-    start = _local_executor(workers)
-    from iimt_search.training.device import usable_device
-
-    usable_device(device)
+    start, count = local_executor(space, device, workers)
+    if count:
+        check_script_guard(inspect.currentframe())
     from iimt_search.study.listener import Silent
     from iimt_search.study.proposals import quiet_optuna
     from iimt_search.study.run import RunOptions, run_study

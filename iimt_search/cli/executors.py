@@ -3,14 +3,13 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from pydantic import ValidationError
 
-from iimt_search.api import default_workers, usable_cores
+from iimt_search.api import local_executor, usable_cores
 from iimt_search.errors import UsageError
 from iimt_search.space import Space
 from iimt_search.space.schema import Resources
@@ -150,21 +149,10 @@ def choose_executor(
     for name, option in _RAY_ONLY.items():
         if options[name] not in (None, ()):
             raise UsageError(f"{option} goes with --backend ray")
-    space.pruner.check_without_ray()
-    from iimt_search.training.device import usable_device
-
-    usable_device(device)  # told once, before anything is begun
-    from iimt_search.study.inline_executor import InlineExecutor
-    from iimt_search.study.local_executor import LocalExecutor
-
-    cores, workers, population = usable_cores(), options["workers"], options["population"]
-    # A population is there to fill the device that several workers would have to share.
-    default = default_workers(cores) if population == 1 else 1
-    count = default if workers is None else workers
-    text = f"{count} workers on {cores} cores" + (f", {population} trials in each" if population > 1 else "")
-    if count == 0:
-        return ExecutorChoice(partial(InlineExecutor, debug, population), text)
-    return ExecutorChoice(partial(LocalExecutor, count, max(1, cores // count), debug, population), text)
+    population = options["population"]
+    start, count = local_executor(space, device, options["workers"], population, debug)
+    each = f", {population} trials in each" if population > 1 else ""
+    return ExecutorChoice(start, f"{count} workers on {usable_cores()} cores{each}")
 
 
 def _ray(

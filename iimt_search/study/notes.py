@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.trial import Trial
@@ -9,7 +10,6 @@ from optuna_dashboard import save_note
 
 from iimt_search.records import Evaluation, Job
 from iimt_search.settings import shown_value
-from iimt_search.study.fork import configuration
 from iimt_search.validators.registry import VALIDATORS
 
 
@@ -35,18 +35,25 @@ def _with_links(text: str, study: optuna.Study) -> str:
     return re.sub(r"(?<![\w-])trial-(\d+)(?![\w-])", rf"[trial-\1]({page}\1)", text)
 
 
-def note_trial(trial: Trial, job: Job, evaluation: Evaluation | None, error: str, vetoed: str) -> None:
+def note_trial(
+    trial: Trial,
+    job: Job,
+    params: Mapping[str, Any],
+    origin: str,
+    evaluation: Evaluation | None,
+    error: str,
+    vetoed: str,
+) -> None:
     """Note what a trial trained, how far it came, and every score of each task."""
     lines = [f"**{job.key}**, seed {job.seed}, of [{trial.study.study_name}]({_study_link(trial.study)})"]
-    settings = configuration(trial)
-    lines.append("\n".join(f"- `{name}` = {shown_value(value)}" for name, value in settings.items()))
+    lines.append("\n".join(f"- `{name}` = {shown_value(value)}" for name, value in params.items()))
     if error:
         lines.append(f"Failed: {error}")
     if vetoed:
         lines.append(f"Vetoed, whatever its scores: {vetoed}")
     if not error and evaluation is not None and evaluation.step < job.settings.steps:
         lines.append("Pruned: others were better at this step.")
-    if origin := trial.user_attrs.get("origin"):
+    if origin:
         lines.append(f"Origin: {origin}.")
     if evaluation is not None:
         lines.append(f"Scores after {evaluation.step} of {job.settings.steps} steps:")

@@ -3,7 +3,7 @@
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from iimt_search.settings import shown_value
 from iimt_search.study import notes
 from iimt_search.study.branch import branch_off
 from iimt_search.study.driver_storage import together
-from iimt_search.study.fork import EARLIER, SEED, configuration, forked_at
+from iimt_search.study.fork import EARLIER, FORKED_AT, SEED, forked_at
 from iimt_search.study.proposals import default_params, distributions, make_sampler
 from iimt_search.study.scope import Scope
 from iimt_search.study.standing import Standing
@@ -55,6 +55,9 @@ class _Running:
     Attributes:
         trial: Optuna's.
         job: what runs.
+        params: its configuration.
+        origin: where it is from, or "".
+        forked_at: the step after which it branched off another trial, 0 for one of its own.
         reported: the steps whose objective Optuna has.
         last: the last evaluation.
         error: what was wrong with it, or "".
@@ -62,6 +65,9 @@ class _Running:
 
     trial: Trial
     job: Job
+    params: Mapping[str, Any]
+    origin: str
+    forked_at: int
     reported: set[int]
     last: Evaluation | None = None
     error: str = ""
@@ -138,12 +144,13 @@ class TrialSource:
                 params = {
                     name: _suggest(trial, name, dist) for name, dist in distributions(self._space).items()
                 }
-        attributes = trial.user_attrs
+        attributes = trial.user_attrs  # a copy, each time
         if EARLIER in attributes:
             params[EARLIER] = attributes[EARLIER]
+        branched, origin = attributes.get(FORKED_AT, 0), attributes.get("origin", "")
         job = self._scope.trial_job(trial.number, params, attributes.get(SEED))
-        job = replace(job, known_step=max([*reported, forked_at(trial)]))
-        self._running[job.key] = _Running(trial, job, reported)
+        job = replace(job, known_step=max([*reported, branched]))
+        self._running[job.key] = _Running(trial, job, params, origin, branched, reported)
         return job
 
     def _ask(self) -> Trial:
@@ -171,7 +178,7 @@ class TrialSource:
             self.standing.reach(trial.number, evaluation.step)
         elif evaluation.step < max(reported):
             return True  # told before, and was let go on then
-        if evaluation.step <= forked_at(trial):
+        if evaluation.step <= running.forked_at:
             return True  # its donor's
         if evaluation.step >= job.settings.steps:
             return True  # done already: a finished trial is complete, whatever the pruner thinks
@@ -191,10 +198,10 @@ class TrialSource:
         branched = "" if outcome.fork is None else self._branch(outcome.fork)
         with together(self._study):
             vetoed = self._note(trial, job, evaluation, error)
-            notes.note_trial(trial, job, evaluation, error, vetoed)
+            notes.note_trial(trial, job, running.params, running.origin, evaluation, error, vetoed)
             self._study.tell(trial, value, state=state)
         self.standing.end(trial.number, state, value)
-        self._line(self._describe(trial, state, evaluation, error))
+        self._line(self._describe(running, state, error))
         if branched:
             self._line(branched)
         self._ended(job.key)
@@ -235,9 +242,9 @@ class TrialSource:
             trial.set_user_attr(name, evaluation.mean(name))
         trial.set_user_attr(SCORES, {task: dict(scores) for task, scores in evaluation.scores.items()})
 
-    def _describe(self, trial: Trial, state: TrialState, evaluation: Evaluation | None, error: str) -> str:
-        objective = self._space.objective
-        text = f"trial {trial.number:<3d} {state.name.lower():<8s}"
+    def _describe(self, running: _Running, state: TrialState, error: str) -> str:
+        objective, evaluation = self._space.objective, running.last
+        text = f"trial {running.trial.number:<3d} {state.name.lower():<8s}"
         if error:
             return f"{text} {error}"
         if evaluation is not None and objective in evaluation.validators:
@@ -245,7 +252,5 @@ class TrialSource:
             if state is TrialState.PRUNED:
                 text += f" at step {evaluation.step}"
         return (
-            text
-            + "  "
-            + ", ".join(f"{name} {shown_value(value)}" for name, value in configuration(trial).items())
+            text + "  " + ", ".join(f"{name} {shown_value(value)}" for name, value in running.params.items())
         )

@@ -1,7 +1,8 @@
-"""A PostgreSQL server for the session, where one can be started."""
+"""A listener that stops a run, and a PostgreSQL server for the session, where one can be started."""
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +13,25 @@ from sqlalchemy.engine import make_url
 
 from benchmarks.postgresql import PASSWORD, NoServerError, PostgreSQL, postgresql
 from iimt_search.study.database import PASSWORD_VARIABLE, open_storage
+from iimt_search.study.listener import Silent, Snapshot
+
+
+class StopAfter(Silent):
+    """Stops the run at the nth snapshot."""
+
+    def __init__(self, count: int, stop: threading.Event) -> None:
+        self.left, self.stop = count, stop
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.stop.set()
+
+
+@pytest.fixture
+def stop_after() -> type[StopAfter]:
+    """The listener class that stops."""
+    return StopAfter
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from iimt_search.study.choice import Choice, read_choice
 from iimt_search.study.database import count_trials, open_storage, sqlite_url
 from iimt_search.study.driver_lock import Holder
 from iimt_search.study.inline_executor import InlineExecutor
-from iimt_search.study.listener import Silent, Snapshot
+from iimt_search.study.listener import Silent
 from iimt_search.study.open import open_study
 from iimt_search.study.run import RunOptions, run_study
 from iimt_search.study.storage import StudyFolder
@@ -89,26 +89,16 @@ def test_same_seed_same_study_and_another_seed_another(tiny_space: Path, tmp_pat
     assert choices[0].retrained == choices[1].retrained
 
 
-class StopAfter(Silent):
-    """Stops the run at the nth snapshot."""
-
-    def __init__(self, count: int, stop: threading.Event) -> None:
-        self.left, self.stop = count, stop
-
-    def snapshot(self, snapshot: Snapshot) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.stop.set()
-
-
 @pytest.mark.parametrize("after", [1, 4, 9, 13, 17])
-def test_stopped_anywhere_it_continues_to_the_same_end(tiny_space: Path, tmp_path: Path, after: int) -> None:
+def test_stopped_anywhere_it_continues_to_the_same_end(
+    tiny_space: Path, tmp_path: Path, after: int, stop_after: Any
+) -> None:
     whole = load(tiny_space, study="whole")
     (expected,) = run(whole, tmp_path)
     cut = load(tiny_space, study="cut")
     stop = threading.Event()
     with pytest.raises(StudyInterruptedError, match="nothing is lost"):
-        run(cut, tmp_path, StopAfter(after, stop), stop)
+        run(cut, tmp_path, stop_after(after, stop), stop)
     (choice,) = run(cut, tmp_path)
     assert choice.scores == expected.scores and choice.params == expected.params
     left, right = trials_of(tmp_path, "cut"), trials_of(tmp_path, "whole")

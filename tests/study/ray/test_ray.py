@@ -21,19 +21,9 @@ from iimt_search.study.scope import Scope
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
 
-class StopAfter(Silent):
-    def __init__(self, count: int, stop: threading.Event) -> None:
-        self.left, self.stop = count, stop
-
-    def snapshot(self, snapshot: Snapshot) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.stop.set()
-
-
 @pytest.mark.parametrize("ray_first", [True, False])
 def test_a_study_begun_with_one_backend_goes_on_with_the_other(
-    small_space: Callable[..., Space], run_on: Any, tmp_path: Path, ray_first: bool
+    small_space: Callable[..., Space], run_on: Any, stop_after: Any, tmp_path: Path, ray_first: bool
 ) -> None:
     whole = run_on(small_space(study="whole"), InlineExecutor)
     space = small_space(study="both")
@@ -44,7 +34,7 @@ def test_a_study_begun_with_one_backend_goes_on_with_the_other(
     first, second = (on_ray, InlineExecutor) if ray_first else (InlineExecutor, on_ray)
     stop = threading.Event()
     with pytest.raises(StudyInterruptedError, match="nothing is lost"):
-        run_on(space, first, StopAfter(5, stop), stop)
+        run_on(space, first, stop_after(5, stop), stop)
     both = run_on(space, second)
     for left, right in zip(both, whole, strict=True):
         assert (left.number, left.state, left.params) == (right.number, right.state, right.params)
