@@ -20,9 +20,9 @@ from iimt_search.data.task import DomainTask, Labelled
 from iimt_search.models.network import Model
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
+from iimt_search.training.batches import Samples
 from iimt_search.training.population import advance_together
 from iimt_search.training.predict import predict
-from iimt_search.training.samples import Samples
 from iimt_search.training.task_training import TaskTraining
 
 TASKS = ("digits->digits-m", "syn-digits->digits", "syn-digits->digits-m")

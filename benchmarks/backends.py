@@ -16,14 +16,13 @@ from typing import Any
 from benchmarks.search import search_space
 from iimt_search.errors import StudyInterruptedError
 from iimt_search.space import Space
-from iimt_search.study.executor import Executor
-from iimt_search.study.listener import Silent, Snapshot
-from iimt_search.study.local_executor import LocalExecutor
-from iimt_search.study.proposals import quiet_optuna
-from iimt_search.study.ray.executor import RayExecutor
-from iimt_search.study.ray.options import RayOptions
+from iimt_search.study.executors.base import Executor
+from iimt_search.study.executors.local import LocalExecutor
+from iimt_search.study.executors.ray.executor import RayExecutor, RayOptions
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.progress import Silent, Snapshot
 from iimt_search.study.run import RunOptions, run_study
-from iimt_search.study.storage import StudyFolder
+from iimt_search.study.search.sampling import quiet_optuna
 
 
 class _Clock(Silent):

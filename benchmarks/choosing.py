@@ -8,9 +8,9 @@ import torch
 
 from benchmarks.pool import Member, accuracy, test_predictions
 from benchmarks.scores import Scores
-from iimt_search.study.agreement import kept_agreement
-from iimt_search.study.choice import Candidate
-from iimt_search.study.decide import Decision, decide
+from iimt_search.records import Candidate
+from iimt_search.study.selection.agreement import kept_agreement
+from iimt_search.study.selection.decide import Decision, decide
 from iimt_search.study.veto import veto
 
 OBJECTIVE = "composite"

@@ -30,18 +30,17 @@ from iimt_search.errors import StudyInterruptedError
 from iimt_search.records import Evaluation, Event, Finished, Job, Report
 from iimt_search.space import KnownNames, Space
 from iimt_search.space.load import space_from_text
-from iimt_search.study.database import PASSWORD_VARIABLE, opened_storage, sqlite_url
-from iimt_search.study.driver_lock import driver_session
-from iimt_search.study.driver_storage import DriverStorage, flush
-from iimt_search.study.guarded_writes import GuardedWrites
-from iimt_search.study.job_runner import JobRunner, UnderWay
-from iimt_search.study.listener import Silent
-from iimt_search.study.proposals import make_pruner, quiet_optuna
+from iimt_search.study.executors.runner import JobRunner, UnderWay
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.progress import RunProgress, Silent
 from iimt_search.study.run import kept_limit
-from iimt_search.study.run_progress import RunProgress
 from iimt_search.study.scope import Scope
-from iimt_search.study.storage import StudyFolder
-from iimt_search.study.trials import TrialSource
+from iimt_search.study.search.sampling import make_pruner, quiet_optuna
+from iimt_search.study.search.trials import TrialSource
+from iimt_search.study.storage.database import PASSWORD_VARIABLE, opened_storage, sqlite_url
+from iimt_search.study.storage.driver import DriverStorage, flush
+from iimt_search.study.storage.guard import GuardedWrites
+from iimt_search.study.storage.lock import driver_session
 from iimt_search.validators.registry import VALIDATORS
 
 SECONDS = 60.0  # of a trial

@@ -17,12 +17,12 @@ from benchmarks.timing import interleaved
 from iimt_search.settings import TrainSettings
 from iimt_search.space import KnownNames
 from iimt_search.space.load import space_from_text
-from iimt_search.study.database import sqlite_url
-from iimt_search.study.inline_executor import InlineExecutor
-from iimt_search.study.listener import Silent
-from iimt_search.study.proposals import quiet_optuna
+from iimt_search.study.executors.inline import InlineExecutor
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.progress import Silent
 from iimt_search.study.run import RunOptions, run_study
-from iimt_search.study.storage import StudyFolder
+from iimt_search.study.search.sampling import quiet_optuna
+from iimt_search.study.storage.database import sqlite_url
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.registry import VALIDATORS
 

@@ -21,11 +21,11 @@ from iimt_search.files import kept_path
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.study.proposals import SOURCE_ONLY
+from iimt_search.study.search.sampling import SOURCE_ONLY
+from iimt_search.training.batches import Samples, evenly_spaced
 from iimt_search.training.kept import load_kept_model, load_kept_predictions, rounded, save_kept
 from iimt_search.training.predict import predict
 from iimt_search.training.reverse import reverse_logits
-from iimt_search.training.samples import Samples, evenly_spaced
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.training.trainable import evaluation_steps
 from iimt_search.validators.contract import Predictions

@@ -22,7 +22,7 @@ import torch
 from benchmarks.pool import Member, accuracy, members, test_predictions
 from iimt_search.space import KnownNames, Space
 from iimt_search.space.load import space_from_text
-from iimt_search.study.proposals import make_pruner, quiet_optuna
+from iimt_search.study.search.sampling import make_pruner, quiet_optuna
 from iimt_search.training.kept import load_kept_predictions
 from iimt_search.training.trainable import evaluation_steps
 from iimt_search.validators.contract import score_all

@@ -12,12 +12,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
 from benchmarks.timing import interleaved
+from iimt_search.records import Candidate, Choice
 from iimt_search.space import KnownNames, Space
 from iimt_search.space.load import space_from_text
-from iimt_search.study.choice import Candidate, Choice, write_choice
-from iimt_search.study.database import open_storage, sqlite_url
-from iimt_search.study.proposals import distributions, quiet_optuna
-from iimt_search.study.storage import StudyFolder
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.search.sampling import distributions, quiet_optuna
+from iimt_search.study.selection.choice import write_choice
+from iimt_search.study.storage.database import open_storage, sqlite_url
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 _SPACE = "schema: 1\nstudy: scale\ntasks: [digits->digits-m]\n"

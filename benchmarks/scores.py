@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.pool import Member, accuracy, load_member, test_predictions
-from iimt_search.report.kept_scores import computable
+from iimt_search.study.scoring import computable
 from iimt_search.validators.composite import combine
 from iimt_search.validators.contract import score_all, score_candidates
 from iimt_search.validators.registry import VALIDATORS

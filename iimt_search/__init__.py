@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iimt_search.api import audit, best, export, load_space, run
-    from iimt_search.training.load import load_model
+    from iimt_search.exporting.load import load_model
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "audit", "best", "export", "load_model", "load_space", "run"]
@@ -15,7 +15,7 @@ _HOMES = {
     "audit": "iimt_search.api",
     "best": "iimt_search.api",
     "export": "iimt_search.api",
-    "load_model": "iimt_search.training.load",
+    "load_model": "iimt_search.exporting.load",
     "load_space": "iimt_search.api",
     "run": "iimt_search.api",
 }

@@ -15,18 +15,18 @@ from pydantic import ValidationError
 
 from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import UsageError
-from iimt_search.script_guard import check_script_guard
 from iimt_search.space import KnownNames, Space
 from iimt_search.space import load_space as read_space
+from iimt_search.study.executors.script_guard import check_script_guard
 from iimt_search.validators.registry import VALIDATORS
 
 if TYPE_CHECKING:
-    from iimt_search.report.audit import AuditOptions, TaskAudit
-    from iimt_search.report.delivery import Delivered
-    from iimt_search.study.choice import Choice
-    from iimt_search.study.executor import Executor
-    from iimt_search.study.listener import Snapshot
+    from iimt_search.auditing.measure import AuditOptions, TaskAudit
+    from iimt_search.exporting.export_models import Delivered
+    from iimt_search.records import Choice
+    from iimt_search.study.executors.base import Executor
     from iimt_search.study.open import OpenStudy
+    from iimt_search.study.progress import Snapshot
 
 _MAX_WORKERS = 8
 
@@ -126,8 +126,8 @@ def local_executor(
     Raises:
         UsageError: the space or the device asks for what is not here.
     """
-    from iimt_search.study.inline_executor import InlineExecutor
-    from iimt_search.study.local_executor import LocalExecutor
+    from iimt_search.study.executors.inline import InlineExecutor
+    from iimt_search.study.executors.local import LocalExecutor
     from iimt_search.training.device import usable_device
 
     space.pruner.check_without_ray()
@@ -181,10 +181,10 @@ def run(
     start, count = local_executor(space, device, workers)
     if count:
         check_script_guard(inspect.currentframe())
-    from iimt_search.study.listener import Silent
-    from iimt_search.study.proposals import quiet_optuna
+    from iimt_search.study.folder import StudyFolder
+    from iimt_search.study.progress import Silent
     from iimt_search.study.run import RunOptions, run_study
-    from iimt_search.study.storage import StudyFolder
+    from iimt_search.study.search.sampling import quiet_optuna
 
     quiet_optuna()
     folder = StudyFolder(Path(studies_dir) / space.study)
@@ -245,9 +245,31 @@ def export(
         StudyError: there is no such study, no choice, or its models are not on this machine.
         ModelFileError: a format does not compute the same as the safetensors model.
     """
-    from iimt_search.report.delivery import deliver
+    return export_opened(_open(study, studies_dir, storage), Path(folder), formats, single)
 
-    return deliver(_open(study, studies_dir, storage), Path(folder), formats, single)
+
+def export_opened(
+    opened: "OpenStudy",
+    folder: Path,
+    formats: Sequence[str] = (),
+    single: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> "dict[str, Delivered]":
+    """Export the models of a study that is open; as :func:`export`, and ``progress`` is told what is done."""
+    from iimt_search.auditing.record import read_audit
+    from iimt_search.exporting.card import Story
+    from iimt_search.exporting.export_models import deliver
+    from iimt_search.exporting.formats import check_formats
+
+    check_formats(formats)
+    choices = opened.made_choices()
+    opened.need_folder("its models are")
+    space, audit = Space.model_validate(opened.space), read_audit(opened.folder.path)
+    stories: dict[str, Story] = {}
+    for choice in choices:
+        audited = audit.content["tasks"] if audit is not None and choice.digest in audit.digests else None
+        stories |= {task: Story(choice, space, audited) for task in choice.tasks}
+    return deliver(stories, opened.folder.models, folder, formats, single, progress)
 
 
 def audit_opened(opened: "OpenStudy", options: "AuditOptions") -> "dict[str, TaskAudit]":
@@ -261,11 +283,11 @@ def audit_opened(opened: "OpenStudy", options: "AuditOptions") -> "dict[str, Tas
         StudyLockedError: the study runs.
         DataError: a target has no labels.
     """
-    from iimt_search.report.audit import audit_choice, audit_json
-    from iimt_search.report.audit_picture import write_audit_picture
-    from iimt_search.report.audit_record import write_audit
-    from iimt_search.study.audit_mark import leave_mark
-    from iimt_search.study.driver_lock import driver_session
+    from iimt_search.auditing.measure import audit_choice, audit_json
+    from iimt_search.auditing.record import write_audit
+    from iimt_search.report.audit_page import write_audit_picture
+    from iimt_search.study.selection.choice import leave_mark
+    from iimt_search.study.storage.lock import driver_session
 
     opened.need_folder("its models are")
     folder = opened.folder
@@ -317,7 +339,7 @@ def audit(
         StudyLockedError: the study runs.
         DataError: a target has no labels.
     """
-    from iimt_search.report.audit import AuditOptions
+    from iimt_search.auditing.measure import AuditOptions
 
     options = AuditOptions(train, device, tuple(VALIDATORS), progress or _unheard)
     return audit_opened(_open(study, studies_dir, storage), options)

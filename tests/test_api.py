@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 
 import iimt_search
 from iimt_search.errors import SpaceError, StudyError, StudyInterruptedError, UsageError
-from iimt_search.script_guard import _guarded
-from iimt_search.study.audit_mark import read_mark
+from iimt_search.study.executors.script_guard import _guarded
 from iimt_search.study.open import open_study
+from iimt_search.study.selection.choice import read_mark
 from iimt_search.validators.registry import VALIDATORS
 
 ROOT = Path(__file__).parents[1]

@@ -116,7 +116,7 @@ def command(
     that changes afterwards says so.
     """
     from iimt_search.api import audit_opened
-    from iimt_search.report.audit import AuditOptions, audit_json
+    from iimt_search.auditing.measure import AuditOptions, audit_json
     from iimt_search.study.open import open_study
     from iimt_search.validators.registry import VALIDATORS
 

@@ -17,13 +17,13 @@ from iimt_search.cli.options import (
     study_option,
 )
 from iimt_search.errors import UsageError
+from iimt_search.exporting.formats import FORMATS, SAFETENSORS
+from iimt_search.records import Candidate, Choice
 from iimt_search.settings import shown_value
-from iimt_search.study.choice import Candidate, Choice
 from iimt_search.study.open import open_study
-from iimt_search.training.formats import FORMATS, SAFETENSORS
 
 if TYPE_CHECKING:
-    from iimt_search.report.delivery import Delivered
+    from iimt_search.exporting.export_models import Delivered
 
 
 def _content(choice: Choice) -> dict[str, Any]:
@@ -165,10 +165,10 @@ def command(
     if export is None:
         print_choices(choices, as_json=as_json, next_commands=not as_json)
         return
-    from iimt_search.report.delivery import deliver
+    from iimt_search.api import export_opened
 
     folder = Path(export or f"{opened.folder.name}-models")
-    delivered = deliver(opened, folder, formats, single, show_count)
+    delivered = export_opened(opened, folder, formats, single, show_count)
     if as_json:
         exported = {task: str(each.folder) for task, each in delivered.items()}
         differences = {task: dict(each.differences) for task, each in delivered.items()}

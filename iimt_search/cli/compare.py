@@ -16,8 +16,8 @@ from iimt_search.cli.options import (
     storage_option,
 )
 from iimt_search.errors import UsageError
-from iimt_search.report.compare import compare_studies
 from iimt_search.settings import shown_value
+from iimt_search.study.compare import compare_studies
 from iimt_search.study.open import open_study
 
 

@@ -26,7 +26,7 @@ def command(study: str | None, port: int, host: str, storage: str | None, root: 
 
     import optuna_dashboard
 
-    from iimt_search.report.artifacts import artifact_store
+    from iimt_search.dashboard.artifacts import artifact_store
 
     # The images lie in the study's folder, which a machine that only watches does not have.
     store = artifact_store(opened.folder) if opened.folder.description.exists() else None

@@ -25,7 +25,7 @@ from iimt_search.space.task_spec import DomainSpec, TaskSpec
 
 if TYPE_CHECKING:
     from iimt_search.data.task import Domain, DomainTask
-    from iimt_search.report.data_check import PartSummary, TaskCheck
+    from iimt_search.inspect.check import PartSummary, TaskCheck
 
 _MOST_CHANNELS = 3
 _MOST_CLASSES = 20
@@ -256,7 +256,7 @@ def check(path: Path | None, tasks: tuple[TaskSpec, ...], as_json: bool) -> None
     Reads no target label. A TASK is two domains, such as 'digits->digits-m'.
     """
     wanted = _wanted(path, tasks)
-    from iimt_search.report.data_check import check_json, check_task
+    from iimt_search.inspect.check import check_json, check_task
 
     found = []
     for number, spec in enumerate(wanted.tasks):
@@ -271,7 +271,7 @@ def check(path: Path | None, tasks: tuple[TaskSpec, ...], as_json: bool) -> None
 
 
 def _picture_path(out: Path | None, task: "DomainTask", spec: TaskSpec, several: bool) -> Path:
-    from iimt_search.report.data_picture import picture_suffix
+    from iimt_search.inspect.picture import picture_suffix
 
     suffix = picture_suffix(task)
     if out is None:
@@ -300,7 +300,7 @@ def show(path: Path | None, tasks: tuple[TaskSpec, ...], out: Path | None) -> No
     if several and out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: there are {len(wanted.tasks)} tasks, give a folder")
     from iimt_search.data.assemble import load_task
-    from iimt_search.report.data_picture import write_picture
+    from iimt_search.inspect.picture import write_picture
 
     for spec in wanted.tasks:
         with _busy(f"drawing {spec.name}"):

@@ -15,7 +15,7 @@ from iimt_search.space import Space
 from iimt_search.space.schema import Resources
 
 if TYPE_CHECKING:
-    from iimt_search.study.executor import Executor
+    from iimt_search.study.executors.base import Executor
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RAY_ONLY = {
@@ -170,7 +170,7 @@ def _ray(
     resources = trial_resources(space, options)
     if device.startswith("cuda") and resources.gpus == 0:
         raise UsageError(f"--device {device} with --backend ray takes --gpus-per-trial, such as 1 or 0.25")
-    from iimt_search.study.ray.options import RayOptions
+    from iimt_search.study.executors.ray.executor import RayOptions
 
     ray_options = RayOptions(
         folder=folder,
@@ -184,7 +184,7 @@ def _ray(
     )
 
     def start() -> "Executor":
-        from iimt_search.study.ray.executor import RayExecutor
+        from iimt_search.study.executors.ray.executor import RayExecutor
 
         return RayExecutor(ray_options, line)
 

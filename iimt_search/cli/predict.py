@@ -1,19 +1,166 @@
 """``iimt-search predict``."""
 
+import csv
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import click
 
 from iimt_search.cli.options import device_option, json_option, show_count
-from iimt_search.cli.prediction_writers import Columns, writer_for
 from iimt_search.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from iimt_search.training.load import Predictor
+    from iimt_search.exporting.load import Predictor
+    from iimt_search.exporting.predict_files import Prediction
+
+SUFFIXES = (".csv", ".jsonl")
+
+
+class Writer(Protocol):
+    """Writes one prediction after the other."""
+
+    def write(self, prediction: "Prediction") -> None:
+        """Write one."""
+
+    def close(self) -> None:
+        """Write what comes last."""
+
+
+class Columns:
+    """What is told of each prediction.
+
+    Args:
+        classes: class names, in logit order.
+        top: how many of the most probable classes are named.
+        every: the probability of every class, too.
+        indexed: whether some inputs are arrays, so that a row's index is told.
+    """
+
+    def __init__(self, classes: Sequence[str], top: int, every: bool, indexed: bool) -> None:
+        self.classes, self.top, self.every, self.indexed = tuple(classes), top, every, indexed
+
+    def titles(self) -> list[str]:
+        """Return the columns' names: those of further classes numbered, those of all ``p(class)``."""
+        further = [f"{name}_{n}" for n in range(2, self.top + 1) for name in ("class", "probability")]
+        every = [f"p({name})" for name in self.classes] if self.every else []
+        index = ["index"] if self.indexed else []
+        return ["path", *index, "class", "probability", *further, *every, "error"]
+
+    def cells(self, found: "Prediction") -> list[Any]:
+        """Return one line of a table."""
+        index = [found.index] if self.indexed else []
+        if found.probabilities is None:
+            return [found.path, *index, *[""] * (len(self.titles()) - 2 - len(index)), found.error]
+        named: list[Any] = []
+        for at in found.ranked(self.top):
+            named += [self.classes[at], float(found.probabilities[at])]
+        every = found.probabilities.tolist() if self.every else []
+        return [found.path, *index, *named, *every, ""]
+
+    def content(self, found: "Prediction") -> dict[str, Any]:
+        """Return JSON values."""
+        content: dict[str, Any] = {"image" if found.index is None else "path": str(found.path)}
+        if found.index is not None:
+            content["index"] = found.index
+        if found.probabilities is None:
+            return content | {"error": found.error}
+        ranked = found.ranked(self.top)
+        named = [{"class": self.classes[i], "probability": float(found.probabilities[i])} for i in ranked]
+        content |= named[0]
+        if self.top > 1:
+            content["top"] = named
+        if self.every:
+            content["probabilities"] = dict(zip(self.classes, found.probabilities.tolist(), strict=True))
+        return content
+
+
+class TextLines:
+    """Lines for people."""
+
+    def __init__(self, file: IO[str], columns: Columns) -> None:
+        self._file, self._columns = file, columns
+
+    def write(self, prediction: "Prediction") -> None:
+        """Write the most probable classes; what could not be read is told elsewhere."""
+        if prediction.probabilities is None:
+            return
+        place = "" if prediction.index is None else f"[{prediction.index}]"
+        said = ", ".join(
+            f"{self._columns.classes[i]}  ({prediction.probabilities[i]:.1%})"
+            for i in prediction.ranked(self._columns.top)
+        )
+        self._file.write(f"{prediction.path}{place}: {said}\n")
+
+    def close(self) -> None:
+        """Nothing comes last."""
+
+
+class CsvLines:
+    """A table with a header."""
+
+    def __init__(self, file: IO[str], columns: Columns) -> None:
+        self._table, self._columns = csv.writer(file, lineterminator="\n"), columns
+        self._table.writerow(columns.titles())
+
+    def write(self, prediction: "Prediction") -> None:
+        """Write a line."""
+        self._table.writerow(self._columns.cells(prediction))
+
+    def close(self) -> None:
+        """Nothing comes last."""
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, file: IO[str], columns: Columns) -> None:
+        self._file, self._columns = file, columns
+
+    def write(self, prediction: "Prediction") -> None:
+        """Write a line."""
+        content = self._columns.content(prediction)
+        self._file.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        """Nothing comes last."""
+
+
+class JsonList:
+    """One JSON list of objects."""
+
+    def __init__(self, file: IO[str], columns: Columns) -> None:
+        self._file, self._columns, self._open = file, columns, "["
+
+    def write(self, prediction: "Prediction") -> None:
+        """Write an item."""
+        content = self._columns.content(prediction)
+        self._file.write(f"{self._open}\n  {json.dumps(content, ensure_ascii=False, allow_nan=False)}")
+        self._open = ","
+
+    def close(self) -> None:
+        """End the list."""
+        self._file.write("[]\n" if self._open == "[" else "\n]\n")
+
+
+def writer_for(output: str | None, as_json: bool) -> type[TextLines | CsvLines | JsonLines | JsonList]:
+    """Return what writes to ``output``: a file by its name, ``-`` for CSV on standard output, or None.
+
+    Raises:
+        UsageError: the name says no format that there is, or two are asked for.
+    """
+    if output is None:
+        return JsonList if as_json else TextLines
+    if as_json:
+        raise UsageError("give --output FILE.jsonl or --json, not both")
+    suffix = ".csv" if output == "-" else Path(output).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"--output must end in {' or '.join(SUFFIXES)}, or be -, got {output!r}")
+    return CsvLines if suffix == ".csv" else JsonLines
+
 
 _SHOW_EVERY = 50
 
@@ -24,8 +171,8 @@ def _load(folder: Path, device: str) -> "Predictor":
         raise UsageError(
             f"{folder} holds several models; name one: {', '.join(f'{folder}/{n}' for n in inside)}"
         )
+    from iimt_search.exporting.load import load_model
     from iimt_search.training.device import usable_device
-    from iimt_search.training.load import load_model
 
     return load_model(folder, usable_device(device))
 
@@ -89,7 +236,7 @@ def command(
     """
     form = writer_for(output, as_json)
     model = _load(folder, device)
-    from iimt_search.training.predict_inputs import count_samples, is_array, predict_inputs
+    from iimt_search.exporting.predict_files import count_samples, is_array, predict_inputs
 
     total = count_samples(inputs, model.kind)
     indexed = model.kind != "image" or any(is_array(path) for path in inputs)

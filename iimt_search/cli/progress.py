@@ -1,6 +1,8 @@
 """Shows a run's progress: a live display on a terminal, plain lines otherwise."""
 
+import math
 import time
+from collections.abc import Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -9,8 +11,29 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from iimt_search.cli.sparkline import sparkline
-from iimt_search.study.listener import Snapshot
+from iimt_search.study.progress import Snapshot
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return one character for each value, its height between the least and the greatest of them.
+
+    A value that is not finite is ``?``; values that are all the same are drawn half-way up.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return "?" * len(values)
+    low, high = min(finite), max(finite)
+
+    def bar(value: float) -> str:
+        if not math.isfinite(value):
+            return "?"
+        share = 0.5 if high == low else (value - low) / (high - low)
+        return _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]
+
+    return "".join(map(bar, values))
+
 
 _PLAIN_EVERY = 15.0
 _MOST_BARS = 12

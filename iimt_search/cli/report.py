@@ -45,8 +45,8 @@ def command(
 
     Also brings the main figures to the Optuna dashboard, unless the study runs.
     """
-    from iimt_search.report.dashboard_figures import publish_parts
-    from iimt_search.report.write_report import gather, write_figures, write_report
+    from iimt_search.dashboard.publish import publish_parts
+    from iimt_search.report.write import gather, write_figures, write_report
     from iimt_search.study.open import open_study
 
     opened = open_study(root, study, storage)

@@ -68,7 +68,7 @@ def _same_command(ctx: click.Context) -> str:
             continue
         value = ctx.params[option.name]
         if option.name == "storage":
-            from iimt_search.study.database import hide_password
+            from iimt_search.study.storage.database import hide_password
 
             value = hide_password(str(value))
         for each in value if isinstance(value, tuple) else (value,):
@@ -123,11 +123,11 @@ def command(
 
     # Optuna takes most of a second to import; a wrong space file is answered before that.
     from iimt_search.cli.best import print_choices
-    from iimt_search.report.dashboard_figures import publish_after_run
+    from iimt_search.dashboard.publish import publish_after_run
+    from iimt_search.study.folder import StudyFolder
     from iimt_search.study.open import open_study
-    from iimt_search.study.proposals import quiet_optuna
     from iimt_search.study.run import RunOptions, run_study
-    from iimt_search.study.storage import StudyFolder
+    from iimt_search.study.search.sampling import quiet_optuna
 
     quiet_optuna()
     folder = StudyFolder(root / space.study)

@@ -23,7 +23,7 @@ from iimt_search.task_name import slug
 from iimt_search.validators.registry import VALIDATORS
 
 if TYPE_CHECKING:
-    from iimt_search.report.kept_scores import ScoredCheckpoint
+    from iimt_search.study.scoring import ScoredCheckpoint
 
 
 def _check_name(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -81,13 +81,12 @@ def command(
     """Score the kept checkpoints of a study by any validator, without training."""
     if export is not None and len(names) != 1:
         raise UsageError("--export needs exactly one --validator: whose preferred checkpoint to write")
-    from iimt_search.report.delivery import write_card
-    from iimt_search.report.kept_scores import preferred, score_kept
+    from iimt_search.exporting.export_models import check_target, write_card
+    from iimt_search.exporting.model_folder import export_kept
     from iimt_search.space import Space
-    from iimt_search.study.hand_out import check_target
-    from iimt_search.study.keeping import kept_checkpoints, last_checkpoints
-    from iimt_search.study.kept_export import export_kept
+    from iimt_search.study.kept import kept_checkpoints, last_checkpoints
     from iimt_search.study.open import open_study
+    from iimt_search.study.scoring import preferred, score_kept
 
     opened = open_study(root, study, storage)
     opened.need_folder("its kept checkpoints are")

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from iimt_search.cli.options import json_option, print_json, root_option, storage_option, study_option
 from iimt_search.errors import UsageError
-from iimt_search.study.choice import read_choice
-from iimt_search.study.driver_lock import Holder
-from iimt_search.study.fork import configuration
 from iimt_search.study.open import OpenStudy, open_study
+from iimt_search.study.search.forks import configuration
+from iimt_search.study.selection.choice import read_choice
+from iimt_search.study.storage.lock import Holder
 
 _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 

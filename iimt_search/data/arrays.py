@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iimt_search.data.images import to_square
-from iimt_search.data.stream import PartStream
+from iimt_search.data.store import PartStream
 from iimt_search.data.task import SAMPLE_DIMENSIONS, Kind, Labels, Samples
 from iimt_search.errors import DataError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from iimt_search.data.images import SUFFIXES, read_image
-from iimt_search.data.stream import PartStream
+from iimt_search.data.store import PartStream
 from iimt_search.data.task import Samples
 from iimt_search.errors import DataError
 

@@ -15,8 +15,7 @@ from iimt_search.data.arrays import ArrayFile, image_side, kind_of, open_pair, r
 from iimt_search.data.folder import ImageFolder, same_classes
 from iimt_search.data.images import to_square
 from iimt_search.data.registry import DOMAINS, load_domain
-from iimt_search.data.store import array_hash, cached, fingerprint_of
-from iimt_search.data.stream import DomainStream, PartStream
+from iimt_search.data.store import DomainStream, PartStream, array_hash, cached, fingerprint_of
 from iimt_search.data.task import SAMPLE_DIMENSIONS, SAMPLE_TYPES, Domain, Kind, Labelled, Labels, Unlabelled
 from iimt_search.errors import DataError
 from iimt_search.space.task_spec import DomainSpec

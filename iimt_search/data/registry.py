@@ -4,8 +4,7 @@ import hashlib
 from importlib import import_module
 from typing import NamedTuple
 
-from iimt_search.data.store import cached, data_root
-from iimt_search.data.stream import DomainStream, stream_of
+from iimt_search.data.store import DomainStream, cached, data_root, stream_of
 from iimt_search.data.task import Domain
 from iimt_search.errors import DataError
 
@@ -15,7 +14,7 @@ class NamedDomain(NamedTuple):
 
     Attributes:
         builder: ``module:function``; the function takes the image size in pixels and returns a
-            :class:`~iimt_search.data.task.Domain` or a :class:`~iimt_search.data.stream.DomainStream`.
+            :class:`~iimt_search.data.task.Domain` or a :class:`~iimt_search.data.store.DomainStream`.
         version: raised whenever what the builder makes changes; part of the cache's key.
         size: side of its images in pixels where nothing else is said; 0 where it has no images.
         download: whether it is downloaded first (or placed by hand).
@@ -34,7 +33,7 @@ class NamedDomain(NamedTuple):
     reads: str = ""
 
 
-_HERE = "iimt_search.data"
+_HERE = "iimt_search.data.domains"
 
 DOMAINS: dict[str, NamedDomain] = {
     "digits": NamedDomain(f"{_HERE}.digits:build", 2, 16, False, "scikit-learn's real handwritten digits"),

@@ -1,11 +1,12 @@
-"""Prepared domains kept on disk and memory-mapped: made once, shared by every process and run."""
+"""Prepared domains: made piece by piece, kept on disk, and mapped when they are used."""
 
 import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,9 +14,56 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from iimt_search.data.stream import DomainStream, PartStream
-from iimt_search.data.task import SAMPLE_TYPES, Domain, Labelled, Samples, Unlabelled
+from iimt_search.data.task import SAMPLE_TYPES, Domain, Kind, Labelled, Labels, Samples, Unlabelled
 from iimt_search.errors import DataError
+
+
+@dataclass(frozen=True)
+class PartStream:
+    """The training or test part of a domain.
+
+    Attributes:
+        count: number of samples N.
+        sample_shape: shape of one sample.
+        chunks: gives the samples in order, in arrays of M samples each, of the type of their kind.
+        y: labels int64 (N,), or None.
+    """
+
+    count: int
+    sample_shape: tuple[int, ...]
+    chunks: Callable[[], Iterator[Samples]]
+    y: Labels | None
+
+
+@dataclass(frozen=True)
+class DomainStream:
+    """A domain to be prepared.
+
+    Attributes:
+        train: the part that training may draw from.
+        test: the part that only the audit may read, or None.
+        classes: class names in label order, or None where there are no labels.
+        kind: of the samples.
+        augmentation: name of what keeps its classes.
+    """
+
+    train: PartStream
+    test: PartStream | None
+    classes: tuple[str, ...] | None
+    kind: Kind
+    augmentation: str
+
+
+def _part_stream(part: Labelled | Unlabelled) -> PartStream:
+    y = part.y if isinstance(part, Labelled) else None
+    return PartStream(len(part), tuple(part.x.shape[1:]), lambda: iter([part.x]), y)
+
+
+def stream_of(domain: Domain) -> DomainStream:
+    """Return a domain that is in memory as a stream."""
+    test = None if domain.test is None else _part_stream(domain.test)
+    return DomainStream(_part_stream(domain.train), test, domain.classes, domain.kind, domain.augmentation)
+
 
 SCHEMA = 1
 

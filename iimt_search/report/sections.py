@@ -19,6 +19,7 @@ from iimt_search.report.figures.progress import draw_progress
 from iimt_search.report.figures.series_samples import draw_series_samples
 from iimt_search.report.figures.tasks import draw_comparison, draw_matrix
 from iimt_search.report.figures.validators import draw_correlations
+from iimt_search.report.record import StudyRecord
 from iimt_search.report.shown_models import (
     ShownModels,
     TargetSamples,
@@ -26,9 +27,8 @@ from iimt_search.report.shown_models import (
     load_shown_task,
     read_shown,
 )
-from iimt_search.report.study_record import StudyRecord
+from iimt_search.study.folder import StudyFolder
 from iimt_search.study.scope import SOURCE_ONLY_KEY
-from iimt_search.study.storage import StudyFolder
 
 # What a model does, in this order.
 _KINDS = ("samples", "embeddings", "confusion")

@@ -12,13 +12,13 @@ from torch import Tensor
 from iimt_search.data.assemble import load_task
 from iimt_search.data.task import DomainTask, Samples
 from iimt_search.errors import DataError, ModelFileError
-from iimt_search.report.study_record import StudyRecord
+from iimt_search.report.record import StudyRecord
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.study.keeping import KeptCheckpoint, kept_checkpoints, last_checkpoints
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.kept import kept_checkpoints, last_checkpoints
 from iimt_search.study.scope import SOURCE_ONLY_KEY
-from iimt_search.study.storage import StudyFolder
-from iimt_search.training.kept import load_kept_model, load_kept_predictions
-from iimt_search.training.samples import evenly_spaced
+from iimt_search.training.batches import evenly_spaced
+from iimt_search.training.kept import KeptCheckpoint, load_kept_model, load_kept_predictions
 from iimt_search.validators.contract import Predictions
 
 

@@ -9,8 +9,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from iimt_search.errors import StudyError
-from iimt_search.study.choice import Choice, read_choice
-from iimt_search.study.database import (
+from iimt_search.records import Choice
+from iimt_search.study.folder import StudyFolder, newest_study
+from iimt_search.study.selection.choice import read_choice
+from iimt_search.study.storage.database import (
     all_study_names,
     count_trials,
     database_errors,
@@ -18,8 +20,7 @@ from iimt_search.study.database import (
     open_storage,
     optuna_study_names,
 )
-from iimt_search.study.driver_lock import Holder, database_holder
-from iimt_search.study.storage import StudyFolder, newest_study
+from iimt_search.study.storage.lock import Holder, database_holder
 
 
 @dataclass(frozen=True)

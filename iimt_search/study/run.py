@@ -13,31 +13,31 @@ from optuna.trial import TrialState
 
 from iimt_search.data.assemble import check_task, load_task
 from iimt_search.errors import StudyInterruptedError, StudyMismatchError
+from iimt_search.records import Choice
 from iimt_search.space import Space, with_defaults
-from iimt_search.study import notes, rows
-from iimt_search.study.audit_mark import flag_change
-from iimt_search.study.candidates import best_trials
-from iimt_search.study.choice import Choice, read_choice, write_choice
-from iimt_search.study.confirm import Confirmation
-from iimt_search.study.database import (
+from iimt_search.study import notes
+from iimt_search.study.executors.base import Executor
+from iimt_search.study.executors.runner import FixedJobs, JobRunner, UnderWay
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.kept import KeptLimit
+from iimt_search.study.progress import Listener, RunProgress
+from iimt_search.study.retraining.retrain import Retraining
+from iimt_search.study.scope import Scope
+from iimt_search.study.search.sampling import make_pruner
+from iimt_search.study.search.trials import TrialSource
+from iimt_search.study.selection.candidates import best_trials
+from iimt_search.study.selection.choice import flag_change, read_choice, write_choice
+from iimt_search.study.selection.confirm import Confirmation
+from iimt_search.study.storage import sql as rows
+from iimt_search.study.storage.database import (
     PASSWORD_VARIABLE,
     has_password,
     opened_storage,
     optuna_study_names,
 )
-from iimt_search.study.driver_lock import driver_session
-from iimt_search.study.driver_storage import DriverStorage, flush
-from iimt_search.study.executor import Executor
-from iimt_search.study.guarded_writes import GuardedWrites
-from iimt_search.study.job_runner import FixedJobs, JobRunner, UnderWay
-from iimt_search.study.keeping import KeptLimit
-from iimt_search.study.listener import Listener
-from iimt_search.study.proposals import make_pruner
-from iimt_search.study.retrain import Retraining
-from iimt_search.study.run_progress import RunProgress
-from iimt_search.study.scope import Scope
-from iimt_search.study.storage import StudyFolder
-from iimt_search.study.trials import TrialSource
+from iimt_search.study.storage.driver import DriverStorage, flush
+from iimt_search.study.storage.guard import GuardedWrites
+from iimt_search.study.storage.lock import driver_session
 from iimt_search.validators.registry import VALIDATORS
 
 # What makes two space files the same study: change one of these, and the trials no longer compare.

@@ -11,8 +11,8 @@ from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.study.proposals import settings_for, source_only_settings
-from iimt_search.study.storage import StudyFolder
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.search.sampling import settings_for, source_only_settings
 from iimt_search.study.veto import CHECKS
 from iimt_search.validators.registry import VALIDATORS, default_validators
 

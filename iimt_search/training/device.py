@@ -1,6 +1,12 @@
-"""Where to compute."""
+"""Where a training computes, and in which arithmetic."""
+
+import platform
+import time
+from collections.abc import Callable
+from functools import cache
 
 import torch
+from torch import nn
 
 from iimt_search.errors import UsageError
 
@@ -21,3 +27,64 @@ def usable_device(device: str) -> str:
         if index >= count:
             raise UsageError(f"--device {device}: PyTorch finds cuda:0 to cuda:{count - 1} here")
     return device
+
+
+# bfloat16 in hardware halves a step at least; without it, it is slower. Nothing lies near this bound.
+_WORTH_IT = 1.3
+_ROUNDS = 7
+
+
+def _in_hardware() -> bool:
+    """Return whether the processor multiplies bfloat16 itself; no other is faster with it."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, bool)() for name in known)
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def _shortest(*works: Callable[[], None]) -> list[float]:
+    """Return each work's shortest time in seconds, by turns: what else runs here makes none shorter."""
+    for work in works:
+        work()
+    found = [float("inf")] * len(works)
+    for _ in range(_ROUNDS):
+        for at, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            found[at] = min(found[at], time.perf_counter() - began)
+    return found
+
+
+@cache
+def _measured_faster(threads: int) -> bool:
+    """Measure a small convolution forward and backward in both arithmetics, a few milliseconds each."""
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        convolution = nn.Conv2d(32, 32, 3, padding=1).to(memory_format=torch.channels_last)
+        x = torch.randn(64, 32, 8, 8).contiguous(memory_format=torch.channels_last)
+
+        def step(enabled: bool) -> None:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                loss = convolution(x).float().square().mean()
+            loss.backward()
+            convolution.zero_grad()
+
+        float32, bfloat16 = _shortest(lambda: step(False), lambda: step(True))
+        return float32 > _WORTH_IT * bfloat16
+
+
+def use_bfloat16(precision: str, device: torch.device) -> bool:
+    """Return whether to train with bfloat16 matrix products (weights and losses stay float32).
+
+    Args:
+        precision: ``float32``, ``bfloat16`` or ``auto``: bfloat16 on a GPU that has it, and on a processor
+            that has it where a short measurement finds it faster, once a process.
+        device: where the training runs.
+    """
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return _in_hardware() and _measured_faster(torch.get_num_threads())

@@ -68,6 +68,23 @@ def rounded(predictions: Predictions) -> Predictions:
 
 
 @dataclass(frozen=True)
+class KeptCheckpoint:
+    """One task's model of one job after some training steps.
+
+    Attributes:
+        job: the job's key.
+        task: the task's name.
+        step: training steps done.
+        path: its file.
+    """
+
+    job: str
+    task: str
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
 class KeptModel:
     """A kept checkpoint's model, and what it was trained with.
 

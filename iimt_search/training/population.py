@@ -21,7 +21,7 @@ from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.models.network import Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
-from iimt_search.training.draws import AugmentationDraws, StepDraws
+from iimt_search.training.batches import AugmentationDraws, StepDraws
 from iimt_search.training.objective import (
     Batch,
     loss_terms,

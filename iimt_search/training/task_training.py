@@ -17,10 +17,16 @@ from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
-from iimt_search.training.channel_statistics import channel_statistics
-from iimt_search.training.device import usable_device
-from iimt_search.training.draws import AugmentationDraws, StepDraws, draw_step
-from iimt_search.training.mixed_pairs import MIXED_SHARE, mixed_pairs
+from iimt_search.training.batches import (
+    AugmentationDraws,
+    Samples,
+    StepDraws,
+    channel_statistics,
+    draw_step,
+    evenly_spaced,
+    shared_samples,
+)
+from iimt_search.training.device import usable_device, use_bfloat16
 from iimt_search.training.objective import (
     TERMS,
     Batch,
@@ -31,9 +37,7 @@ from iimt_search.training.objective import (
     reversal_strength,
     term_weights,
 )
-from iimt_search.training.precision import use_bfloat16
-from iimt_search.training.predict import EVALUATION_BATCH, evaluating, predict
-from iimt_search.training.samples import Samples, evenly_spaced, shared_samples
+from iimt_search.training.predict import EVALUATION_BATCH, MIXED_SHARE, evaluating, mixed_pairs, predict
 from iimt_search.validators.contract import FewShot, Mixed, Predictions
 
 

@@ -20,8 +20,8 @@ from iimt_search.cli.progress import duration
 from iimt_search.data.assemble import load_task
 from iimt_search.errors import StudyInterruptedError
 from iimt_search.space.task_spec import TaskSpec
+from iimt_search.training.batches import Samples
 from iimt_search.training.predict import predict
-from iimt_search.training.samples import Samples
 
 
 def invoke(*arguments: str | Path) -> Result:

@@ -10,15 +10,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from iimt_search.cli.main import cli
-from iimt_search.cli.sparkline import sparkline
+from iimt_search.cli.progress import sparkline
 from iimt_search.data.registry import DOMAINS
-from iimt_search.report.compare import differences, incomparable
 from iimt_search.space import KnownNames, Space, load_space
-from iimt_search.study.inline_executor import InlineExecutor
-from iimt_search.study.listener import Silent
+from iimt_search.study.compare import differences, incomparable
+from iimt_search.study.executors.inline import InlineExecutor
+from iimt_search.study.folder import StudyFolder
 from iimt_search.study.open import open_study
+from iimt_search.study.progress import Silent
 from iimt_search.study.run import RunOptions, run_study
-from iimt_search.study.storage import StudyFolder
 from iimt_search.validators.registry import VALIDATORS
 
 

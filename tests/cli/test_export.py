@@ -18,8 +18,8 @@ from PIL import Image
 
 import iimt_search
 from iimt_search.cli.main import cli
-from iimt_search.report.model_card import UNKNOWN_ACCURACY
-from iimt_search.training import write_formats
+from iimt_search.exporting import convert as write_formats
+from iimt_search.exporting.card import UNKNOWN_ACCURACY
 
 TASKS = {"digits->digits-m": "digits_to_digits-m", "digits->syn-digits": "digits_to_syn-digits"}
 ONNX = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
@@ -138,7 +138,7 @@ def test_wrong_options(studies: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert result.exit_code == 2 and "valid: safetensors, torch-export, onnx" in result.output
     result = export(studies, "--format", "onnx")
     assert result.exit_code == 2 and "--format goes with --export" in result.output
-    monkeypatch.setattr("iimt_search.training.formats.find_spec", lambda name: None)
+    monkeypatch.setattr("iimt_search.exporting.formats.find_spec", lambda name: None)
     result = export(studies, "--export", tmp_path / "out", "--format", "onnx")
     assert result.exit_code == 2
     assert "needs onnx, onnxscript, onnxruntime: pip install 'iimt-search[onnx]'" in result.output

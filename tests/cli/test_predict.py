@@ -15,11 +15,11 @@ from PIL import Image
 from iimt_search.cli.main import cli
 from iimt_search.data.images import read_image
 from iimt_search.data.task import DomainTask, Kind, Labelled, Unlabelled
+from iimt_search.exporting import predict_files as predict_inputs
+from iimt_search.exporting.load import load_model
+from iimt_search.exporting.model_folder import export_model
 from iimt_search.models.network import Architecture, Model
 from iimt_search.settings import TrainSettings
-from iimt_search.training import predict_inputs
-from iimt_search.training.export import export_model
-from iimt_search.training.load import load_model
 
 CLASSES = ("left", "right", "up, or down")
 SHAPES: dict[Kind, tuple[int, ...]] = {"image": (3, 12, 12), "series": (2, 20), "vector": (5,)}

@@ -17,8 +17,8 @@ import iimt_search
 from iimt_search.cli.main import cli
 from iimt_search.data.assemble import load_task
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.study.audit_mark import flag_change, read_mark
 from iimt_search.study.open import OpenStudy, open_study
+from iimt_search.study.selection.choice import flag_change, read_mark
 from iimt_search.task_name import slug
 from iimt_search.training.kept import load_kept_model
 from iimt_search.validators.registry import VALIDATORS, default_validators

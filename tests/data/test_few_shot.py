@@ -14,8 +14,8 @@ from iimt_search.errors import DataError, SpaceError
 from iimt_search.settings import TrainSettings
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
+from iimt_search.training.batches import Samples
 from iimt_search.training.predict import predict
-from iimt_search.training.samples import Samples
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.contract import score_all
 

@@ -21,7 +21,7 @@ def test_every_domain_loads(name: str) -> None:
 
 
 def test_what_is_kept_is_what_was_built() -> None:
-    from iimt_search.data import digits
+    from iimt_search.data.domains import digits
 
     kept, built = load_domain("digits", 8), digits.build(8)
     assert np.array_equal(kept.train.x, built.train.x)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from iimt_search.data import store
-from iimt_search.data.store import cached, data_root, prepared_root
-from iimt_search.data.stream import DomainStream, PartStream, stream_of
+from iimt_search.data.store import DomainStream, PartStream, cached, data_root, prepared_root, stream_of
 from iimt_search.data.task import Domain, Labelled, Unlabelled
 from iimt_search.errors import DataError
 
@@ -149,7 +148,7 @@ KILLED_WHILE_WRITING = """
 import os, signal
 import numpy as np
 from iimt_search.data.store import cached
-from iimt_search.data.stream import DomainStream, PartStream
+from iimt_search.data.store import DomainStream, PartStream
 
 def chunks():
     yield np.zeros((4, 3, 2, 2), np.uint8)

@@ -74,7 +74,7 @@ assert iimt_search.__file__.startswith(sys.argv[1]), iimt_search.__file__
 from iimt_search.data.assemble import load_task
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.study.proposals import SOURCE_ONLY
+from iimt_search.study.search.sampling import SOURCE_ONLY
 from iimt_search.training.task_training import TaskTraining
 task = load_task(TaskSpec.model_validate("digits->digits-m"), 8)
 for weight in (0.0, 1.0):

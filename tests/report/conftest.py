@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from iimt_search.auditing.record import AuditRecord
 from iimt_search.cli.main import cli
-from iimt_search.report.audit_record import AuditRecord
-from iimt_search.report.study_record import Scores, StudyRecord, TrialRecord
+from iimt_search.records import Candidate, Choice
+from iimt_search.report.record import Scores, StudyRecord, TrialRecord
 from iimt_search.space import Space
-from iimt_search.study.choice import Candidate, Choice
 from iimt_search.validators.registry import default_validators
 
 MakeStudy = Callable[..., StudyRecord]

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from optuna.trial import TrialState
 
 from iimt_search.cli.main import cli
+from iimt_search.dashboard.publish import publish
 from iimt_search.errors import StudyError
-from iimt_search.report.dashboard_figures import publish
 from iimt_search.study.open import open_study
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

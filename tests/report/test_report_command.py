@@ -13,16 +13,16 @@ import pytest
 from click.testing import CliRunner, Result
 from optuna.artifacts import FileSystemArtifactStore
 
+from iimt_search.auditing.measure import TaskAudit, audit_json
+from iimt_search.auditing.record import read_audit, write_audit
 from iimt_search.cli.main import cli
+from iimt_search.dashboard.artifacts import artifact_store, put_artifact
+from iimt_search.dashboard.publish import publish, publish_after_run
 from iimt_search.errors import ModelFileError
-from iimt_search.report.artifacts import artifact_store, put_artifact
-from iimt_search.report.audit import TaskAudit, audit_json
-from iimt_search.report.audit_record import read_audit, write_audit
-from iimt_search.report.dashboard_figures import publish, publish_after_run
-from iimt_search.report.study_record import read_records
-from iimt_search.study.choice import read_choice
+from iimt_search.report.record import read_records
+from iimt_search.study.folder import StudyFolder
 from iimt_search.study.open import open_study
-from iimt_search.study.storage import StudyFolder
+from iimt_search.study.selection.choice import read_choice
 
 TASK = "digits->digits-m"
 CONFUSION = tuple(tuple(5 * (i == j) + i for j in range(10)) for i in range(10))

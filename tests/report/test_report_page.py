@@ -10,10 +10,10 @@ import pytest
 from iimt_search.report.html import answer
 from iimt_search.report.html.elements import data_uri, in_script, items, text
 from iimt_search.report.html.page import Part, render
+from iimt_search.report.record import StudyRecord
 from iimt_search.report.sections import study_sections
-from iimt_search.report.study_record import StudyRecord
-from iimt_search.study.proposals import quiet_optuna
-from iimt_search.study.storage import StudyFolder
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.search.sampling import quiet_optuna
 
 np = pytest.importorskip("numpy")
 

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from benchmarks.postgresql import PASSWORD, NoServerError, PostgreSQL, postgresql
-from iimt_search.study.database import PASSWORD_VARIABLE, open_storage
-from iimt_search.study.listener import Silent, Snapshot
+from iimt_search.study.progress import Silent, Snapshot
+from iimt_search.study.storage.database import PASSWORD_VARIABLE, open_storage
 
 
 class StopAfter(Silent):
@@ -67,8 +67,8 @@ def url_with_password(server: PostgreSQL) -> str:
 HOLD = """
 import sys, time
 from pathlib import Path
-from iimt_search.study.database import open_storage
-from iimt_search.study.driver_lock import driver_session
+from iimt_search.study.storage.database import open_storage
+from iimt_search.study.storage.lock import driver_session
 storage = open_storage(sys.argv[1])
 with driver_session(storage.engine, sys.argv[2], Path(sys.argv[3])):
     print("held", flush=True)

@@ -18,15 +18,16 @@ from optuna.trial import TrialState
 from iimt_search.data.assemble import load_task
 from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import StudyError, StudyInterruptedError, StudyLockedError, StudyMismatchError
+from iimt_search.records import Choice
 from iimt_search.space import KnownNames, Space, load_space
-from iimt_search.study.choice import Choice, read_choice
-from iimt_search.study.database import count_trials, open_storage, sqlite_url
-from iimt_search.study.driver_lock import Holder
-from iimt_search.study.inline_executor import InlineExecutor
-from iimt_search.study.listener import Silent
+from iimt_search.study.executors.inline import InlineExecutor
+from iimt_search.study.folder import StudyFolder
 from iimt_search.study.open import open_study
+from iimt_search.study.progress import Silent
 from iimt_search.study.run import RunOptions, run_study
-from iimt_search.study.storage import StudyFolder
+from iimt_search.study.selection.choice import read_choice
+from iimt_search.study.storage.database import count_trials, open_storage, sqlite_url
+from iimt_search.study.storage.lock import Holder
 from iimt_search.study.veto import CHECKS
 from iimt_search.validators.registry import VALIDATORS, at_the_end, default_validators
 

@@ -9,7 +9,7 @@ import torch
 from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
-from iimt_search.training.draws import draw_step
+from iimt_search.training.batches import draw_step
 from iimt_search.training.objective import (
     TERMS,
     Batch,

@@ -14,9 +14,9 @@ from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.task_name import slug
+from iimt_search.training.batches import Samples, evenly_spaced
 from iimt_search.training.kept import load_kept_model, load_kept_predictions
 from iimt_search.training.predict import predict
-from iimt_search.training.samples import Samples, evenly_spaced
 from iimt_search.training.trainable import Trainable
 from iimt_search.validators.contract import Predictions, score_all
 from iimt_search.validators.registry import VALIDATORS

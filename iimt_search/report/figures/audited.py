@@ -18,7 +18,7 @@ from iimt_search.report.figures.drawing import (
     number,
     plain,
 )
-from iimt_search.report.study_record import StudyRecord
+from iimt_search.report.record import StudyRecord
 
 _POINTS = {
     "source_only": ("source-only", SOURCE_ONLY_COLOUR, "circle"),

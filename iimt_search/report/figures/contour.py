@@ -11,7 +11,7 @@ from scipy.interpolate import griddata
 from scipy.spatial import QhullError
 
 from iimt_search.report.figures.drawing import Drawing, Table, brief, marks, number, plain
-from iimt_search.report.study_record import StudyRecord, TrialRecord
+from iimt_search.report.record import StudyRecord, TrialRecord
 from iimt_search.settings import shown_value
 from iimt_search.space import Choices
 

@@ -15,7 +15,7 @@ from iimt_search.report.figures.drawing import (
     marks,
     number,
 )
-from iimt_search.report.study_record import OUTCOMES, StudyRecord, TrialRecord
+from iimt_search.report.record import OUTCOMES, StudyRecord, TrialRecord
 
 _LINES = {"complete": "solid", "vetoed": "dash", "pruned": "dot", "failed": "dashdot"}
 

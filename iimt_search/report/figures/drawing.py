@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from iimt_search.report.study_record import StudyRecord, TrialRecord
+from iimt_search.report.record import StudyRecord, TrialRecord
 from iimt_search.settings import shown_value
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from iimt_search.report.figures.drawing import COLOURS, Drawing, Table, arrow, plain
-from iimt_search.training.samples import evenly_spaced
+from iimt_search.training.batches import evenly_spaced
 from iimt_search.validators.contract import Predictions
 
 # Of each domain, in one panel.

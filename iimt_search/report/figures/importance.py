@@ -13,8 +13,8 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from iimt_search.report.figures.drawing import COLOURS, Drawing, Table, plain
-from iimt_search.report.study_record import StudyRecord
-from iimt_search.study.proposals import distributions
+from iimt_search.report.record import StudyRecord
+from iimt_search.study.search.sampling import distributions
 
 LEAST_TRIALS = 10
 RESAMPLES = 50

@@ -18,7 +18,7 @@ from iimt_search.report.figures.drawing import (
     plain,
     trial_table,
 )
-from iimt_search.report.study_record import OUTCOMES, StudyRecord, TrialRecord
+from iimt_search.report.record import OUTCOMES, StudyRecord, TrialRecord
 from iimt_search.settings import shown_value
 from iimt_search.space import Choices
 

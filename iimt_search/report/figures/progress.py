@@ -10,7 +10,7 @@ from iimt_search.report.figures.drawing import (
     marks,
     trial_table,
 )
-from iimt_search.report.study_record import OUTCOMES, StudyRecord
+from iimt_search.report.record import OUTCOMES, StudyRecord
 
 
 def best_so_far(record: StudyRecord) -> list[tuple[int, float]]:

@@ -17,7 +17,7 @@ from iimt_search.report.figures.drawing import (
     number,
     plain,
 )
-from iimt_search.report.study_record import Scores, StudyRecord
+from iimt_search.report.record import Scores, StudyRecord
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 
 _MOST = 12

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from scipy.stats import spearmanr
 
 from iimt_search.report.figures.drawing import DIVERGING, Drawing, Table, number
-from iimt_search.report.study_record import StudyRecord, TrialRecord
+from iimt_search.report.record import StudyRecord, TrialRecord
 from iimt_search.validators.registry import VALIDATORS
 
 LEAST_TRIALS = 5

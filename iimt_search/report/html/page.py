@@ -13,8 +13,8 @@ from iimt_search.report.html.answer import answer
 from iimt_search.report.html.elements import figure, image_grid, items, text
 from iimt_search.report.html.provenance import provenance
 from iimt_search.report.html.style import CSS, SCRIPT
+from iimt_search.report.record import StudyRecord
 from iimt_search.report.sections import Section
-from iimt_search.report.study_record import StudyRecord
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">

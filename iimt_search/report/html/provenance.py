@@ -8,7 +8,7 @@ import yaml
 
 from iimt_search import __version__
 from iimt_search.report.html.elements import details, pairs, text
-from iimt_search.report.study_record import StudyRecord
+from iimt_search.report.record import StudyRecord
 
 _PACKAGES = ("torch", "optuna", "numpy", "scikit-learn", "plotly")
 

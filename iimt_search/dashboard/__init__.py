@@ -1,0 +1,1 @@
+"""What the Optuna dashboard shows of a study beside Optuna's own pages."""

@@ -1,0 +1,195 @@
+"""Writes an exported model in further formats, and checks that each computes the same."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iimt_search.errors import ModelFileError
+from iimt_search.exporting.formats import FORMATS, SAFETENSORS, check_formats
+from iimt_search.exporting.load import Predictor, load_model
+from iimt_search.files import write_beside
+
+
+def program_of(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    """Trace a model whose batch size is free.
+
+    Args:
+        model: in evaluation mode, on the processor.
+        example: samples (B, ...), B of at least 2.
+    """
+    with torch.no_grad():
+        return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def write_torch_export(model: nn.Module, example: Tensor, metadata: Mapping[str, Any], path: Path) -> None:
+    """Write a model to ``path``; ``metadata`` is the extra file ``model.json`` in it.
+
+    Args:
+        model: as for :func:`program_of`.
+        example: as for :func:`program_of`.
+        metadata: what is known of the model, as JSON values.
+        path: ends in ``.pt2``.
+    """
+    about = json.dumps(dict(metadata), ensure_ascii=False)
+    torch.export.save(program_of(model, example), path, extra_files={"model.json": about})
+
+
+def read_torch_export(path: Path) -> Callable[[Tensor], Tensor]:
+    """Return what the archive computes: samples (B, ...) → logits (B, C)."""
+    module = torch.export.load(path).module()
+
+    def logits(samples: Tensor) -> Tensor:
+        found: Tensor = module(samples)
+        return found
+
+    return logits
+
+
+INPUT, OUTPUT = "samples", "logits"
+
+
+def write_onnx(model: nn.Module, example: Tensor, metadata: Mapping[str, Any], path: Path) -> None:
+    """Write a model to ``path``; ``metadata`` is its property ``model.json``.
+
+    Args:
+        model: in evaluation mode, on the processor.
+        example: samples (B, ...), B of at least 2.
+        metadata: what is known of the model, as JSON values.
+        path: the file.
+    """
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # only without dynamo, with a file to write to
+    program.model.metadata_props["model.json"] = json.dumps(dict(metadata), ensure_ascii=False)
+    program.save(path, external_data=False)
+
+
+def read_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    """Return what ONNX Runtime computes of the file: samples (B, ...) → logits (B, C)."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def logits(samples: Tensor) -> Tensor:
+        (found,) = session.run([OUTPUT], {INPUT: samples.numpy()})
+        return torch.from_numpy(found)
+
+    return logits
+
+
+# Format → how it is written and how it is read back.
+WRITE_AND_READ = {"torch-export": (write_torch_export, read_torch_export), "onnx": (write_onnx, read_onnx)}
+
+# Of the logits, for logits up to 1; above, relative to the largest.
+TOLERANCE = 1e-4
+_RANDOM = 64
+
+
+def random_samples(model: Predictor, count: int, seed: int = 0) -> Tensor:
+    """Return random samples (count, ...) of the shape, type and scale that a model was trained with."""
+    generator = torch.Generator().manual_seed(seed)
+    if model.kind == "image":
+        return torch.randint(0, 256, (count, *model.sample_shape), dtype=torch.uint8, generator=generator)
+    noise = torch.randn((count, *model.sample_shape), generator=generator)
+    return noise * model.model.scale + model.model.shift
+
+
+def greatest_difference(
+    reference: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], samples: Tensor
+) -> tuple[float, bool]:
+    """Compare two models on samples (N, ...), in batches of several sizes.
+
+    Returns:
+        The greatest absolute difference of the logits, and whether it is within :data:`TOLERANCE`.
+    """
+    greatest, largest = 0.0, 1.0
+    with torch.no_grad():
+        # One sample alone is what tracing could treat in another way.
+        for batch in samples.tensor_split((1, 3)):
+            if not len(batch):
+                continue
+            expected, found = reference(batch), other(batch)
+            if expected.shape != found.shape or not found.isfinite().all():
+                return float("inf"), False
+            greatest = max(greatest, float((found - expected).abs().max()))
+            largest = max(largest, float(expected.abs().max()))
+    return greatest, greatest <= TOLERANCE * largest
+
+
+def write_formats(folder: Path, names: Iterable[str], real: Tensor | None = None) -> dict[str, float]:
+    """Write an exported model in further formats beside its safetensors.
+
+    Each is read back and compared with the safetensors model on random samples, and on real ones where
+    there are some. What differs is deleted. ``model.json`` then tells of the others.
+
+    Args:
+        folder: an exported model.
+        names: formats in :data:`iimt_search.exporting.formats.FORMATS`; ``safetensors`` is there already.
+        real: samples (N, ...) of the model's own shape and type.
+
+    Returns:
+        Format → greatest difference of the logits.
+
+    Raises:
+        UsageError: there is no such format, or a package that it needs is missing.
+        ModelFileError: a format's logits differ from those of the safetensors model.
+    """
+    wanted = [name for name in dict.fromkeys(names) if name != SAFETENSORS]
+    check_formats(wanted)
+    if not wanted:
+        return {}
+    reference = load_model(folder)
+    # Random samples are far from what the network knows; real ones are what counts.
+    parts = [random_samples(reference, _RANDOM)] + ([] if real is None else [real])
+    metadata = {key: value for key, value in reference.metadata.items() if key != "formats"}
+    formats: dict[str, Any] = dict(reference.metadata.get("formats", {}))
+    differences = {}
+    for name in wanted:
+        differences[name] = _write(folder, name, reference, metadata, parts)
+        formats[name] = {
+            "file": FORMATS[name].file,
+            "difference": differences[name],
+            "samples": {"random": len(parts[0]), "real": 0 if real is None else len(real)},
+        }
+    content = {**reference.metadata, "formats": formats}
+    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return differences
+
+
+def _write(
+    folder: Path, name: str, reference: Predictor, metadata: dict[str, Any], parts: list[Tensor]
+) -> float:
+    """Write one format, beside and renamed once it has been checked; returns the greatest difference."""
+    path, (write, read) = folder / FORMATS[name].file, WRITE_AND_READ[name]
+    beside = path.with_stem(f"{path.stem}-{os.getpid()}-unchecked")
+    # Channels-last weights are a matter of speed here, and no format keeps them.
+    model = load_model(folder).to(memory_format=torch.contiguous_format)
+    try:
+        write(model, random_samples(model, 2), metadata, beside)
+        other = read(beside)
+        found = [greatest_difference(reference, other, part) for part in parts]
+        greatest = max(difference for difference, _ in found)
+        if not all(within for _, within in found):
+            raise ModelFileError(
+                f"{path}: its logits differ from those of model.safetensors by {greatest:.2g}, more than "
+                f"{TOLERANCE:g}; it is not written"
+            )
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return greatest

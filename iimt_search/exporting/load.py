@@ -1,0 +1,111 @@
+"""Exported models, ready to use."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from iimt_search.errors import ModelFileError
+from iimt_search.exporting.model_folder import SCHEMA
+from iimt_search.models.network import Architecture, Model
+
+
+class Predictor(nn.Module):
+    """An exported model with its preprocessing.
+
+    ``forward`` takes samples of the kind that the model was trained on and returns logits (B, C):
+    images of any size, uint8 or float (B, channels, H, W) with values 0 to 255, of which the middle
+    square is used (one channel is repeated to three); series (B, channels, length) and vectors
+    (B, features) as they were measured.
+
+    An ensemble returns the logarithm of its members' mean probabilities, which are logits, too.
+
+    Attributes:
+        model: the trained model; of an ensemble the first member.
+        others: the other members of an ensemble.
+        classes: class names, in logit order.
+        metadata: the content of ``model.json``.
+    """
+
+    def __init__(self, model: Model, metadata: dict[str, Any], others: Iterable[Model] = ()) -> None:
+        super().__init__()
+        self.model = model
+        self.others = nn.ModuleList(others)
+        self.metadata = metadata
+        self.classes: tuple[str, ...] = tuple(metadata["classes"])
+        self.kind: str = metadata["preprocessing"]["kind"]
+        self.sample_shape: tuple[int, ...] = tuple(metadata["preprocessing"]["sample_shape"])
+
+    @property
+    def members(self) -> list[Model]:
+        """The single models, the first first."""
+        return [self.model, *(cast(Model, other) for other in self.others)]
+
+    def preprocess(self, x: Tensor) -> Tensor:
+        """Bring samples to the shape that the model was trained with.
+
+        Raises:
+            ValueError: they cannot be.
+        """
+        if self.kind == "image" and x.dim() == 4 and x.shape[1] in (1, self.sample_shape[0]):
+            x = _square(x.expand(-1, self.sample_shape[0], -1, -1), self.sample_shape[1])
+        if tuple(x.shape[1:]) != self.sample_shape:
+            raise ValueError(
+                f"samples must be (B, {', '.join(map(str, self.sample_shape))}), got {tuple(x.shape)}"
+            )
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, C)."""
+        x = self.preprocess(x)
+        every = torch.stack([member(x) for member in self.members])
+        if len(every) == 1:
+            return every[0]
+        return every.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(every))
+
+
+def _square(x: Tensor, size: int) -> Tensor:
+    """Cut the middle square of images (B, channels, H, W) and resize it to ``size``."""
+    height, width = x.shape[2:]
+    if (height, width) == (size, size):
+        return x
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    x = x[:, :, top : top + side, left : left + side].float()
+    return functional.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predictor:
+    """Load an exported model, in evaluation mode.
+
+    Args:
+        folder: what ``iimt-search best --export`` wrote for one task.
+        device: where to put it.
+
+    Raises:
+        ModelFileError: a file is missing, damaged, or of another schema version.
+    """
+    folder = Path(folder)
+    try:
+        metadata = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if metadata["schema"] != SCHEMA:
+            raise ModelFileError(f"{folder}/model.json has schema {metadata['schema']}, this reads {SCHEMA}")
+        architecture = Architecture(**metadata["architecture"])
+        members = []
+        for name in ("model.safetensors", *metadata["others"]):
+            model = Model(architecture)
+            model.load_state_dict(load_file(folder / name))
+            members.append(model)
+        predictor = Predictor(members[0], metadata, members[1:])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelFileError(f"{error.filename} is not there; is {folder} an exported model?") from error
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
+        raise ModelFileError(f"{folder} is not a whole exported model: {error}") from error
+    return predictor.to(device).eval()

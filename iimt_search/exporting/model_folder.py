@@ -1,0 +1,166 @@
+"""The exported model: ``model.safetensors`` and ``model.json``, one folder for each task."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from iimt_search import __version__
+from iimt_search.data.assemble import load_task
+from iimt_search.data.task import DomainTask
+from iimt_search.exporting.formats import FORMATS
+from iimt_search.files import write_beside
+from iimt_search.models.network import Model
+from iimt_search.settings import TrainSettings
+from iimt_search.space.task_spec import TaskSpec
+from iimt_search.training.kept import KeptCheckpoint, load_kept_model
+
+SCHEMA = 2
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "safetensors")
+
+
+def _versions() -> dict[str, str]:
+    found = {"iimt-search": __version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+_RESIZE = {
+    "image": "the middle square, bicubic, antialiased; values 0 to 255",
+    "series": "none",
+    "vector": "none",
+}
+
+
+def _write_weights(path: Path, model: Model) -> None:
+    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    beside = path.with_suffix(".tmp")
+    beside.write_bytes(save(weights))  # save_file would keep other users from reading it
+    os.replace(beside, path)
+
+
+def _describe(folder: Path, content: Mapping[str, Any]) -> None:
+    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _remove_all_but(folder: Path, members: Sequence[str]) -> None:
+    """Delete the weights of former members, and what was made of the model in other formats."""
+    for path in folder.glob("member-*.safetensors"):
+        if path.name not in members:
+            path.unlink()
+    for kind in FORMATS.values():
+        (folder / kind.file).unlink(missing_ok=True)
+
+
+def drop_members(folder: Path) -> None:
+    """Make a single model of an exported ensemble: its first member stays."""
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    _describe(folder, {**content, "others": [], "formats": {}})
+    _remove_all_but(folder, ())
+
+
+def add_members(folder: Path, others: Sequence[Model]) -> None:
+    """Make an ensemble of an exported model: its probabilities will be the mean over all members.
+
+    Args:
+        folder: an exported model.
+        others: trained with the same configuration and other seeds; none makes it a single model.
+
+    Raises:
+        ValueError: a member is of another architecture.
+    """
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    for other in others:
+        if json.loads(json.dumps(other.architecture._asdict())) != content["architecture"]:
+            raise ValueError(f"an ensemble needs members of one architecture, got {other.architecture}")
+    names = [f"member-{index}.safetensors" for index in range(1, len(others) + 1)]
+    for name, other in zip(names, others, strict=True):
+        _write_weights(folder / name, other)
+    _describe(folder, {**content, "others": names, "formats": {}})
+    _remove_all_but(folder, names)
+
+
+def export_model(
+    folder: Path,
+    *,
+    model: Model,
+    task: DomainTask,
+    settings: TrainSettings,
+    seed: int,
+    step: int,
+    scores: Mapping[str, float],
+) -> None:
+    """Write a trained model to ``folder``, each file beside and renamed, ``model.json`` last.
+
+    Args:
+        folder: made where absent.
+        model: the trained model.
+        task: what it was trained on.
+        settings: its configuration.
+        seed: the training's seed.
+        step: training steps after which the model is taken.
+        scores: validator name → score, then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_weights(folder / "model.safetensors", model)
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "task": task.name,
+        "architecture": model.architecture._asdict(),
+        "preprocessing": {
+            "kind": task.kind,
+            "sample_shape": list(task.sample_shape),
+            "resize": _RESIZE[task.kind],
+            "normalise": "by the model's own buffers shift and scale",
+        },
+        "others": [],
+        "formats": {},
+        "classes": list(task.classes),
+        "hyperparameters": settings.model_dump(mode="json"),
+        "scores": dict(scores),
+        "seed": seed,
+        "step": step,
+        "threads": torch.get_num_threads(),
+        "data_fingerprint": task.fingerprint,
+        "samples": {
+            "source_train": len(task.source_train),
+            "source_val": len(task.source_val),
+            "target": len(task.target),
+        },
+        "packages": _versions(),
+    }
+    _describe(folder, content)
+    _remove_all_but(folder, ())
+
+
+def export_kept(kept: KeptCheckpoint, spec: TaskSpec, scores: Mapping[str, float], folder: Path) -> None:
+    """Write the model of a kept checkpoint to ``folder``.
+
+    Args:
+        kept: the checkpoint.
+        spec: its task.
+        scores: validator → score, for the model card.
+        folder: made where absent; an exported model in it is replaced.
+
+    Raises:
+        ModelFileError: the checkpoint is damaged.
+    """
+    found = load_kept_model(kept.path)
+    export_model(
+        folder,
+        model=found.model,
+        task=load_task(spec, found.settings.image_size, found.settings.share),
+        settings=found.settings,
+        seed=found.seed,
+        step=kept.step,
+        scores=scores,
+    )

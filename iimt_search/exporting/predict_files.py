@@ -1,0 +1,158 @@
+"""Predictions of files, folders and arrays, one batch at a time: memory does not grow with their number."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from iimt_search.data.arrays import open_array, open_pair, stream_array
+from iimt_search.data.images import SUFFIXES, read_image
+from iimt_search.data.task import Kind, Samples
+from iimt_search.errors import DataError, UsageError
+from iimt_search.exporting.load import Predictor
+
+ARRAYS = frozenset({".npy", ".npz"})
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one sample.
+
+    Attributes:
+        path: the file that it came from.
+        index: its row, where the file is an array; else None.
+        probabilities: float32 (C,), summing to 1; None where the sample could not be read.
+        error: why not, or "".
+    """
+
+    path: Path
+    index: int | None
+    probabilities: NDArray[np.float32] | None
+    error: str = ""
+
+    def ranked(self, count: int) -> list[int]:
+        """Return the classes of the ``count`` highest probabilities, the highest first."""
+        if self.probabilities is None:
+            return []
+        order: list[int] = np.argsort(-self.probabilities, kind="stable")[:count].tolist()
+        return order
+
+
+@dataclass(frozen=True)
+class _Sample:
+    path: Path
+    index: int | None
+    x: Samples | None
+    error: str = ""
+
+
+def is_array(path: Path) -> bool:
+    """Return whether a file is an array by its name."""
+    return path.suffix.lower() in ARRAYS
+
+
+def _walk(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
+    """Give the files of a folder and of those in it, in the order of names, hidden ones left out."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if Path(name).suffix.lower() in suffixes and not name.startswith("."):
+                yield Path(parent, name)
+
+
+def files_of(inputs: Sequence[Path], kind: str) -> Iterator[Path]:
+    """Give the files that are meant: of a folder the images, or, for other kinds of samples, the arrays.
+
+    Raises:
+        UsageError: a folder holds none.
+    """
+    suffixes = SUFFIXES if kind == "image" else ARRAYS
+    for path in inputs:
+        if not path.is_dir():
+            yield path
+            continue
+        empty = True
+        for found in _walk(path, suffixes):
+            empty = False
+            yield found
+        if empty:
+            wanted = ", ".join(sorted(suffixes))
+            raise UsageError(f"{path} holds nothing for this model, whose kind is {kind}: {wanted}")
+
+
+def _count(path: Path) -> int:
+    try:
+        return open_array(path, "x" if path.suffix == ".npz" else "").shape[0] if is_array(path) else 1
+    except DataError:
+        return 1
+
+
+def count_samples(inputs: Sequence[Path], kind: str) -> int:
+    """Count the samples of all inputs, without reading them.
+
+    Raises:
+        UsageError: a folder holds none.
+    """
+    return sum(_count(path) for path in files_of(inputs, kind))
+
+
+def _rows(path: Path, model: Predictor) -> Iterator[_Sample]:
+    """Read an array's rows in pieces; labels beside them are not looked at."""
+    array, _ = open_pair(path, None)
+    part = stream_array(array, cast(Kind, model.kind), model.sample_shape[-1], None)
+    if part.sample_shape != model.sample_shape:
+        raise DataError(f"{array}: samples of {part.sample_shape}, but the model takes {model.sample_shape}")
+    index = 0
+    for chunk in part.chunks():
+        for x in chunk:
+            yield _Sample(path, index, x)
+            index += 1
+
+
+def _samples(files: Iterable[Path], model: Predictor) -> Iterator[_Sample]:
+    for path in files:
+        try:
+            if is_array(path):
+                yield from _rows(path, model)
+            elif model.kind != "image":
+                raise DataError(f"{path} is no .npy or .npz file; the model classifies {model.kind} data")
+            else:
+                yield _Sample(path, None, read_image(path, model.sample_shape[1]))
+        except DataError as error:
+            yield _Sample(path, None, None, str(error))
+
+
+def predict_inputs(model: Predictor, inputs: Sequence[Path], batch_size: int) -> Iterator[Prediction]:
+    """Predict images and arrays, in the order in which they are given; folders in the order of names.
+
+    Args:
+        model: in evaluation mode, on the device to use.
+        inputs: images, ``.npy`` and ``.npz`` files (its array ``x``), and folders of them.
+        batch_size: samples at once, at least 1.
+
+    Yields:
+        One prediction for each sample; one with an error for each file that cannot be read.
+
+    Raises:
+        UsageError: a folder holds none.
+    """
+    device = next(model.parameters()).device
+    samples = _samples(files_of(inputs, model.kind), model)
+    while batch := list(islice(samples, batch_size)):
+        read = [sample.x for sample in batch if sample.x is not None]
+        found: Iterator[NDArray[np.float32]] = iter(())
+        if read:
+            with torch.no_grad():
+                logits = model(torch.from_numpy(np.stack(read)).to(device))
+            found = iter(logits.softmax(dim=1).cpu().numpy())
+        for sample in batch:
+            probabilities, error = None if sample.x is None else next(found), sample.error
+            if probabilities is not None and not np.isfinite(probabilities).all():
+                probabilities, error = None, f"{sample.path}: its probabilities are not finite"
+            yield Prediction(sample.path, sample.index, probabilities, error)

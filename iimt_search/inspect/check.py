@@ -1,0 +1,341 @@
+"""Looks at a task's data before a training does, and warns of what would go wrong. Reads no target label."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from iimt_search.data.assemble import load_task, task_image_size
+from iimt_search.data.folder import ImageFolder
+from iimt_search.data.open import natural_size, open_domain
+from iimt_search.data.task import DomainTask, Unlabelled
+from iimt_search.settings import TrainSettings
+from iimt_search.space.task_spec import DomainSpec, TaskSpec
+from iimt_search.training.batches import evenly_spaced
+
+# At most so many samples of a part are measured; duplicates are looked for among all of them.
+MEASURED = 2000
+_LARGEST_TO_SMALLEST = 10
+_SMALL_CLASS = 10
+_FAR_DEVIATIONS = 5
+_ENLARGED = 2
+_FOLDER_FILES = 50
+_READ_AT_ONCE = 128
+_NAMES_TOLD = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that would go wrong in training, or make its measures wrong.
+
+    Attributes:
+        kind: ``imbalance``, ``small-class``, ``batch``, ``constant``, ``far``, ``duplicates`` or
+            ``enlarged``.
+        message: what it is and, where that is not plain, what it does; for people.
+    """
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What the values of a domain are like, channel by channel (vectors: feature by feature).
+
+    Attributes:
+        low: smallest value.
+        high: largest value.
+        means: of each channel.
+        deviations: standard deviation of each channel.
+        constant: channels that have one value only.
+    """
+
+    low: float
+    high: float
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+    constant: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TaskCheck:
+    """What a task's data is like. It has nothing of the target's labels.
+
+    Attributes:
+        task: its name.
+        kind: of the samples.
+        sample_shape: shape of one sample.
+        augmentation: name of what keeps the classes.
+        source_classes: class name → source samples, training and validation together.
+        source_train: number of source samples to train on.
+        source_val: number of source samples held out for validators.
+        target: number of target samples to adapt to.
+        target_test: number of target samples for the audit alone; None where there are none.
+        source_values: values of ``source_train``.
+        target_values: values of ``target``.
+        source_duplicates: validation samples that equal a training sample.
+        target_duplicates: target test samples that equal a target sample; None where there are none.
+        findings: what would go wrong.
+    """
+
+    task: str
+    kind: str
+    sample_shape: tuple[int, ...]
+    augmentation: str
+    source_classes: dict[str, int]
+    source_train: int
+    source_val: int
+    target: int
+    target_test: int | None
+    source_values: PartSummary
+    target_values: PartSummary
+    source_duplicates: int
+    target_duplicates: int | None
+    findings: tuple[Finding, ...]
+
+
+def summarise(part: Unlabelled) -> PartSummary:
+    """Measure at most :data:`MEASURED` evenly spaced samples (M, channels, ...) of a part."""
+    at = evenly_spaced(len(part), MEASURED)
+
+    def pieces() -> Iterator[NDArray[np.float64]]:
+        """Read the samples, float64 (channels, ...), a few at a time: large images would not fit."""
+        for start in range(0, len(at), _READ_AT_ONCE):
+            x = part.rows(at[start : start + _READ_AT_ONCE]).astype(np.float64)
+            yield np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+
+    low = np.min([piece.min(axis=1) for piece in pieces()], axis=0)
+    high = np.max([piece.max(axis=1) for piece in pieces()], axis=0)
+    values = len(at) * int(np.prod(part.x.shape[2:]))
+    means = np.sum([piece.sum(axis=1) for piece in pieces()], axis=0) / values
+    squares = np.sum([np.square(piece - means[:, None]).sum(axis=1) for piece in pieces()], axis=0)
+    return PartSummary(
+        low=float(low.min()),
+        high=float(high.max()),
+        means=tuple(means.tolist()),
+        deviations=tuple(np.sqrt(squares / values).tolist()),
+        constant=tuple(np.flatnonzero(low == high).tolist()),
+    )
+
+
+def _digests(part: Unlabelled) -> Iterator[bytes]:
+    for start in range(0, len(part), _READ_AT_ONCE):
+        rows = part.rows(np.arange(start, min(start + _READ_AT_ONCE, len(part))))
+        for row in np.ascontiguousarray(rows):
+            yield hashlib.blake2b(row.data, digest_size=16).digest()
+
+
+def shared_samples(seen: Unlabelled, held_out: Unlabelled) -> int:
+    """Return how many samples of ``held_out`` equal one of ``seen``, byte for byte."""
+    known = set(_digests(seen))
+    return sum(digest in known for digest in _digests(held_out))
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - _NAMES_TOLD
+    return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+
+
+def _class_findings(counts: dict[str, int]) -> list[Finding]:
+    found = []
+    present = {name: count for name, count in counts.items() if count}
+    least, most = min(present, key=present.__getitem__), max(present, key=present.__getitem__)
+    if present[most] > _LARGEST_TO_SMALLEST * present[least]:
+        found.append(
+            Finding(
+                "imbalance",
+                f"source class {most!r} has {present[most]} samples, class {least!r} {present[least]}: more "
+                f"than {_LARGEST_TO_SMALLEST} times as many; the rare class may be lost",
+            )
+        )
+    small = [f"{name!r} ({count})" for name, count in counts.items() if count < _SMALL_CLASS]
+    if small:
+        found.append(
+            Finding("small-class", f"source classes with fewer than {_SMALL_CLASS} samples: {_named(small)}")
+        )
+    return found
+
+
+def _batch_findings(sizes: dict[str, int], batch_size: int) -> list[Finding]:
+    return [
+        Finding(
+            "batch",
+            f"{what} has {count} training samples, fewer than a batch of {batch_size}: training refuses; "
+            f"set train.batch_size lower",
+        )
+        for what, count in sizes.items()
+        if count < batch_size
+    ]
+
+
+def _value_findings(source: PartSummary, target: PartSummary) -> list[Finding]:
+    found = []
+    for what, values in (("source", source), ("target", target)):
+        if values.constant:
+            channels = _named([str(channel) for channel in values.constant])
+            found.append(Finding("constant", f"the same value in every {what} sample: channel {channels}"))
+    far = [
+        f"{channel} (source mean {ours:.4g}, target mean {theirs:.4g})"
+        for channel, (ours, theirs, deviation) in enumerate(
+            zip(source.means, target.means, source.deviations, strict=True)
+        )
+        if abs(ours - theirs) > _FAR_DEVIATIONS * deviation
+    ]
+    if far:
+        found.append(
+            Finding(
+                "far",
+                f"the target lies more than {_FAR_DEVIATIONS} source standard deviations away in channel "
+                f"{_named(far)}; are both in the same unit?",
+            )
+        )
+    return found
+
+
+def _duplicate_findings(source: int, source_val: int, target: int | None, test: int | None) -> list[Finding]:
+    found = []
+    if source:
+        found.append(
+            Finding(
+                "duplicates",
+                f"{source} of {source_val} source validation samples are in the training samples, too: "
+                f"scores on them flatter",
+            )
+        )
+    if target:
+        found.append(
+            Finding(
+                "duplicates",
+                f"{target} of {test} target test samples are among those that training sees, too: the "
+                f"audit flatters",
+            )
+        )
+    return found
+
+
+def _side_on_disk(domain: DomainSpec) -> float:
+    """Return the side of a domain's images before they are resized; 0 where it has none."""
+    if domain.folder is None:
+        return natural_size(domain)
+    # A folder's natural size is a convention; what its files hold is told by their headers.
+    files = ImageFolder(Path(domain.folder)).files
+    sides = []
+    for at in evenly_spaced(len(files), _FOLDER_FILES):
+        with Image.open(files[at]) as image:
+            sides.append(min(image.size))
+    return median(sides)
+
+
+def _size_findings(spec: TaskSpec, side: int) -> list[Finding]:
+    found = []
+    for domain in dict.fromkeys((*spec.source, spec.target)):
+        natural = _side_on_disk(domain)
+        if 0 < _ENLARGED * natural < side:
+            found.append(
+                Finding(
+                    "enlarged",
+                    f"images of {domain.label} are enlarged from {natural:g} to {side} pixels: slower, and "
+                    f"no more to see",
+                )
+            )
+    return found
+
+
+def _target_test(spec: TaskSpec, image_size: int) -> Unlabelled | None:
+    test = open_domain(spec.target, task_image_size(spec, image_size)).test
+    return None if test is None else Unlabelled(test.x, test.index)
+
+
+def _class_counts(task: DomainTask) -> dict[str, int]:
+    y = np.concatenate([task.source_train.y, task.source_val.y])
+    counts: list[int] = np.bincount(y, minlength=len(task.classes)).tolist()
+    return dict(zip(task.classes, counts, strict=True))
+
+
+def check_task(
+    spec: TaskSpec,
+    image_size: int = 0,
+    share: float = 1.0,
+    batch_size: int = TrainSettings().batch_size,
+) -> TaskCheck:
+    """Look at a task's data as training would see it.
+
+    Args:
+        spec: the task.
+        image_size: as in :func:`~iimt_search.data.assemble.load_task`.
+        share: as in :func:`~iimt_search.data.assemble.load_task`.
+        batch_size: the largest that a training may have.
+
+    Raises:
+        DataError: the task cannot be made.
+    """
+    task = load_task(spec, image_size, share)
+    test = _target_test(spec, image_size)
+    counts = _class_counts(task)
+    source, target = summarise(task.source_train.unlabelled), summarise(task.target)
+    in_val = shared_samples(task.source_train.unlabelled, task.source_val.unlabelled)
+    in_test = None if test is None else shared_samples(task.target, test)
+    test_count = None if test is None else len(test)
+    sizes = {"source": len(task.source_train), "target": len(task.target)}
+    findings = [
+        *_class_findings(counts),
+        *_batch_findings(sizes, batch_size),
+        *_value_findings(source, target),
+        *_duplicate_findings(in_val, len(task.source_val), in_test, test_count),
+        *(_size_findings(spec, task.sample_shape[-1]) if task.kind == "image" else ()),
+    ]
+    return TaskCheck(
+        task=task.name,
+        kind=task.kind,
+        sample_shape=task.sample_shape,
+        augmentation=task.augmentation,
+        source_classes=counts,
+        source_train=len(task.source_train),
+        source_val=len(task.source_val),
+        target=len(task.target),
+        target_test=test_count,
+        source_values=source,
+        target_values=target,
+        source_duplicates=in_val,
+        target_duplicates=in_test,
+        findings=tuple(findings),
+    )
+
+
+def check_json(check: TaskCheck) -> dict[str, Any]:
+    """Return a check as JSON values."""
+
+    def values(part: PartSummary) -> dict[str, Any]:
+        return {
+            "range": [part.low, part.high],
+            "means": list(part.means),
+            "deviations": list(part.deviations),
+            "constant": list(part.constant),
+        }
+
+    return {
+        "task": check.task,
+        "kind": check.kind,
+        "sample_shape": list(check.sample_shape),
+        "augmentation": check.augmentation,
+        "source": {
+            "train": check.source_train,
+            "val": check.source_val,
+            "classes": check.source_classes,
+            "duplicates": check.source_duplicates,
+            **values(check.source_values),
+        },
+        "target": {
+            "train": check.target,
+            "test": check.target_test,
+            "duplicates": check.target_duplicates,
+            **values(check.target_values),
+        },
+        "warnings": [{"kind": found.kind, "message": found.message} for found in check.findings],
+    }

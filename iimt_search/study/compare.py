@@ -1,0 +1,72 @@
+"""Two studies side by side."""
+
+from typing import Any
+
+import optuna
+
+from iimt_search.space import with_defaults
+from iimt_search.study.open import OpenStudy
+from iimt_search.study.selection.choice import read_choice
+
+# What makes objectives incomparable where it differs: they are of other models of other data.
+_CONDITIONS = ("tasks", "objective", "train")
+
+
+def _part(opened: OpenStudy, study: optuna.Study) -> dict[str, Any]:
+    counts = {state.name.lower(): count for state, count in opened.count_trials(study).items()}
+    best, choice = opened.best_trial(study), read_choice(study)
+    return {
+        "study": study.study_name,
+        "objective": study.user_attrs["space"]["objective"],
+        "trials": counts,
+        "best_trial": None if best is None else {"trial": best.number, "value": best.value},
+        "answer": None if choice is None else choice.title,
+        "params": {} if choice is None else choice.params,
+        "score": None if choice is None else choice.score,
+        "scores": {} if choice is None else choice.scores,
+        "flags": [] if choice is None else list(choice.flags),
+    }
+
+
+def differences(first: dict[str, Any], second: dict[str, Any], path: str = "") -> dict[str, list[Any]]:
+    """Return the keys of two space files' contents whose values differ, each with both values.
+
+    Keys within mappings are joined by dots: ``train.steps``.
+    """
+    found: dict[str, list[Any]] = {}
+    for key in dict.fromkeys([*first, *second]):
+        one, other = first.get(key), second.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found |= differences(one, other, f"{path}{key}.")
+        elif one != other:
+            found[f"{path}{key}"] = [one, other]
+    return found
+
+
+def incomparable(first: OpenStudy, second: OpenStudy) -> list[str]:
+    """Return why the objectives of two studies cannot be compared; empty where they can."""
+    found = []
+    spaces = with_defaults(first.space), with_defaults(second.space)
+    found += [f"other {name}" for name in _CONDITIONS if spaces[0][name] != spaces[1][name]]
+    data = [{k: v for s in each.studies for k, v in s.user_attrs["data"].items()} for each in (first, second)]
+    shared = data[0].keys() & data[1].keys()
+    found += [f"other data of {task}" for task in sorted(shared) if data[0][task] != data[1][task]]
+    return found
+
+
+def compare_studies(first: OpenStudy, second: OpenStudy) -> dict[str, Any]:
+    """Return two studies side by side as JSON values.
+
+    Returns:
+        ``studies``: for each, its parts (one, or one for each task) with trials, best trial and choice;
+        ``space``: what differs between their space files, both values each; ``incomparable``: why their
+        objectives cannot be compared, empty where they can.
+    """
+    return {
+        "studies": [
+            {"study": each.folder.name, "parts": [_part(each, study) for study in each.studies]}
+            for each in (first, second)
+        ],
+        "space": differences(with_defaults(first.space), with_defaults(second.space)),
+        "incomparable": incomparable(first, second),
+    }

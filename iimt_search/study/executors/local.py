@@ -1,0 +1,176 @@
+"""Runs jobs in worker processes on this machine, started once."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from iimt_search.records import Event, Finished, Job, Report
+from iimt_search.study.executors.job_set import JobSet
+
+_GATHERING_SECONDS = 0.2
+
+
+def _serve(connection: Connection, population: int, debug: bool) -> None:
+    """Take jobs and answers, send events.
+
+    A message is a :class:`Job`, or a job's key with the answer to its report.
+    """
+    jobs = JobSet(debug)
+
+    def hear() -> None:
+        message: Job | tuple[str, bool] = connection.recv()
+        if isinstance(message, Job):
+            jobs.add(message)
+        else:
+            jobs.answer(*message)
+
+    while True:
+        while not len(jobs) or jobs.waiting:
+            hear()
+        # Who joins now trains with the others, who comes later waits for their next evaluation.
+        while len(jobs) < population and connection.poll(_GATHERING_SECONDS if population > 1 else 0):
+            hear()
+        for event in jobs.advance():
+            connection.send(event)
+
+
+def _die_with_driver() -> None:
+    """End this process when the driver has died: it would learn of it at its next report only."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+def worker_main(connection: Connection, threads: int, population: int, debug: bool) -> None:
+    """Serve jobs until the driver closes its end or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    threading.Thread(target=_die_with_driver, daemon=True).start()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    from iimt_search.training.heap import keep_freed_memory
+
+    keep_freed_memory()
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        _serve(connection, population, debug)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let a child process be born with Ctrl-C ignored, so that it never sees one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    keys: list[str] = field(default_factory=list)
+
+
+class LocalExecutor:
+    """An executor of worker processes, started once.
+
+    A worker that dies (killed, out of memory) ends its jobs as ``lost`` and is replaced.
+
+    Args:
+        workers: how many processes, at least 1.
+        threads: PyTorch's threads in each.
+        debug: failed jobs tell their traceback.
+        population: how many jobs each worker trains side by side, as one batched computation.
+
+    Raises:
+        ValueError: there are no workers, or no places in them.
+    """
+
+    def __init__(self, workers: int, threads: int, debug: bool = False, population: int = 1) -> None:
+        if workers < 1 or population < 1:
+            raise ValueError(
+                f"`workers >= 1` and `population >= 1` must hold, got {workers} and {population}"
+            )
+        self._threads, self._population, self._debug = threads, population, debug
+        self._workers = [self._start() for _ in range(workers)]
+
+    def _start(self) -> _Worker:
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(
+            target=worker_main, args=(theirs, self._threads, self._population, self._debug), daemon=True
+        )
+        with _interrupts_ignored():
+            process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    @property
+    def capacity(self) -> int:
+        """The places in all workers."""
+        return len(self._workers) * self._population
+
+    def submit(self, job: Job) -> None:
+        """Send the job to the worker with the fewest."""
+        index = min(range(len(self._workers)), key=lambda i: len(self._workers[i].keys))
+        worker = self._workers[index]
+        if len(worker.keys) == self._population:
+            raise RuntimeError(f"all {self.capacity} places are taken")
+        if not worker.keys and not worker.process.is_alive():
+            worker.connection.close()
+            worker = self._workers[index] = self._start()
+        worker.connection.send(job)
+        worker.keys.append(job.key)
+
+    def _receive(self, worker: _Worker) -> list[Event]:
+        try:
+            event: Report | Finished = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            worker.process.join()
+            reason = f"its process ended with exit code {worker.process.exitcode}"
+            if worker.process.exitcode == -signal.SIGKILL:
+                reason = "its process was killed; the machine may be out of memory"
+            lost, worker.keys = worker.keys, []
+            return [Finished(key, "lost", reason) for key in lost]
+        if isinstance(event, Finished):
+            worker.keys.remove(event.key)
+        return [event]
+
+    def wait(self, timeout: float) -> Sequence[Event]:
+        """Return the events of workers that have something to say."""
+        busy = {worker.connection: worker for worker in self._workers if worker.keys}
+        ready = wait(list(busy), timeout)
+        return [event for c in ready if isinstance(c, Connection) for event in self._receive(busy[c])]
+
+    def answer(self, key: str, go_on: bool) -> None:
+        """Pass the answer on; a worker that has died meanwhile is noticed by the next :meth:`wait`."""
+        for worker in self._workers:
+            if key in worker.keys:
+                try:
+                    worker.connection.send((key, go_on))
+                except (BrokenPipeError, ConnectionResetError):
+                    continue
+
+    def close(self) -> None:
+        """Terminate the workers; their jobs keep their last checkpoint."""
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join()
+            worker.connection.close()

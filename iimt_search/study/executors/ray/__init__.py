@@ -1,0 +1,1 @@
+"""The Ray Tune executor. Ray is imported in this package alone."""

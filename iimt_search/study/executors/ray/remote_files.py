@@ -1,0 +1,219 @@
+"""A job's files on their way between its node and the study's folder, by way of shared storage.
+
+A node works in a scratch folder of its own. After each evaluation it puts the checkpoint and what is
+kept of it into the storage; the driver fetches what is kept when it hears the report, the models when it
+hears the end, and then deletes them there. Prepared data goes the other way, once for each node.
+"""
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+from pyarrow import fs  # type: ignore[import-untyped]
+
+from iimt_search.data.assemble import task_image_size
+from iimt_search.data.open import open_domain
+from iimt_search.data.store import prepared_folder, read_prepared
+from iimt_search.errors import UsageError
+from iimt_search.records import Evaluation, Job
+from iimt_search.training.checkpoint import checkpoint_path
+
+
+class SharedFolder:
+    """A folder on a mounted disk or in an object store.
+
+    Args:
+        root: a path, or a URI such as ``s3://bucket/folder``; made where absent.
+
+    Raises:
+        UsageError: ``root`` is neither.
+    """
+
+    def __init__(self, root: str) -> None:
+        where = root if "://" in root else Path(root).absolute().as_uri()
+        try:
+            self._fs, self._root = fs.FileSystem.from_uri(where)
+            self._fs.create_dir(self._root, recursive=True)
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise UsageError(
+                f"--ray-storage must be a path, or a URI such as s3://BUCKET/FOLDER, got {root!r}: {error}"
+            ) from error
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is such a file or folder."""
+        return bool(self._fs.get_file_info(self._path(name)).type != fs.FileType.NotFound)
+
+    def put(self, path: Path, name: str) -> None:
+        """Copy a file or folder there; who looks meanwhile finds the old one, or a whole new file."""
+        target = self._path(name)
+        self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+        # An object appears when it is whole; a file of a disk is written beside and renamed.
+        on_disk = self._fs.type_name == "local" and path.is_file()
+        beside = f"{target}.{os.getpid()}.tmp" if on_disk else target
+        fs.copy_files(str(path), beside, fs.LocalFileSystem(), self._fs)
+        if on_disk:
+            self._fs.move(beside, target)
+
+    def get(self, name: str, path: Path) -> bool:
+        """Copy a file or folder from there; returns whether it was there."""
+        found = self._fs.get_file_info(self._path(name)).type
+        if found == fs.FileType.NotFound:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        if found == fs.FileType.Directory:
+            beside.mkdir(exist_ok=True)
+        fs.copy_files(self._path(name), str(beside), self._fs, fs.LocalFileSystem())
+        if path.is_dir():
+            shutil.copytree(beside, path, dirs_exist_ok=True)
+            shutil.rmtree(beside)
+        else:
+            os.replace(beside, path)
+        return True
+
+    def delete(self, name: str) -> None:
+        """Delete a file or folder, where there is one."""
+        found = self._fs.get_file_info(self._path(name)).type
+        if found == fs.FileType.Directory:
+            self._fs.delete_dir(self._path(name))
+        elif found == fs.FileType.File:
+            self._fs.delete_file(self._path(name))
+
+
+def _checkpoint(job: Job) -> str:
+    return f"jobs/{job.key}/checkpoint.pt"
+
+
+def _kept(job: Job, task: str, step: int) -> str:
+    return f"kept/{job.key}/{job.kept_file(task, step).relative_to(job.kept).as_posix()}"
+
+
+def prepared_keys(job: Job) -> list[str]:
+    """Return the keys of the prepared domains that a job reads.
+
+    A domain that a Python function makes has none: every node calls the function.
+    """
+    keys = []
+    for task in job.tasks:
+        size = task_image_size(task, job.settings.image_size)
+        for spec in (*task.source, task.target, *([task.few_shot] if task.few_shot else [])):
+            samples = open_domain(spec, size).train.x
+            if file := getattr(samples, "filename", None):  # a memory map of the prepared file
+                keys.append(Path(file).parent.name)
+    return list(dict.fromkeys(keys))
+
+
+class DriverSide:
+    """What the driver puts and fetches.
+
+    Args:
+        storage: path or URI; the study has a folder in it, prepared data is beside.
+        study: the study's name.
+    """
+
+    def __init__(self, storage: str, study: str) -> None:
+        self._prepared = SharedFolder(f"{storage}/prepared")
+        self._files = SharedFolder(f"{storage}/{study}")
+        self._sent: set[str] = set()
+
+    def send(self, job: Job) -> list[str]:
+        """Put what a job begins with; returns the keys of its prepared data."""
+        keys = prepared_keys(job)
+        for key in keys:
+            if key not in self._sent and not self._prepared.exists(f"{key}/meta.json"):
+                for file in sorted(prepared_folder(key).iterdir(), reverse=True):
+                    self._prepared.put(file, f"{key}/{file.name}")
+            self._sent.add(key)
+        own = checkpoint_path(Path(job.folder))
+        if not self._files.exists(_checkpoint(job)):
+            if own.exists():
+                self._files.put(own, _checkpoint(job))
+            elif job.kept:
+                shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
+        return keys
+
+    def evaluated(self, job: Job, evaluation: Evaluation) -> None:
+        """Fetch what is kept of an evaluation."""
+        if job.kept:
+            for task in evaluation.scores:
+                name = _kept(job, task, evaluation.step)
+                if self._files.get(name, job.kept_file(task, evaluation.step)):
+                    self._files.delete(name)
+
+    def complete(self, job: Job) -> None:
+        """Fetch the models of a job that has ended by itself."""
+        if job.models:
+            self._files.get(f"models/{job.key}", Path(job.models))
+
+    def checkpoint(self, job: Job) -> None:
+        """Fetch the last checkpoint of a job under way, for its fork to go on from."""
+        self._files.get(_checkpoint(job), checkpoint_path(Path(job.folder)))
+
+    def forget(self, job: Job) -> None:
+        """Delete a job's files in the storage."""
+        for kind in ("jobs", "kept", "models"):
+            self._files.delete(f"{kind}/{job.key}")
+
+    def take_back(self, job: Job) -> None:
+        """Fetch the checkpoint of a job under way, that any backend can go on from it."""
+        self.checkpoint(job)
+        self.forget(job)
+
+
+class NodeSide:
+    """What a node fetches and puts for one job.
+
+    Attributes:
+        job: the job, in the node's scratch folder.
+    """
+
+    def __init__(self, storage: str, study: str, job: Job, prepared: list[str]) -> None:
+        self._prepared = SharedFolder(f"{storage}/prepared")
+        self._files = SharedFolder(f"{storage}/{study}")
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"iimt-{job.key}-"))
+        self._pushed = 0.0
+        self.job = replace(
+            job,
+            folder=str(self._scratch / "job"),
+            kept=job.kept and str(self._scratch / "kept"),
+            models=job.models and str(self._scratch / "models"),
+        )
+        for key in prepared:
+            self._fetch_prepared(key)
+        if self._files.get(_checkpoint(job), checkpoint_path(Path(self.job.folder))):
+            self._pushed = checkpoint_path(Path(self.job.folder)).stat().st_mtime_ns
+
+    def _fetch_prepared(self, key: str) -> None:
+        folder = prepared_folder(key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):  # once, by the first of the node's processes
+            if read_prepared(folder) is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                self._prepared.get(key, folder)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Put what is kept of an evaluation, then the checkpoint; one that was resent is there already."""
+        for task in evaluation.scores if self.job.kept else ():
+            path = self.job.kept_file(task, evaluation.step)
+            if path.exists():
+                self._files.put(path, _kept(self.job, task, evaluation.step))
+                path.unlink()
+        checkpoint = checkpoint_path(Path(self.job.folder))
+        if (written := checkpoint.stat().st_mtime_ns) != self._pushed:
+            self._files.put(checkpoint, _checkpoint(self.job))
+            self._pushed = written
+
+    def complete(self) -> None:
+        """Put the exported models."""
+        if self.job.models:
+            self._files.put(Path(self.job.models), f"models/{self.job.key}")
+
+    def close(self) -> None:
+        """Delete the scratch folder."""
+        shutil.rmtree(self._scratch, ignore_errors=True)

@@ -1,0 +1,206 @@
+"""Tune's side: the searcher that hands out the driver's jobs, and the scheduler that asks the driver."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.tune import Stopper
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from iimt_search.records import Evaluation, Finished, Job, Report
+from iimt_search.study.executors.ray.channel import Exchange
+from iimt_search.study.executors.ray.schedules import Schedule
+
+# With nothing under way Tune asks once a second only; it is kept waiting within the question instead.
+_IDLE_SUGGEST_SECONDS = 60.0
+
+
+class JobSearcher(Searcher):
+    """Suggests each submitted job once.
+
+    Args:
+        exchange: where the driver puts jobs.
+        constants: what every trial's configuration holds beside its job.
+    """
+
+    def __init__(self, exchange: Exchange, constants: dict[str, Any]) -> None:
+        super().__init__()
+        self._exchange, self._constants = exchange, constants
+        self._begun = False
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return a job as a configuration, None where there is none yet."""
+        job = self._exchange.next_job(0.0 if self._begun else _IDLE_SUGGEST_SECONDS)
+        if job is None:
+            return Searcher.FINISHED if self._exchange.closed else None
+        self._begun = True
+        return {**self._constants, **job}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the scheduler tells the driver."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a restarted driver submits its jobs again."""
+
+
+# What Ray's text has in it → what to say; the first that fits.
+_KNOWN = (
+    ("running low on memory", "out of memory: Ray ended its process, its machine had almost no memory left"),
+    ("outofmemoryerror", "out of memory: Ray ended its process, its machine had almost no memory left"),
+    ("node died", "its node is gone"),
+    ("node was terminated", "its node is gone"),
+    ("node failure", "its node is gone"),
+    ("unavailable", "its node or its process is gone"),
+    ("sigkill", "its process was killed; the machine may be out of memory"),
+    ("died unexpectedly", "its process was killed; the machine may be out of memory"),
+)
+
+
+def describe_death(text: str) -> str:
+    """Return one line on why a process died.
+
+    Args:
+        text: Ray's account of it, many lines.
+    """
+    low = text.lower()
+    for mark, found in _KNOWN:
+        if mark in low:
+            return found
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failure #")]
+    return f"its process could not go on: {lines[-1]}" if lines else "its process is gone, nobody knows why"
+
+
+_IDLE_SECONDS = 0.1
+logger = logging.getLogger("ray.iimt_search")  # beside what Ray itself says, in the study's folder
+
+
+def job_of(trial: Trial) -> Job:
+    """Return the job that a Tune trial runs."""
+    job: Job = trial.config["job"]
+    return job
+
+
+class DriverScheduler(FIFOScheduler):
+    """Turns results into reports and the driver's answers into decisions.
+
+    A trial that has ended keeps its actor until the next job comes: Tune keeps at most one idle actor
+    by itself, and starting one takes seconds.
+    """
+
+    def __init__(self, exchange: Exchange, schedule: Schedule | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._exchange, self._schedule = exchange, schedule
+        self._furthest: dict[str, int] = {}
+        self._held: list[Trial] = []
+        self._running = 0
+        self._placed: set[Trial] = set()
+        self._killed = False
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Count it."""
+        self._running += 1
+        if self._schedule is not None:
+            self._schedule.add(trial)
+
+    def _gone(self, trial: Trial) -> None:
+        self._running -= 1
+        if self._schedule is not None:
+            self._schedule.remove(trial)
+
+    def _end(self, trial: Trial, outcome: Finished) -> str:
+        self._gone(trial)
+        self._held.append(trial)
+        self._exchange.tell(outcome)
+        return str(TrialScheduler.NOOP)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Report an evaluation and wait for the answer, or tell how the job ended."""
+        key = job_of(trial).key
+        if "ended" in result:
+            return self._end(trial, Finished(key, result["ended"], result["error"]))
+        go_on = self._exchange.ask(Report(key, result["evaluation"]))
+        if go_on is None:  # closing: Tune stops every trial by itself
+            return str(TrialScheduler.NOOP)
+        if not go_on:
+            return self._end(trial, Finished(key, "stopped"))
+        if (ended := self._ended_by_schedule(trial, result["evaluation"])) is not None:
+            return self._end(trial, ended)
+        return str(TrialScheduler.CONTINUE)
+
+    def _ended_by_schedule(self, trial: Trial, evaluation: Evaluation) -> Finished | None:
+        """Return how Tune's own schedule, where there is one, ends the trial."""
+        if self._schedule is None:
+            return None
+        job = job_of(trial)
+        decided = max(job.known_step, self._furthest.get(job.key, 0))
+        self._furthest[job.key] = max(evaluation.step, decided)
+        return self._schedule.end(trial, evaluation, decided)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Tell that the process which ran the job is gone; the driver submits the job again."""
+        self._gone(trial)
+        try:
+            text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            text = ""
+        logger.warning("%s is lost:\n%s", job_of(trial).key, text)
+        self._exchange.tell(Finished(job_of(trial).key, "lost", describe_death(text)))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Nothing: the driver has heard of it."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Nothing: only a closing executor removes trials."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the waiting trial that takes over an idle actor, None to leave the choice to Tune."""
+        if self._exchange.closed:
+            self._kill(tune_controller)
+            return None
+        if self._running == 0:
+            self._exchange.wait_for_job(_IDLE_SECONDS)  # Tune has nothing to wait for and would spin
+        if not self._held:
+            return None
+        for trial in tune_controller.get_live_trials():
+            if trial.status == Trial.PENDING and trial not in self._placed:
+                self._placed = {t for t in self._placed if t.status == Trial.PENDING} | {trial}
+                tune_controller.stop_trial(self._held.pop())
+                found: Trial = trial
+                return found
+        return None
+
+    def _kill(self, tune_controller: Any) -> None:
+        """Kill every actor: a training under way would not hear of the end for minutes."""
+        if self._killed:
+            return
+        self._killed = True
+        for trial in tune_controller.get_live_trials():
+            if (actor := trial.temporary_state.ray_actor) is not None:
+                ray.kill(actor)
+
+    def debug_string(self) -> str:
+        """Return a name for Tune's own status text, which is not shown."""
+        return "driver"
+
+
+class ClosedStopper(Stopper):
+    """Ends the Tune run when the exchange is closed."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Return False: no result ends a trial by itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether the run is over."""
+        return self._exchange.closed

@@ -1,0 +1,173 @@
+"""Keeps an executor busy with jobs from a source, and carries reports and answers between them."""
+
+import math
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from iimt_search.errors import StudyInterruptedError
+from iimt_search.records import Evaluation, Finished, Job, Report
+from iimt_search.study.executors.base import Executor
+
+MAX_RETRIES = 2
+_POLL_SECONDS = 0.5
+
+
+@dataclass
+class UnderWay:
+    """A job that runs, and its evaluations so far.
+
+    Attributes:
+        job: what runs.
+        curve: every evaluation that was reported since it was started, in order.
+    """
+
+    job: Job
+    curve: list[Evaluation] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """The share of its training steps that is done, in [0, 1]."""
+        return self.curve[-1].step / self.job.settings.steps if self.curve else 0.0
+
+
+class JobSource(Protocol):
+    """Where jobs come from and where what became of them goes."""
+
+    def next_job(self) -> Job | None:
+        """Return a job to start now, or None where there is none (now or ever)."""
+
+    def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
+        """Take an evaluation; returns whether the job shall go on."""
+
+    def finished(self, job: Job, outcome: Finished) -> None:
+        """Take a job's end; it is never ``lost``."""
+
+
+class FixedJobs:
+    """A source of jobs known beforehand, none of which is stopped early.
+
+    Args:
+        jobs: what to run, in order.
+        objective: a job whose last evaluation has no finite value of this validator has failed.
+        store: takes each job that completed with its last evaluation.
+        line: takes a line of text for each finished job.
+
+    Attributes:
+        errors: key → what went wrong, of the jobs that failed.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        objective: str,
+        store: Callable[[Job, Evaluation], None],
+        line: Callable[[str], None],
+    ) -> None:
+        self._jobs = list(jobs)
+        self._objective, self._store, self._line = objective, store, line
+        self._last: dict[str, Evaluation] = {}
+        self.errors: dict[str, str] = {}
+
+    def next_job(self) -> Job | None:
+        """Return the next job in order."""
+        return self._jobs.pop(0) if self._jobs else None
+
+    def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
+        """Note the evaluation; always go on."""
+        self._last[job.key] = evaluation
+        return True
+
+    def _fail(self, job: Job, error: str) -> None:
+        self.errors[job.key] = error
+        self._line(f"{job.key} failed: {error}")
+
+    def finished(self, job: Job, outcome: Finished) -> None:
+        """Store the last evaluation, or note the failure."""
+        if outcome.status != "complete":
+            self._fail(job, outcome.error)
+            return
+        evaluation = self._last[job.key]
+        value = evaluation.mean(self._objective)
+        if math.isfinite(value):
+            self._store(job, evaluation)
+            self._line(f"{job.key:<18s} {self._objective} {value:.4f}")
+        else:
+            self._fail(job, f"{self._objective} was {value} at its end")
+
+
+class JobRunner:
+    """Runs the jobs of sources on an executor until no source has any and none is under way.
+
+    Args:
+        executor: runs the jobs.
+        stop: when set, :meth:`run` ends at once; jobs under way keep their checkpoints.
+        watch: called after every event with the jobs under way by key.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        stop: threading.Event,
+        watch: Callable[[Mapping[str, UnderWay]], None],
+    ) -> None:
+        self._executor, self._stop, self._watch = executor, stop, watch
+        self._running: dict[str, UnderWay] = {}
+        self._source_of: dict[str, JobSource] = {}
+        self._retries: dict[str, int] = {}
+
+    def run(self, *sources: JobSource) -> None:
+        """Run all jobs of all sources, those of earlier sources first.
+
+        Raises:
+            StudyInterruptedError: ``stop`` was set.
+        """
+        while True:
+            if self._stop.is_set():
+                raise StudyInterruptedError("stopped")
+            self._fill(sources)
+            if not self._running:
+                return
+            for event in self._executor.wait(_POLL_SECONDS):
+                if isinstance(event, Report):
+                    self._hear(event)
+                else:
+                    self._end(event)
+            self._watch(self._running)
+
+    def _fill(self, sources: Iterable[JobSource]) -> None:
+        for source in sources:
+            while len(self._running) < self._executor.capacity:
+                job = source.next_job()
+                if job is None:
+                    break
+                self._source_of[job.key] = source
+                self._start(job)
+
+    def _start(self, job: Job) -> None:
+        self._executor.submit(job)
+        self._running[job.key] = UnderWay(job)
+
+    def _hear(self, report: Report) -> None:
+        running = self._running[report.key]
+        running.curve.append(report.evaluation)
+        job = running.job
+        go_on = self._source_of[job.key].evaluated(job, report.evaluation)
+        self._executor.answer(job.key, go_on)
+
+    def _end(self, outcome: Finished) -> None:
+        job = self._running.pop(outcome.key).job
+        if outcome.status == "lost":
+            tries = self._retries.get(job.key, 0)
+            if tries < MAX_RETRIES:
+                self._retries[job.key] = tries + 1
+                self._start(job)
+                return
+            error = f"{outcome.error} ({tries + 1} times)"
+            outcome = Finished(job.key, "failed", error)
+        self._source_of.pop(job.key).finished(job, outcome)
+        # Its scores are in the study by now; the checkpoint has served.
+        shutil.rmtree(Path(job.folder), ignore_errors=True)

@@ -1,0 +1,119 @@
+"""The folder of a study."""
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iimt_search.errors import StudyError
+from iimt_search.files import write_beside
+from iimt_search.study.storage.database import hide_password, sqlite_url
+from iimt_search.study.storage.lock import Holder, LockFile
+
+SCHEMA = 1
+_OWN = "study.db"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of one study.
+
+    Attributes:
+        path: such as ``studies/digits``.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.path.name
+
+    @property
+    def database(self) -> Path:
+        """The default storage."""
+        return self.path / "study.db"
+
+    @property
+    def description(self) -> Path:
+        """JSON with the storage's URL and the space."""
+        return self.path / "study.json"
+
+    @property
+    def models(self) -> Path:
+        """The retrained models, one folder for each task."""
+        return self.path / "models"
+
+    @property
+    def kept(self) -> Path:
+        """The kept checkpoints: a folder for each job, in it one for each task."""
+        return self.path / "kept"
+
+    def job(self, key: str) -> Path:
+        """The folder of one job's checkpoint."""
+        return self.path / "jobs" / key
+
+    def storage_url(self) -> str:
+        """Return the storage's URL as noted when the study was begun."""
+        try:
+            content = json.loads(self.description.read_text(encoding="utf-8"))
+            url = str(content["storage"])
+            return sqlite_url(self.database) if url == _OWN else hide_password(url)
+        except FileNotFoundError as error:
+            raise StudyError(f"there is no study in {self.path}") from error
+        except (json.JSONDecodeError, KeyError) as error:
+            raise StudyError(f"{self.description} is damaged: {error}") from error
+
+    def choose_storage(self, given: str | None) -> str:
+        """Return the URL of the storage to use: the given one, else the study's own, else the default.
+
+        Raises:
+            StudyError: the study lies in another storage than the given one.
+        """
+        known = self.storage_url() if self.description.exists() else None
+        if given is None:
+            return known or sqlite_url(self.database)
+        if known is not None and hide_password(given) != known:
+            raise StudyError(f"study {self.name!r} lies in {known}; give that --storage, or another --study")
+        return given
+
+    def describe(self, storage_url: str, space: dict[str, Any]) -> None:
+        """Note the storage and the space, for people and for the verbs that only read."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        own = storage_url == sqlite_url(self.database)  # noted without a path: the folder may be moved
+        content = {"schema": SCHEMA, "storage": _OWN if own else hide_password(storage_url), "space": space}
+        write_beside(self.description, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    @property
+    def _lock(self) -> LockFile:
+        return LockFile(self.path / "driver", self.name)
+
+    def driver(self) -> Holder | None:
+        """Return the driver that runs the study on this machine now, or None."""
+        return self._lock.holder()
+
+    def driver_lock(self) -> AbstractContextManager[None]:
+        """Hold the study as its only driver on this machine.
+
+        Raises:
+            StudyLockedError: another driver holds it; says which.
+        """
+        return self._lock.held()
+
+
+def newest_study(root: Path) -> StudyFolder:
+    """Return the study under ``root`` that was written last.
+
+    Raises:
+        StudyError: there is none.
+    """
+    found = [StudyFolder(path.parent) for path in root.glob("*/study.json")]
+    if not found:
+        raise StudyError(f"there is no study in {root}/; start one with: iimt-search run --space FILE")
+
+    def written(folder: StudyFolder) -> float:
+        files = (folder.description, folder.database, folder.path / "study.db-wal")
+        return max(file.stat().st_mtime for file in files if file.exists())
+
+    return max(found, key=written)

@@ -1,0 +1,112 @@
+"""The kept checkpoints of a study: which there are, and how many stay."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from iimt_search.study.folder import StudyFolder
+from iimt_search.task_name import slug
+from iimt_search.training.kept import KeptCheckpoint
+
+
+def kept_checkpoints(folder: StudyFolder, tasks: Iterable[str]) -> list[KeptCheckpoint]:
+    """Return a study's kept checkpoints of these tasks, by job, task and step."""
+    named = list(tasks)
+    return [kept for job in sorted(folder.kept.glob("*")) for kept in _of_job(job, named)]
+
+
+def _of_job(job: Path, tasks: Iterable[str]) -> list[KeptCheckpoint]:
+    found = []
+    for task in tasks:
+        files = (job / slug(task)).glob("*.safetensors")
+        for step, path in sorted((int(path.stem), path) for path in files if path.stem.isdecimal()):
+            found.append(KeptCheckpoint(job.name, task, step, path))
+    return found
+
+
+def last_checkpoints(kept: Iterable[KeptCheckpoint]) -> list[KeptCheckpoint]:
+    """Return the last one of each job and task, in the order of the first."""
+    last: dict[tuple[str, str], KeptCheckpoint] = {}
+    for each in kept:
+        key = (each.job, each.task)
+        if key not in last or each.step > last[key].step:
+            last[key] = each
+    return list(last.values())
+
+
+def bound_kept(kept: Sequence[KeptCheckpoint], limit: int, worst_first: Callable[[], Sequence[str]]) -> int:
+    """Delete kept checkpoints until at most ``limit`` bytes are left.
+
+    Args:
+        kept: all of a study's.
+        limit: in bytes.
+        worst_first: returns the keys of the jobs that may lose some; asked only where some must. First go
+            the earlier checkpoints of the worst job, then of the next; then their last ones in the same
+            order. Other jobs lose none.
+
+    Returns:
+        How many were deleted.
+    """
+    sizes = {each.path: each.path.stat().st_size for each in kept}
+    over = sum(sizes.values()) - limit
+    if over <= 0:
+        return 0
+    last = {each.path for each in last_checkpoints(kept)}
+    rank = {job: place for place, job in enumerate(worst_first())}
+    may_go = sorted(
+        (each for each in kept if each.job in rank), key=lambda e: (e.path in last, rank[e.job], e.step)
+    )
+    count = 0
+    for each in may_go:
+        if over <= 0:
+            break
+        each.path.unlink(missing_ok=True)
+        for folder in (each.path.parent, each.path.parent.parent):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        over -= sizes[each.path]
+        count += 1
+    return count
+
+
+# Deleting down to a little less than the limit, all files are looked at once in a while only.
+_DOWN_TO = 0.95
+
+
+def _size(kept: Iterable[KeptCheckpoint]) -> int:
+    return sum(each.path.stat().st_size for each in kept)
+
+
+class KeptLimit:
+    """Keeps a study's kept checkpoints within a limit while its trials end.
+
+    Args:
+        folder: the study's.
+        tasks: all of its tasks.
+        limit: in bytes.
+    """
+
+    def __init__(self, folder: StudyFolder, tasks: Iterable[str], limit: int) -> None:
+        self._folder, self._tasks, self._limit = folder, list(tasks), limit
+        self._bytes: int | None = None
+
+    def ended(self, job: str, worst_first: Callable[[], Sequence[str]]) -> int:
+        """Count what a job has kept; above the limit delete as :func:`bound_kept` does.
+
+        Args:
+            job: the key of a job that has ended.
+            worst_first: as for :func:`bound_kept`.
+
+        Returns:
+            How many checkpoints were deleted.
+        """
+        if self._bytes is None:
+            self._bytes = _size(kept_checkpoints(self._folder, self._tasks))
+        else:
+            self._bytes += _size(_of_job(self._folder.kept / job, self._tasks))
+        if self._bytes <= self._limit:
+            return 0
+        count = bound_kept(
+            kept_checkpoints(self._folder, self._tasks), int(_DOWN_TO * self._limit), worst_first
+        )
+        self._bytes = _size(kept_checkpoints(self._folder, self._tasks))
+        return count

@@ -1,0 +1,135 @@
+"""What a run tells whoever watches it, and how far it has come."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from iimt_search.records import Job
+from iimt_search.study.executors.runner import UnderWay
+from iimt_search.study.scope import Scope
+from iimt_search.study.search.budget import Standing
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a run stands.
+
+    Attributes:
+        phase: ``search``, ``confirm`` or ``retrain``.
+        done: share of the whole run's training steps that are done or will not be needed, in [0, 1].
+        running: key of each job under way → share of its steps done.
+        best: the best trial so far and its objective, as text, or "".
+        curves: key of each job under way → its objective at each evaluation.
+        states: state of ended trials, such as ``pruned`` → how many.
+    """
+
+    phase: str
+    done: float
+    running: dict[str, float]
+    best: str
+    curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)
+
+
+class Listener(Protocol):
+    """Receives a run's progress. Only the command line prints."""
+
+    def line(self, text: str) -> None:
+        """Something happened that is worth a line."""
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """The run has moved on."""
+
+
+class Silent:
+    """A listener that hears nothing."""
+
+    def line(self, text: str) -> None:
+        """Ignore the line."""
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Ignore the snapshot."""
+
+
+_MANY, _PAUSE = 32, 0.2
+
+# A step without virtual labels and mixtures takes about a fifth of a full one.
+_PLAIN_STEP = 0.2
+
+
+def _work(job: Job) -> float:
+    """Return what a job costs, in full training steps."""
+    settings = job.settings
+    plain = settings.w_q == 0 and settings.w_s == 0 and settings.lambda_max == 0
+    return settings.steps * len(job.tasks) * (_PLAIN_STEP if plain else 1.0)
+
+
+class RunProgress:
+    """Turns what is under way into snapshots for the listener.
+
+    Args:
+        scope: what is run.
+        standing: where its search stands.
+        listener: hears of it.
+
+    Attributes:
+        phase: ``search``, ``confirm`` or ``retrain``.
+    """
+
+    def __init__(self, scope: Scope, standing: Standing, listener: Listener) -> None:
+        self._scope, self._standing, self._listener = scope, standing, listener
+        self.phase = "search"
+        self._told = 0.0
+        space, tasks = scope.space, len(scope.tasks)
+        self._search = (space.budget.trials or 1) * space.train.steps * tasks
+        self._retrain = (1 + _PLAIN_STEP) * (space.retrain.steps or space.train.steps) * tasks
+        confirm = (space.confirm.top + 1 + _PLAIN_STEP) * space.confirm.seeds * space.train.steps * tasks
+        self._total = self._search + confirm + self._retrain
+        self._pending: list[Job] = []
+
+    def enter(self, phase: str, jobs: list[Job]) -> None:
+        """Begin a phase whose jobs are known."""
+        self.phase, self._pending = phase, jobs
+        self._listener.line(f"{phase}: {len(jobs)} trainings" if jobs else f"{phase}: nothing left to do")
+
+    def _search_share(self, running: Mapping[str, UnderWay]) -> float:
+        budget, standing = self._scope.space.budget, self._standing
+        part = sum(found.share for key, found in running.items() if "trial-" in key)
+        shares = [0.0]
+        if budget.trials:
+            shares.append((standing.over + part) / budget.trials)
+        if budget.steps:
+            shares.append(standing.steps * len(self._scope.tasks) / budget.steps)
+        return min(max(shares), 1.0)
+
+    def _done(self, running: Mapping[str, UnderWay]) -> float:
+        if self.phase == "search":
+            return self._search * self._search_share(running) / self._total
+        left = self._retrain if self.phase == "confirm" else 0.0
+        for job in self._pending:
+            if self._scope.stored(job.key) is None:
+                left += _work(job) * (1 - (running[job.key].share if job.key in running else 0.0))
+        return max(0.0, 1.0 - left / self._total)
+
+    def _curve(self, found: UnderWay) -> tuple[float, ...]:
+        objective = self._scope.space.objective
+        return tuple(each.mean(objective) for each in found.curve if objective in each.validators)
+
+    def watch(self, running: Mapping[str, UnderWay]) -> None:
+        """Tell the listener where the run stands; with many jobs under way not at every event."""
+        now = time.monotonic()
+        if len(running) > _MANY and now - self._told < _PAUSE:
+            return
+        self._told = now
+        best = self._standing.best
+        text = "" if best is None else f"trial {best[0]}, {self._scope.space.objective} {best[1]:.4f}"
+        snapshot = Snapshot(
+            phase=self.phase,
+            done=self._done(running),
+            running={key: found.share for key, found in running.items()},
+            best=text,
+            curves={key: self._curve(found) for key, found in running.items()},
+            states=dict(self._standing.states),
+        )
+        self._listener.snapshot(snapshot)

@@ -1,0 +1,1 @@
+"""From an answer to models: the retraining, and which trainings are handed out together."""

@@ -1,0 +1,133 @@
+"""Which of a configuration's trained models are handed out for a task.
+
+Those that were trained as long as the retrained ones and that no veto meets, as an ensemble: trainings that
+differ in their seeds only differ by several points of target accuracy, and their mean prediction is better
+than most of them (``benchmarks.validators``). Shorter trainings beside a longer one made it worse. The one
+with the best objective comes first, for those who want one model. Among the checkpoints of one training the
+last is best as long as it is healthy: picking an earlier one by its score lost half a point where it
+changed anything. So an earlier one is taken only where a veto meets all the last ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from optuna.trial import TrialState
+
+from iimt_search.records import Choice, Job
+from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
+from iimt_search.study.search.forks import configuration
+from iimt_search.study.search.trials import trial_scores
+from iimt_search.study.veto import Scores, veto
+from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions
+from iimt_search.validators.contract import score_all
+from iimt_search.validators.registry import at_the_end
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that may be handed out.
+
+    Attributes:
+        kept: its checkpoint.
+        scores: validator → score.
+    """
+
+    kept: KeptCheckpoint
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What models are compared by.
+
+    Attributes:
+        name: the validator's.
+        higher_is_better: its direction.
+    """
+
+    name: str
+    higher_is_better: bool
+
+
+def _vetoed(model: TrainedModel, baseline: Scores | None) -> str:
+    return veto({model.kept.task: model.scores}, baseline)
+
+
+def choose_models(
+    last: Sequence[TrainedModel],
+    earlier: Sequence[KeptCheckpoint],
+    objective: Objective,
+    baseline: Scores | None,
+) -> tuple[list[TrainedModel], str]:
+    """Choose the models of a task.
+
+    Args:
+        last: each training's last model, a retrained one first.
+        earlier: checkpoints of the retraining before its last.
+        objective: what to compare by.
+        baseline: source-only's scores.
+
+    Returns:
+        The models, best first, and what to know of them, or "".
+    """
+    task = last[0].kept.task
+    sign = 1.0 if objective.higher_is_better else -1.0
+    sound = [model for model in last if not _vetoed(model, baseline)]
+    if sound:
+        steps = {model.kept.step for model in sound}
+        wanted = retrained if (retrained := last[0].kept.step) in steps else max(steps)
+        equals = [model for model in sound if model.kept.step == wanted]
+        ranked = sorted(equals, key=lambda model: -sign * model.scores[objective.name])
+        out = [model.kept.job for model in last if model not in sound]
+        return ranked, f"{task}: left out of the ensemble by a veto: {', '.join(out)}" if out else ""
+    reason = _vetoed(last[0], baseline)
+    names = [name for name in last[0].scores if not at_the_end(name)]
+    for each in sorted(earlier, key=lambda kept: kept.step, reverse=True):
+        model = TrainedModel(each, score_all(names, load_kept_predictions(each.path)))
+        if not _vetoed(model, baseline):
+            return [model], f"the model of {task} is taken after step {each.step}: {reason}"
+    return [last[0]], f"the retrained model has gone wrong: {reason}"
+
+
+def _kept_checkpoint(job: Job, task: str, step: int) -> KeptCheckpoint:
+    return KeptCheckpoint(job.key, task, step, job.kept_file(task, step))
+
+
+def _of_job(scope: Scope, job: Job, task: str) -> TrainedModel | None:
+    evaluation = scope.stored(job.key)
+    if evaluation is None:
+        return None
+    return TrainedModel(_kept_checkpoint(job, task, evaluation.step), evaluation.scores[task])
+
+
+def _of_trial(scope: Scope, number: int, task: str) -> TrainedModel | None:
+    trial = scope.study.get_trials(deepcopy=False)[number]
+    if trial.state is not TrialState.COMPLETE or trial.last_step is None:
+        return None
+    kept = _kept_checkpoint(scope.trial_job(number, configuration(trial)), task, trial.last_step)
+    return TrainedModel(kept, trial_scores(trial, [task])[task])
+
+
+def trained_models(
+    scope: Scope, choice: Choice, candidate: str, retrained: Sequence[Job]
+) -> list[TrainedModel]:
+    """Return a candidate's models of one task: the retrained ones first.
+
+    Args:
+        scope: the study.
+        choice: what was chosen.
+        candidate: the chosen candidate, or source-only.
+        retrained: its retrainings on one task.
+
+    Returns:
+        Those whose kept checkpoint is there, each at its training's end.
+    """
+    task, settings = retrained[0].tasks[0].name, retrained[0].settings
+    seeds = range(len(choice.candidates[0].scores))
+    found = [_of_job(scope, job, task) for job in retrained]
+    found += [_of_job(scope, scope.confirm_job(candidate, settings, index), task) for index in seeds]
+    if candidate == SOURCE_ONLY_KEY:
+        found.append(_of_job(scope, scope.source_only_job(), task))
+    elif choice.trial is not None:
+        found.append(_of_trial(scope, choice.trial, task))
+    return [model for model in found if model is not None and model.kept.path.exists()]

@@ -1,0 +1,124 @@
+"""Retrains the chosen configuration on every task with the full budget, and exports the models."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from iimt_search.errors import StudyError
+from iimt_search.exporting.model_folder import add_members, export_kept
+from iimt_search.records import Choice, Job
+from iimt_search.settings import TrainSettings
+from iimt_search.study.executors.runner import FixedJobs, JobRunner
+from iimt_search.study.kept import kept_checkpoints
+from iimt_search.study.retraining.members import Objective, TrainedModel, choose_models, trained_models
+from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
+from iimt_search.study.search.sampling import settings_for, source_only_settings
+from iimt_search.training.kept import load_kept_model, load_kept_predictions
+from iimt_search.validators.few_shot import wilson_interval
+from iimt_search.validators.registry import at_the_end
+
+
+def _few_shot(models: Sequence[TrainedModel]) -> dict[str, float] | None:
+    """Return the models' accuracy together on the few-shot samples with its interval, None without any."""
+    found = [load_kept_predictions(model.kept.path).few_shot for model in models]
+    known = [each for each in found if each is not None]
+    if not known:
+        return None
+    together = torch.stack([each.logits.softmax(dim=-1) for each in known]).mean(dim=0)
+    correct, count = int((together.argmax(dim=-1) == known[0].labels).sum()), len(known[0].labels)
+    low, high = wilson_interval(correct, count)
+    return {"accuracy": correct / count, "samples": count, "low": low, "high": high}
+
+
+class Retraining:
+    """The retraining of one scope's choice, and of source-only with the same budget beside it.
+
+    Args:
+        scope: the study.
+        choice: what was chosen.
+        line: takes a line of text for each finished job.
+    """
+
+    def __init__(self, scope: Scope, choice: Choice, line: Callable[[str], None]) -> None:
+        self._scope, self._choice, self._line = scope, choice, line
+        wanted: dict[str, TrainSettings] = {}
+        if choice.trial is not None:
+            wanted[choice.candidate] = settings_for(scope.space, choice.params)
+        wanted[SOURCE_ONLY_KEY] = source_only_settings(scope.space)
+        self._jobs = {
+            (name, task.name): scope.retrain_jobs(name, settings, task)
+            for name, settings in wanted.items()
+            for task in scope.tasks
+        }
+
+    def _have(self, job: Job) -> bool:
+        stored = self._scope.stored(job.key)
+        exported = not job.models or (Path(job.models) / job.tasks[0].slug / "model.json").exists()
+        return stored is not None and stored.step == job.settings.steps and exported
+
+    def missing(self) -> list[Job]:
+        """Return the jobs whose model or scores are not there yet."""
+        return [job for jobs in self._jobs.values() for job in jobs if not self._have(job)]
+
+    def run(self, runner: JobRunner) -> Choice:
+        """Retrain what is missing; returns the choice with its models and their scores.
+
+        Raises:
+            StudyError: a retraining of the chosen candidate failed.
+        """
+        scope, chosen = self._scope, self._choice.candidate
+        retrainings = FixedJobs(self.missing(), scope.space.objective, scope.store, self._line)
+        runner.run(retrainings)
+        errors = retrainings.errors
+        failed = {at for at, jobs in self._jobs.items() if any(job.key in errors for job in jobs)}
+        # The baseline beside it may fail; the answer stands without.
+        if any(candidate == chosen for candidate, _ in failed):
+            raise StudyError("retraining failed: " + "; ".join(f"{k}: {e}" for k, e in errors.items()))
+        settled = {at: self._settle(at[0], jobs) for at, jobs in self._jobs.items() if at not in failed}
+        found = {task: each for (candidate, task), each in settled.items() if candidate == chosen}
+        few_shot = {task: _few_shot(models) for task, (models, _) in found.items() if models}
+        return replace(
+            self._choice,
+            models=str(scope.folder.models / chosen),
+            members={task: tuple(m.kept.job for m in models) for task, (models, _) in found.items()},
+            retrained={task: dict(models[0].scores) for task, (models, _) in found.items() if models},
+            few_shot={task: measured for task, measured in few_shot.items() if measured is not None},
+            flags=(*self._choice.flags, *(flag for _, flag in found.values() if flag)),
+        )
+
+    def _settle(self, candidate: str, jobs: Sequence[Job]) -> tuple[list[TrainedModel], str]:
+        """Choose a task's models, and export them as an ensemble.
+
+        Args:
+            candidate: the chosen one, or source-only.
+            jobs: its retrainings on the task.
+
+        Returns:
+            The models, best first, and what to know of them, or "". Without models where no kept
+            checkpoint is there: what the retraining itself has exported stays.
+        """
+        scope, job = self._scope, jobs[0]
+        spec = job.tasks[0]
+        last = trained_models(scope, self._choice, candidate, jobs)
+        if not last:
+            return [], f"{spec.name}: no kept checkpoint is there; the model is the retrained one, unchecked"
+        objective = scope.space.objective
+        earlier = [
+            each
+            for each in kept_checkpoints(scope.folder, [spec.name])
+            if each.job == job.key and each.step < job.settings.steps
+        ]
+        models, flag = choose_models(
+            last,
+            [] if at_the_end(objective) else earlier,
+            Objective(objective, scope.higher_is_better),
+            None if candidate == SOURCE_ONLY_KEY else scope.baseline(),
+        )
+        folder = Path(job.models) / spec.slug
+        export_kept(models[0].kept, spec, models[0].scores, folder)
+        add_members(folder, [load_kept_model(model.kept.path).model for model in models[1:]])
+        if flag:
+            self._line(flag)
+        return models, flag

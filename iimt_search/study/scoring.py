@@ -1,0 +1,90 @@
+"""Scores of kept checkpoints, computed after the training and without it."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions
+from iimt_search.validators.contract import Predictions, score_all, score_candidates
+from iimt_search.validators.registry import VALIDATORS
+
+
+@dataclass(frozen=True)
+class ScoredCheckpoint:
+    """A kept checkpoint with its scores.
+
+    Attributes:
+        kept: which.
+        scores: validator → score; NaN where it is undefined.
+    """
+
+    kept: KeptCheckpoint
+    scores: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; null for NaN."""
+        scores = {name: value if math.isfinite(value) else None for name, value in self.scores.items()}
+        return {"job": self.kept.job, "task": self.kept.task, "step": self.kept.step, "scores": scores}
+
+
+def computable(validator: str, predictions: Predictions) -> bool:
+    """Return whether what the validator needs was kept."""
+    match VALIDATORS[validator]:
+        case found if "few-shot labels" in found.needs:
+            return predictions.few_shot is not None
+        case found if "mixtures" in found.needs:
+            return predictions.mixed is not None
+        case found if found.cost == "training":
+            return predictions.reverse_logits is not None
+        case found if found.cost == "short training":
+            return predictions.short_reverse_logits is not None
+    return True
+
+
+def _score_comparable(validator: str, pool: Sequence[Tensor]) -> list[float]:
+    """Score what has as many samples as most have; NaN for the others, which are of other samples."""
+    most = Counter(len(logits) for logits in pool).most_common(1)[0][0]
+    found = iter(score_candidates(validator, [logits for logits in pool if len(logits) == most]))
+    return [next(found) if len(logits) == most else math.nan for logits in pool]
+
+
+def score_kept(
+    kept: Sequence[KeptCheckpoint], validators: Iterable[str], progress: Callable[[int, int], None]
+) -> list[ScoredCheckpoint]:
+    """Score checkpoints, NaN where what a validator needs was not kept with a checkpoint.
+
+    Args:
+        kept: the checkpoints; all of one task take part in its pool validators.
+        validators: names.
+        progress: told how many of how many checkpoints are scored.
+
+    Raises:
+        ModelFileError: a file is damaged.
+    """
+    names = list(validators)
+    alone = [name for name in names if VALIDATORS[name].cost != "pool"]
+    scores: dict[KeptCheckpoint, dict[str, float]] = {}
+    for task in dict.fromkeys(each.task for each in kept):
+        mine = [each for each in kept if each.task == task]
+        pool = []
+        for each in mine:
+            predictions = load_kept_predictions(each.path)
+            able = [name for name in alone if computable(name, predictions)]
+            scores[each] = {**dict.fromkeys(alone, math.nan), **score_all(able, predictions)}
+            pool.append(predictions.target_logits)
+            progress(len(scores), len(kept))
+        for name in (name for name in names if VALIDATORS[name].cost == "pool"):
+            for each, value in zip(mine, _score_comparable(name, pool), strict=True):
+                scores[each][name] = value
+    return [ScoredCheckpoint(each, {name: found[name] for name in names}) for each, found in scores.items()]
+
+
+def preferred(scored: Sequence[ScoredCheckpoint], validator: str, task: str) -> ScoredCheckpoint | None:
+    """Return the checkpoint of a task that a validator scores best; None where it scores none."""
+    sign = 1 if VALIDATORS[validator].higher_is_better else -1
+    known = [each for each in scored if each.kept.task == task and math.isfinite(each.scores[validator])]
+    return max(known, key=lambda each: sign * each.scores[validator], default=None)

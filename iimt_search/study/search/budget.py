@@ -1,0 +1,67 @@
+"""Where a search stands, counted as it goes: reading every trial again at each step takes too long."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from optuna.trial import FrozenTrial, TrialState
+
+from iimt_search.study.search.forks import forked_at
+
+
+def trial_steps(trial: FrozenTrial) -> int:
+    """Return the training steps that a trial was evaluated after last, 0 for none."""
+    return max(trial.intermediate_values, default=0)
+
+
+class Standing:
+    """What a search's trials have used, and the best of them.
+
+    Args:
+        trials: those that are there already.
+        whole: training steps of a whole trial: what one that failed before its first report counts as.
+        higher_is_better: the objective's direction.
+
+    Attributes:
+        begun: trials that were begun; a fork continues the one that ended for it.
+        over: those of them that have ended.
+        states: state, in small letters → how many trials ended so.
+        steps: training steps of all of them, on each task.
+        best: number and objective of the best complete trial, of equal ones the first; None without one.
+    """
+
+    def __init__(self, trials: Iterable[FrozenTrial], whole: int, higher_is_better: bool) -> None:
+        self._whole, self._sign = whole, 1.0 if higher_is_better else -1.0
+        self._reached: dict[int, int] = {}
+        self.begun = self.over = self.steps = 0
+        self.states: Counter[str] = Counter()
+        self.best: tuple[int, float] | None = None
+        for trial in trials:
+            if trial.state is not TrialState.WAITING:
+                self.begin(trial.number, forked_at(trial))
+                self.reach(trial.number, trial_steps(trial))
+            if trial.state.is_finished():
+                self.end(trial.number, trial.state, trial.value)
+
+    def begin(self, number: int, forked_at: int = 0) -> None:
+        """Count a trial that begins; a fork takes the place of the one that ended for it."""
+        if forked_at:
+            self.over -= 1
+        else:
+            self.begun += 1
+        self._reached[number] = forked_at
+
+    def reach(self, number: int, step: int) -> None:
+        """Count the steps of a trial that is under way."""
+        self.steps += max(0, step - self._reached[number])
+        self._reached[number] = max(step, self._reached[number])
+
+    def end(self, number: int, state: TrialState, value: float | None) -> None:
+        """Count a trial's end."""
+        self.over += 1
+        self.states[state.name.lower()] += 1
+        if self._reached.pop(number) == 0 and state is TrialState.FAIL:
+            self.steps += self._whole
+        if state is not TrialState.COMPLETE or value is None:
+            return
+        if self.best is None or (self._sign * value, -number) > (self._sign * self.best[1], -self.best[0]):
+            self.best = number, value

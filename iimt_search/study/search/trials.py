@@ -1,0 +1,255 @@
+"""The source of trials: asks Optuna, hears reports, prunes, and tells how each ended."""
+
+import math
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from iimt_search.records import Evaluation, Finished, Fork, Job
+from iimt_search.settings import shown_value
+from iimt_search.study import notes
+from iimt_search.study.scope import Scope
+from iimt_search.study.search.budget import Standing
+from iimt_search.study.search.forks import EARLIER, FORKED_AT, SEED, branch_off, forked_at
+from iimt_search.study.search.sampling import default_params, distributions, make_sampler
+from iimt_search.study.storage.driver import together
+from iimt_search.study.veto import veto
+
+# Of the trial that has the method's default configuration.
+DEFAULT_ORIGIN = "default"
+# The attribute that holds task → validator → score.
+SCORES = "scores"
+
+
+def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistribution) -> Any:
+    """Suggest by the public API what ``study.ask`` suggests; a stored value is returned as it is."""
+    match dist:
+        case FloatDistribution():
+            return trial.suggest_float(name, dist.low, dist.high, step=dist.step, log=dist.log)
+        case IntDistribution():
+            return trial.suggest_int(name, dist.low, dist.high, step=dist.step, log=dist.log)
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, dist.choices)
+        case _:
+            raise TypeError(f"no such distribution: {dist!r}")
+
+
+def trial_scores(trial: FrozenTrial, tasks: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Return task → validator → a trial's last score, as its attributes hold them."""
+    found = trial.user_attrs.get(SCORES, {})
+    return {task: dict(found.get(task, {})) for task in tasks}
+
+
+@dataclass
+class _Running:
+    """A trial under way.
+
+    Attributes:
+        trial: Optuna's.
+        job: what runs.
+        params: its configuration.
+        origin: where it is from, or "".
+        forked_at: the step after which it branched off another trial, 0 for one of its own.
+        reported: the steps whose objective Optuna has.
+        last: the last evaluation.
+        error: what was wrong with it, or "".
+    """
+
+    trial: Trial
+    job: Job
+    params: Mapping[str, Any]
+    origin: str
+    forked_at: int
+    reported: set[int]
+    last: Evaluation | None = None
+    error: str = ""
+
+
+class TrialSource:
+    """Trials of one Optuna study, until the budget is used.
+
+    Trials that a dead driver left RUNNING come first: they go on from their checkpoint, or from the
+    start where they had none, under the same number, parameters and seed. A fork, which branches off
+    another trial's training, takes the place of the trial that ended for it.
+
+    Args:
+        scope: the study, its space and tasks.
+        line: takes a line of text for each finished trial.
+        out_of_time: tells whether the budget's wall time is over.
+        ended: called with its job's key after each trial's end.
+
+    Attributes:
+        standing: what the trials have used, and the best of them.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        line: Callable[[str], None],
+        out_of_time: Callable[[], bool],
+        ended: Callable[[str], None],
+    ) -> None:
+        self._scope, self._line, self._out_of_time, self._ended = scope, line, out_of_time, ended
+        self._space, self._study = scope.space, scope.study
+        self._running: dict[str, _Running] = {}
+        trials = self._study.get_trials(deepcopy=False)
+        self.standing = Standing(trials, self._space.train.steps, scope.higher_is_better)
+        self._left_running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+        self._baseline: dict[str, dict[str, float]] | None = None
+        if not trials:
+            default = default_params(self._space)
+            self._study.enqueue_trial(default, user_attrs={"origin": DEFAULT_ORIGIN})
+            for row in self._space.first:
+                self._study.enqueue_trial({**default, **row}, user_attrs={"origin": "space file"})
+
+    def _budget_left(self) -> bool:
+        budget, standing = self._space.budget, self.standing
+        if budget.trials is not None and standing.begun >= budget.trials and not self._fork_waits():
+            return False
+        if budget.steps is not None and standing.steps * len(self._scope.tasks) >= budget.steps:
+            return False
+        return not self._out_of_time()
+
+    def _waiting(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+
+    def _fork_waits(self) -> bool:
+        """Return whether the trial that would be begun next is a fork."""
+        return any(forked_at(trial) > 0 for trial in self._waiting()[:1])
+
+    def next_job(self) -> Job | None:
+        """Return the next trial as a job."""
+        with together(self._study):
+            if self._left_running:
+                found = self._left_running.pop(0)
+                self._study.sampler = make_sampler(self._space, found.number)
+                trial = Trial(self._study, found._trial_id)
+                reported = set(found.intermediate_values)
+                self._line(f"trial {found.number} was left unfinished, goes on")
+            elif self._budget_left():
+                trial, reported = self._ask(), set()
+            else:
+                return None
+            with warnings.catch_warnings():
+                # An enqueued default may leave a parameter to the sampler; that is meant so.
+                warnings.simplefilter("ignore")
+                params = {
+                    name: _suggest(trial, name, dist) for name, dist in distributions(self._space).items()
+                }
+        attributes = trial.user_attrs  # a copy, each time
+        if EARLIER in attributes:
+            params[EARLIER] = attributes[EARLIER]
+        branched, origin = attributes.get(FORKED_AT, 0), attributes.get("origin", "")
+        job = self._scope.trial_job(trial.number, params, attributes.get(SEED))
+        job = replace(job, known_step=max([*reported, branched]))
+        self._running[job.key] = _Running(trial, job, params, origin, branched, reported)
+        return job
+
+    def _ask(self) -> Trial:
+        waiting = self._waiting()
+        number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = make_sampler(self._space, number)
+        trial = self._study.ask()
+        self.standing.begin(trial.number, forked_at(trial))
+        return trial
+
+    def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
+        """Report the objective to Optuna; returns False to prune, or where it is not a number."""
+        running, objective = self._running[job.key], self._space.objective
+        trial, reported = running.trial, running.reported
+        running.last = evaluation
+        if objective not in evaluation.validators:
+            return True  # computed at the training's end only
+        value = evaluation.mean(objective)
+        if not math.isfinite(value):
+            running.error = f"objective {objective} was {value} at step {evaluation.step}"
+            return False
+        if evaluation.step not in reported:
+            trial.report(value, evaluation.step)
+            reported.add(evaluation.step)
+            self.standing.reach(trial.number, evaluation.step)
+        elif evaluation.step < max(reported):
+            return True  # told before, and was let go on then
+        if evaluation.step <= running.forked_at:
+            return True  # its donor's
+        if evaluation.step >= job.settings.steps:
+            return True  # done already: a finished trial is complete, whatever the pruner thinks
+        return not trial.should_prune()
+
+    def finished(self, job: Job, outcome: Finished) -> None:
+        """Tell Optuna COMPLETE, PRUNED or FAIL, with every validator's score as attribute."""
+        running = self._running.pop(job.key)
+        trial, evaluation, error = running.trial, running.last, running.error or outcome.error
+        if error:
+            state, value = TrialState.FAIL, None
+        elif outcome.status == "stopped" or evaluation is None:
+            state, value = TrialState.PRUNED, None
+        else:
+            state, value = TrialState.COMPLETE, evaluation.mean(self._space.objective)
+        # A driver that is killed before this trial's end is written goes on with both.
+        branched = "" if outcome.fork is None else self._branch(outcome.fork)
+        with together(self._study):
+            vetoed = self._note(trial, job, evaluation, error)
+            notes.note_trial(trial, job, running.params, running.origin, evaluation, error, vetoed)
+            self._study.tell(trial, value, state=state)
+        self.standing.end(trial.number, state, value)
+        self._line(self._describe(running, state, error))
+        if branched:
+            self._line(branched)
+        self._ended(job.key)
+
+    def _branch(self, fork: Fork) -> str:
+        """Add the trial that goes on from another one's checkpoint, to be begun next; returns a line."""
+        donor = self._running.get(fork.donor)
+        number = len(self._study.get_trials(deepcopy=False))
+        attributes = None
+        if donor is not None:
+            job = self._scope.trial_job(number, donor.trial.params)
+            attributes = branch_off(donor.job, donor.trial.number, Path(job.folder))
+            shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
+        if donor is None or attributes is None:
+            return f"no fork of {fork.donor}, which has ended meanwhile"
+        self._study.enqueue_trial({**donor.trial.params, "lambda_max": fork.lambda_max}, attributes)
+        return f"trial {number:<3d} {attributes['origin']}, lambda_max {fork.lambda_max:.4g}"
+
+    def _note(self, trial: Trial, job: Job, evaluation: Evaluation | None, error: str) -> str:
+        """Keep what a trial came to as attributes; returns why it is vetoed, or ""."""
+        trial.set_user_attr("seed", job.seed)
+        vetoed = ""
+        if evaluation is not None:
+            self._note_scores(trial, evaluation)
+            # Source-only's scores are there once and for all, and reading them takes time.
+            self._baseline = self._baseline or self._scope.baseline()
+            vetoed = veto(evaluation.scores, self._baseline)
+            if vetoed:
+                trial.set_user_attr("veto", vetoed)
+        if error:
+            trial.set_user_attr("error", error)
+        return vetoed
+
+    @staticmethod
+    def _note_scores(trial: Trial, evaluation: Evaluation) -> None:
+        # The means are apart, to be sorted by in the dashboard.
+        for name in evaluation.validators:
+            trial.set_user_attr(name, evaluation.mean(name))
+        trial.set_user_attr(SCORES, {task: dict(scores) for task, scores in evaluation.scores.items()})
+
+    def _describe(self, running: _Running, state: TrialState, error: str) -> str:
+        objective, evaluation = self._space.objective, running.last
+        text = f"trial {running.trial.number:<3d} {state.name.lower():<8s}"
+        if error:
+            return f"{text} {error}"
+        if evaluation is not None and objective in evaluation.validators:
+            text += f" {objective} {evaluation.mean(objective):.4f}"
+            if state is TrialState.PRUNED:
+                text += f" at step {evaluation.step}"
+        return (
+            text + "  " + ", ".join(f"{name} {shown_value(value)}" for name, value in running.params.items())
+        )

@@ -1,0 +1,62 @@
+"""What a user should know of a choice before trusting it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from annotated_types import Ge, Gt, Le, Lt
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from iimt_search.settings import TrainSettings
+from iimt_search.space import Space
+from iimt_search.study.search.sampling import distributions
+from iimt_search.validators.registry import VALIDATORS
+
+# Share of a range, on its own scale, that counts as its bound.
+_MARGIN = 0.02
+
+
+def _limits(name: str) -> set[float]:
+    """Return the setting's own limits, beyond which no range can be widened."""
+    found = set()
+    for limit in TrainSettings.model_fields[name].metadata:
+        match limit:
+            case Ge(ge=value) | Gt(gt=value) | Le(le=value) | Lt(lt=value) if isinstance(value, (int, float)):
+                found.add(float(value))
+    return found
+
+
+def _place(dist: FloatDistribution | IntDistribution, value: float) -> float:
+    """Return where a value lies between the bounds, from 0 to 1, on the range's own scale."""
+    low, high, at = float(dist.low), float(dist.high), value
+    if dist.log:
+        low, high, at = math.log(low), math.log(high), math.log(value)
+    return (at - low) / (high - low)
+
+
+def at_bounds(space: Space, params: Mapping[str, Any]) -> list[str]:
+    """Return a flag for each parameter that lies at a bound of its range which could be widened."""
+    found = []
+    for name, dist in distributions(space).items():
+        if isinstance(dist, CategoricalDistribution) or name not in params or dist.single():
+            continue
+        if not isinstance(dist, (FloatDistribution, IntDistribution)):
+            continue
+        place = _place(dist, float(params[name]))
+        side = "lower" if place <= _MARGIN else "upper" if place >= 1 - _MARGIN else ""
+        bound = float(dist.low if side == "lower" else dist.high)
+        if side and bound not in _limits(name):
+            found.append(
+                f"{name} = {params[name]:.4g} is at the {side} bound of its range ({bound:g}): "
+                f"what is best may lie beyond; widen the range"
+            )
+    return found
+
+
+def flags(space: Space, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a user should know: parameters at a bound, an objective that IIMT itself trains."""
+    found = at_bounds(space, params)
+    trained = VALIDATORS[space.objective].trained
+    if trained:
+        found.append(f"chosen by {space.objective}, which the method trains directly: {trained}")
+    return tuple(found)

@@ -1,0 +1,112 @@
+"""Runs the best few configurations again with fresh seeds, and decides."""
+
+import math
+from collections.abc import Callable, Mapping
+from statistics import fmean
+
+from iimt_search.errors import StudyError
+from iimt_search.records import Candidate, Choice, Evaluation, Job
+from iimt_search.study.executors.runner import FixedJobs, JobRunner
+from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
+from iimt_search.study.search.forks import configuration
+from iimt_search.study.selection.agreement import kept_agreement
+from iimt_search.study.selection.candidates import select_candidates
+from iimt_search.study.selection.caveats import flags
+from iimt_search.study.selection.decide import decide
+from iimt_search.study.veto import veto
+
+
+def _mean_scores(evaluations: list[Evaluation]) -> dict[str, dict[str, float]]:
+    """Return task → validator → mean over the evaluations, of the validators that all of them have."""
+    shared = [name for name in evaluations[0].validators if all(name in e.validators for e in evaluations)]
+    return {
+        task: {name: fmean(e.scores[task][name] for e in evaluations) for name in shared}
+        for task in evaluations[0].scores
+    }
+
+
+class Confirmation:
+    """The confirmation of one scope: its candidates, their jobs, and the decision.
+
+    The method's default configuration and source-only are always candidates, with the same fresh seeds
+    as the best trials. Only fresh seeds decide: the score that brought a trial here was the best of many,
+    hence too good.
+    """
+
+    def __init__(self, scope: Scope, line: Callable[[str], None]) -> None:
+        self._scope, self._line = scope, line
+        self._candidates = select_candidates(scope)
+        seeds = range(scope.space.confirm.seeds)
+        self._jobs = {
+            name: [scope.confirm_job(name, settings, index) for index in seeds]
+            for name, settings in self._candidates.settings(scope).items()
+        }
+
+    def _have(self, job: Job) -> bool:
+        evaluation = self._scope.stored(job.key)
+        return evaluation is not None and all(
+            job.kept_file(task.name, evaluation.step).exists() for task in job.tasks
+        )
+
+    def missing(self) -> list[Job]:
+        """Return the jobs whose result the study does not hold yet."""
+        return [job for jobs in self._jobs.values() for job in jobs if not self._have(job)]
+
+    def run(self, runner: JobRunner) -> Choice:
+        """Run what is missing and decide.
+
+        Raises:
+            StudyError: every candidate failed.
+        """
+        scope = self._scope
+        jobs = FixedJobs(self.missing(), scope.space.objective, scope.store, self._line)
+        runner.run(jobs)
+        return self._decide(jobs.errors)
+
+    def _candidate(self, name: str, evaluations: list[Evaluation]) -> Candidate:
+        scope, objective = self._scope, self._scope.space.objective
+        jobs = self._jobs[name]
+        agreements = [
+            kept_agreement([job.kept_file(task, e.step) for job, e in zip(jobs, evaluations, strict=True)])
+            for task in scope.task_names
+        ]
+        baseline = None if name == SOURCE_ONLY_KEY else scope.baseline()
+        reasons = dict.fromkeys(reason for e in evaluations if (reason := veto(e.scores, baseline)))
+        return Candidate(
+            name=name,
+            scores=tuple(e.mean(objective) for e in evaluations),
+            agreement=mean if math.isfinite(mean := fmean(agreements)) else None,
+            veto=" | ".join(reasons),
+        )
+
+    def _decide(self, errors: Mapping[str, str]) -> Choice:
+        scope = self._scope
+        found: dict[str, list[Evaluation]] = {}
+        for name, jobs in self._jobs.items():
+            stored = [e for job in jobs if (e := scope.stored(job.key)) is not None]
+            if len(stored) == len(jobs):  # a candidate that failed with any seed is out
+                found[name] = stored
+        if not found:
+            listed = "; ".join(f"{key}: {error}" for key, error in errors.items())
+            raise StudyError(f"every candidate failed when run again with fresh seeds: {listed}")
+        candidates = [self._candidate(name, evaluations) for name, evaluations in found.items()]
+        candidates.sort(key=lambda c: c.mean, reverse=scope.higher_is_better)
+        objective = scope.space.objective
+        decision = decide(candidates, objective, scope.higher_is_better)
+        winner = decision.winner
+        trial = self._candidates.trials.get(winner.name)
+        params = {} if trial is None else dict(configuration(trial))
+        return Choice(
+            study=scope.folder.name,
+            tasks=scope.task_names,
+            answer=decision.answer,
+            trial=None if trial is None else trial.number,
+            params=params,
+            objective=objective,
+            score=winner.mean,
+            scores=_mean_scores(found[winner.name]),
+            candidates=tuple(candidates),
+            reason=decision.reason,
+            flags=flags(scope.space, params) if decision.answer == "trial" else (),
+            vetoed=self._candidates.vetoed,
+        )

@@ -1,0 +1,251 @@
+"""The driver's Optuna storage: reads from memory, writes through one guarded session.
+
+The driver is a study's only writer, so what it has read or written once it knows. Optuna's own storage
+reads every unfinished trial again at each question, of which a sampler and a pruner ask several for each
+evaluation: with a thousand trials under way that alone takes seconds.
+"""
+
+import copy
+from collections.abc import Container, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
+from typing import Any, TypeVar
+
+import optuna
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import Connection
+
+from iimt_search.study.storage import sql as rows
+from iimt_search.study.storage.cache import StudyMirror, is_trial_note, new_trial
+from iimt_search.study.storage.guard import GuardedWrites
+
+T = TypeVar("T")
+
+
+class DriverStorage(BaseStorage):
+    """An Optuna storage for the one process that writes its studies; use it from one thread.
+
+    Args:
+        storage: where the studies lie.
+        writes: the guarded session through which everything is written.
+    """
+
+    def __init__(self, storage: RDBStorage, writes: GuardedWrites) -> None:
+        self._storage, self._writes = storage, writes
+        self._studies: dict[int, StudyMirror] = {}
+        self._places: dict[int, tuple[int, int]] = {}
+        self._waiting: list[rows.Row] = []
+        self._depth = 0
+
+    def sign(self, study_id: int) -> None:
+        """Note in a study that this driver runs it."""
+        self._writes.sign(study_id)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what happens within in one transaction, at its end; after an error nothing of it."""
+        before = len(self._waiting)
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            del self._waiting[before:]
+            raise
+        finally:
+            self._depth -= 1
+        self.flush()
+
+    def _write(self, *new: rows.Row) -> None:
+        self._waiting += new
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the reports that are still waiting."""
+        if self._waiting and not self._depth:
+            waiting, self._waiting = self._waiting, []
+            self._writes.run(lambda connection, _: rows.write(connection, waiting))
+
+    def _mirror(self, study_id: int) -> StudyMirror:
+        if study_id not in self._studies:
+            self._studies[study_id] = StudyMirror(self._storage, study_id)
+            self._place(study_id)
+        return self._studies[study_id]
+
+    def _place(self, study_id: int) -> None:
+        for trial in self._studies[study_id].trials:
+            self._places[trial._trial_id] = (study_id, trial.number)
+
+    # Studies.
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        """Create a study."""
+        if study_name is not None:
+            try:
+                self._storage.get_study_id_from_name(study_name)
+            except KeyError:
+                pass
+            else:
+                raise DuplicatedStudyError(f"study {study_name!r} exists")
+        return self._storage.create_new_study(directions, study_name)
+
+    def delete_study(self, study_id: int) -> None:
+        """Refuse: a driver deletes nothing."""
+        raise NotImplementedError("a driver deletes no study")
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Set a study's user attribute."""
+        self._mirror(study_id).user_attrs[key] = value
+        self._write(rows.study_attribute(study_id, key, value, system=False))
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Set a study's system attribute."""
+        if not is_trial_note(key):
+            self._mirror(study_id).system_attrs[key] = value
+        self._write(rows.study_attribute(study_id, key, value, system=True))
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """Return a study's id."""
+        return self._storage.get_study_id_from_name(study_name)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        """Return a study's name."""
+        return self._mirror(study_id).name
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """Return a study's directions."""
+        return self._mirror(study_id).directions
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return a study's user attributes; not to be changed."""
+        return self._mirror(study_id).user_attrs
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return a study's system attributes, notes on trials left out; not to be changed."""
+        return self._mirror(study_id).system_attrs
+
+    def get_all_studies(self) -> Any:
+        """Return all studies as they are stored."""
+        return self._storage.get_all_studies()
+
+    # Trials.
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Create a running trial, or a waiting one like the template; at once: the database numbers it."""
+        trial = new_trial() if template_trial is None else copy.deepcopy(template_trial)
+        if trial.state not in (TrialState.RUNNING, TrialState.WAITING):
+            raise NotImplementedError("a driver adds no finished trial")
+        mirror, waiting = self._mirror(study_id), self._waiting
+        expected = len(mirror.trials)
+
+        def create(connection: Connection, again: bool) -> tuple[int, int]:
+            number = expected if again else None
+            made = rows.new_trial(connection, study_id, trial.state, trial.datetime_start, number)
+            attributes = ((trial.user_attrs, False), (trial.system_attrs, True))
+            own = [
+                rows.trial_attribute(made[0], key, value, system=system)
+                for values, system in attributes
+                for key, value in values.items()
+            ]
+            rows.write(connection, [*waiting, *own])
+            return made
+
+        self._waiting = []
+        trial._trial_id, trial.number = self._writes.run(create)
+        if trial.number == expected:
+            mirror.trials.append(trial)
+            self._places[trial._trial_id] = (study_id, expected)
+        else:  # somebody else has added trials
+            mirror.read_trials(self._storage, study_id)
+            self._place(study_id)
+        return trial._trial_id
+
+    def _trial(self, trial_id: int) -> FrozenTrial:
+        study_id, number = self._places[trial_id]
+        return self._studies[study_id].trials[number]
+
+    def _changed(self, trial_id: int) -> FrozenTrial:
+        """Replace an unfinished trial by a copy to change: whoever has been given it keeps what it was."""
+        study_id, number = self._places[trial_id]
+        trial = self._studies[study_id].trials[number]
+        self.check_trial_is_updatable(trial_id, trial.state)
+        changed = self._studies[study_id].trials[number] = copy.copy(trial)
+        return changed
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """Set a trial's parameter."""
+        mirror, trial = self._studies[self._places[trial_id][0]], self._changed(trial_id)
+        if param_name in mirror.distributions:
+            check_distribution_compatibility(mirror.distributions[param_name], distribution)
+        distribution = mirror.distribution(param_name, distribution)
+        value = distribution.to_external_repr(param_value_internal)
+        trial.params = {**trial.params, param_name: value}
+        trial.distributions = {**trial.distributions, param_name: distribution}
+        self._write(rows.param(trial_id, param_name, param_value_internal, distribution))
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """Set a trial's state and, where it is complete, its value."""
+        if state is TrialState.RUNNING and self._trial(trial_id).state is not TrialState.WAITING:
+            return False
+        trial, now = self._changed(trial_id), datetime.now()
+        trial.state = state
+        if values is not None:
+            trial.values = list(values)
+        if state is TrialState.RUNNING:
+            trial.datetime_start = now
+        else:
+            trial.datetime_complete = now
+        self._write(*rows.state(trial_id, state, None if values is None else values[0], now))
+        return True
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """Report a finite value at a step; written with the next change, or by :meth:`flush`.
+
+        A commit waits for the disk. A report may be lost with the driver: the trial's checkpoint holds it.
+        """
+        trial = self._changed(trial_id)
+        trial.intermediate_values = {**trial.intermediate_values, step: intermediate_value}
+        self._waiting.append(rows.report(trial_id, step, intermediate_value))
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a trial's user attribute."""
+        trial = self._changed(trial_id)
+        trial.user_attrs = {**trial.user_attrs, key: value}
+        self._write(rows.trial_attribute(trial_id, key, value, system=False))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a trial's system attribute."""
+        trial = self._changed(trial_id)
+        trial.system_attrs = {**trial.system_attrs, key: value}
+        self._write(rows.trial_attribute(trial_id, key, value, system=True))
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial; not to be changed."""
+        return self._trial(trial_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return a study's trials by number."""
+        trials = self._mirror(study_id).trials
+        found = list(trials) if states is None else [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
+
+
+def flush(study: optuna.Study) -> None:
+    """Write what is still waiting to be written to a study."""
+    if isinstance(study._storage, DriverStorage):
+        study._storage.flush()
+
+
+def together(study: optuna.Study) -> AbstractContextManager[None]:
+    """Write what happens to a study within in one transaction, where its storage can."""
+    storage = study._storage
+    return storage.together() if isinstance(storage, DriverStorage) else nullcontext()

@@ -1,0 +1,130 @@
+"""What a training reads: samples on its device, their statistics, and what is sampled for one step."""
+
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iimt_search.data.augment import Draws
+from iimt_search.data.task import DomainTask, Unlabelled
+from iimt_search.iimt.mixup import mixing_coefficients
+from iimt_search.settings import TrainSettings
+
+# Larger sets stay memory-mapped, and each batch is read when it is needed.
+RESIDENT_BYTES = 1 << 30
+
+
+class Samples:
+    """The samples of one part of a task.
+
+    Args:
+        part: the samples.
+        device: where batches are wanted.
+    """
+
+    def __init__(self, part: Unlabelled, device: torch.device) -> None:
+        self._part, self._device = part, device
+        self._resident: Tensor | None = None
+        if part.nbytes <= RESIDENT_BYTES:
+            self._resident = torch.from_numpy(np.array(part.gather())).to(device)
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def rows(self, at: NDArray[np.int64]) -> Tensor:
+        """Return the samples at ``at``, int64 (B,), on the device."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(at).to(self._device)]
+        return torch.from_numpy(self._part.rows(at)).to(self._device)
+
+
+_SHARED: WeakValueDictionary[tuple[int, int, torch.device], Samples] = WeakValueDictionary()
+
+
+def shared_samples(part: Unlabelled, device: torch.device) -> Samples:
+    """Return the samples of a part, the same object to all trainings on a device that use it at a time."""
+    # What is found keeps its arrays alive, so that no others can have their identities.
+    key = (id(part.x), id(part.index), device)
+    found = _SHARED.get(key)
+    if found is None:
+        found = _SHARED[key] = Samples(part, device)
+    return found
+
+
+def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most ``most`` evenly spaced indices into ``count`` samples, always the same."""
+    if count <= most:
+        return np.arange(count)
+    return np.linspace(0, count - 1, most).round().astype(np.int64)
+
+
+def channel_statistics(task: DomainTask) -> tuple[Tensor, Tensor] | None:
+    """Return the mean and standard deviation of each channel over both domains; None for images.
+
+    The target's samples take part, without labels: what the channels measure is known of both. At most
+    20 000 evenly spaced samples of each domain are read.
+    """
+    if task.kind == "image":
+        return None
+    parts = [
+        part.rows(evenly_spaced(len(part), 20_000)) for part in (task.source_train.unlabelled, task.target)
+    ]
+    x = torch.from_numpy(np.concatenate(parts)).double()
+    over = (0, 2) if task.kind == "series" else (0,)
+    deviation = x.std(dim=over, correction=0)
+    return x.mean(dim=over).float(), torch.where(deviation > 1e-8, deviation, 1.0).float()
+
+
+class StepDraws(NamedTuple):
+    """Which samples a step takes and how it mixes them.
+
+    Attributes:
+        source: indices of source samples, int64 (B,).
+        target: indices of target samples, int64 (B,).
+        coefficients: λ' between the domains, within the source and within the target, float32 (3, B).
+        orders: with which sample each is mixed, within the source and within the target, int64 (2, B).
+    """
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    coefficients: Tensor
+    orders: Tensor
+
+
+class AugmentationDraws(NamedTuple):
+    """What the augmentations of a step have drawn, on the device.
+
+    Attributes:
+        virtual: for K times the target's samples.
+        source: for the source's samples; nothing where inputs are not augmented.
+        target: for the target's.
+    """
+
+    virtual: Draws
+    source: Draws
+    target: Draws
+
+
+def draw_step(settings: TrainSettings, sources: int, targets: int, rng: np.random.Generator) -> StepDraws:
+    """Draw a step's samples and mixtures.
+
+    Args:
+        settings: batch size B and α.
+        sources: how many source samples there are.
+        targets: how many target samples there are.
+        rng: source of randomness.
+    """
+    size, alpha = settings.batch_size, settings.alpha
+    source, target = (rng.integers(count, size=size) for count in (sources, targets))
+    between = mixing_coefficients(alpha, size, rng)
+    within_source, order_source = mixing_coefficients(alpha, size, rng), rng.permutation(size)
+    within_target, order_target = mixing_coefficients(alpha, size, rng), rng.permutation(size)
+    return StepDraws(
+        source,
+        target,
+        torch.stack([between, within_source, within_target]),
+        torch.from_numpy(np.stack([order_source, order_target])),
+    )
