@@ -228,7 +228,7 @@ def measure(cell: Cell) -> dict[str, Any]:
     with TemporaryDirectory() as root, _scope(cell, Path(root), curves) as scope:
         source = TrialSource(scope, lambda _: None, lambda: False, kept_limit(scope, lambda _: None))
         executor = SimulatedExecutor(cell.workers, curves, cell.limit, stop)
-        progress, memory = RunProgress(scope, source.standing, Silent()), _Memory(executor)
+        progress, memory = RunProgress(scope, source.budget, Silent()), _Memory(executor)
 
         def watch(running: Mapping[str, UnderWay]) -> None:
             flush(scope.study)
@@ -256,8 +256,8 @@ class _Memory:
 
         def finished(job: Job, outcome: Finished) -> None:
             ended(job, outcome)
-            if source.standing.over % 100 == 0:
-                self._seen.append((source.standing.over, _resident()))
+            if source.budget.over % 100 == 0:
+                self._seen.append((source.budget.over, _resident()))
 
         source.finished = finished  # type: ignore[method-assign]
         return source

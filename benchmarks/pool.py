@@ -112,7 +112,7 @@ def _reverse_path(path: Path) -> Path:
 
 def _load(member: Member) -> tuple[TaskSpec, DomainTask]:
     spec = TaskSpec.model_validate(member.task)
-    return spec, load_task(spec, member.settings.image_size, member.settings.share)
+    return spec, load_task(spec, member.settings.image_size, member.settings.data_fraction)
 
 
 def _training(member: Member, task: DomainTask) -> TaskTraining:

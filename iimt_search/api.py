@@ -22,7 +22,7 @@ from iimt_search.validators.registry import VALIDATORS
 
 if TYPE_CHECKING:
     from iimt_search.auditing.measure import AuditOptions, TaskAudit
-    from iimt_search.exporting.export_models import Delivered
+    from iimt_search.exporting.export_models import ExportedModel
     from iimt_search.records import Choice
     from iimt_search.study.executors.base import Executor
     from iimt_search.study.open import OpenStudy
@@ -68,7 +68,7 @@ def overridden(space: Space, **values: Any) -> Space:
     if "steps" in given:
         content["retrain"]["steps"] = None  # as many as the trials then
     for name, value in given.items():
-        part = {"trials": "budget", "timeout": "budget", "steps": "train", "share": "train"}.get(name)
+        part = {"trials": "budget", "timeout": "budget", "steps": "train", "data_fraction": "train"}.get(name)
         (content if part is None else content[part])[name] = value
     return Space.model_validate(content)
 
@@ -81,7 +81,7 @@ def load_space(
     trials: int | None = None,
     timeout: float | str | None = None,
     steps: int | None = None,
-    share: float | None = None,
+    data_fraction: float | None = None,
 ) -> Space:
     """Read, parse and check a space file; see ``docs/space-file.md``.
 
@@ -92,7 +92,7 @@ def load_space(
         trials: another budget of finished trials, at least 1.
         timeout: another budget of wall time: seconds, or a text such as ``30m``.
         steps: a reduced size: training steps, of the retraining too; at least 1.
-        share: a reduced size: share of every task's samples, in (0, 1].
+        data_fraction: a reduced size: share of every task's samples, in (0, 1].
 
     Raises:
         SpaceError: the file cannot be read, or is wrong; says file, line, key and what would be right.
@@ -101,7 +101,13 @@ def load_space(
     space = read_space(Path(path), known_names())
     try:
         return overridden(
-            space, study=study, seed=seed, trials=trials, timeout=timeout, steps=steps, share=share
+            space,
+            study=study,
+            seed=seed,
+            trials=trials,
+            timeout=timeout,
+            steps=steps,
+            data_fraction=data_fraction,
         )
     except ValidationError as error:
         found = error.errors()[0]
@@ -128,10 +134,10 @@ def local_executor(
     """
     from iimt_search.study.executors.inline import InlineExecutor
     from iimt_search.study.executors.local import LocalExecutor
-    from iimt_search.training.device import usable_device
+    from iimt_search.training.device import resolve_device
 
     space.pruner.check_without_ray()
-    usable_device(device)  # told once, before anything is begun
+    resolve_device(device)  # told once, before anything is begun
     cores = usable_cores()
     # A population is there to fill the device that several workers would have to share.
     default = default_workers(cores) if population == 1 else 1
@@ -226,7 +232,7 @@ def export(
     single: bool = False,
     studies_dir: str | Path = "studies",
     storage: str | None = None,
-) -> "dict[str, Delivered]":
+) -> "dict[str, ExportedModel]":
     """Write one exported model for each task of a study, with its card; see ``docs/export.md``.
 
     Args:
@@ -254,22 +260,22 @@ def export_opened(
     formats: Sequence[str] = (),
     single: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
-) -> "dict[str, Delivered]":
+) -> "dict[str, ExportedModel]":
     """Export the models of a study that is open; as :func:`export`, and ``progress`` is told what is done."""
     from iimt_search.auditing.record import read_audit
-    from iimt_search.exporting.card import Story
-    from iimt_search.exporting.export_models import deliver
+    from iimt_search.exporting.card import Provenance
+    from iimt_search.exporting.export_models import export_models
     from iimt_search.exporting.formats import check_formats
 
     check_formats(formats)
     choices = opened.made_choices()
     opened.need_folder("its models are")
     space, audit = Space.model_validate(opened.space), read_audit(opened.folder.path)
-    stories: dict[str, Story] = {}
+    stories: dict[str, Provenance] = {}
     for choice in choices:
         audited = audit.content["tasks"] if audit is not None and choice.digest in audit.digests else None
-        stories |= {task: Story(choice, space, audited) for task in choice.tasks}
-    return deliver(stories, opened.folder.models, folder, formats, single, progress)
+        stories |= {task: Provenance(choice, space, audited) for task in choice.tasks}
+    return export_models(stories, opened.folder.models, folder, formats, single, progress)
 
 
 def audit_opened(opened: "OpenStudy", options: "AuditOptions") -> "dict[str, TaskAudit]":

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from iimt_search.files import kept_path
-from iimt_search.settings import TrainSettings
+from iimt_search.settings import TrainSettings, with_new_names
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.task_name import slug
 
@@ -155,14 +155,14 @@ class Choice:
         answer: ``trial``; ``source-only`` where no configuration beat the model without adaptation; or
             ``none``, no confident choice: source-only's models are handed out then, as the safest.
         trial: the number of the trial whose models are handed out; None for source-only.
-        params: the searched parameters and their chosen values, with a fork's ``lambda_before``; empty for
+        params: the searched parameters and their chosen values, with a fork's ``lambda_schedule``; empty for
             source-only.
         objective: the validator that decided.
         score: the objective's mean over tasks and fresh seeds.
         scores: task → validator → mean over the fresh seeds.
         candidates: everything that was confirmed, best first.
         reason: why this one, for people.
-        flags: what to know before trusting it: parameters at a bound, an objective that the method trains,
+        caveats: what to know before trusting it: parameters at a bound, an objective that the method trains,
             a change after an audit.
         vetoed: trial → why it was left out before the ranking.
         models: folder that holds one exported model for each task.
@@ -182,7 +182,7 @@ class Choice:
     scores: dict[str, dict[str, float]]
     candidates: tuple[Candidate, ...]
     reason: str
-    flags: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
     vetoed: dict[str, str] = field(default_factory=dict)
     models: str = ""
     members: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -203,7 +203,7 @@ class Choice:
 
     @property
     def digest(self) -> str:
-        """A hash of what was chosen and trained; reasons and flags have no part in it."""
+        """A hash of what was chosen and trained; reasons and caveats have no part in it."""
         candidates = [[candidate.name, candidate.scores] for candidate in self.candidates]
         content = [self.answer, self.trial, self.params, self.members, self.retrained, candidates]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -217,7 +217,8 @@ class Choice:
         """Return what :meth:`to_json` made."""
         values = {name: value for name, value in content.items() if name != "schema"}
         values["tasks"] = tuple(values["tasks"])
-        values["flags"] = tuple(values["flags"])
+        values["caveats"] = tuple(values.pop("flags", None) or values.get("caveats", ()))
+        values["params"] = with_new_names(values["params"])
         values["members"] = {task: tuple(jobs) for task, jobs in values["members"].items()}
         values["candidates"] = tuple(
             Candidate(**{**found, "scores": tuple(found["scores"])}) for found in values["candidates"]

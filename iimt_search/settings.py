@@ -5,7 +5,7 @@ Any numeric or named setting here can be searched or fixed in a space file. "Pap
 """
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -28,6 +28,17 @@ AUGMENTATION_KINDS = {
     "none": ("image", "series", "vector"),
 }
 
+# Names that settings had in earlier versions, in space files and studies; read, never written.
+OLD_NAMES = {"lambda_before": "lambda_schedule", "share": "data_fraction"}
+
+
+def with_new_names(content: Any) -> Any:
+    """Return a mapping by settings with their old names replaced; anything else as it is."""
+    if not isinstance(content, dict) or OLD_NAMES.keys().isdisjoint(content):
+        return content
+    return {OLD_NAMES.get(name, name): value for name, value in content.items()}
+
+
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -38,7 +49,7 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lambda_max: Weight = Field(1.0, description="maximum of w_t, the target intra-domain weight (paper)")
-    lambda_before: tuple[tuple[Share, Weight], ...] = Field(
+    lambda_schedule: tuple[tuple[Share, Weight], ...] = Field(
         (),
         description="earlier values of lambda_max: (until which share of the steps, value) (ours)",
     )
@@ -68,7 +79,9 @@ class TrainSettings(BaseModel):
         0.95, ge=0, lt=1, description="decay of the averaged weights used for evaluation; 0: off"
     )
 
-    share: float = Field(1.0, gt=0, le=1, description="share of the source and target samples that is used")
+    data_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the source and target samples that is used"
+    )
     image_size: int = Field(
         0,
         ge=0,
@@ -104,18 +117,23 @@ class TrainSettings(BaseModel):
         description="at most so many samples of source validation and target are scored, evenly spaced",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_by_old_names(cls, content: Any) -> Any:
+        return with_new_names(content)
+
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:
         weights = (self.w_q, self.w_d, self.w_z, self.w_s, self.w_source, self.lambda_max)
-        if not any((*weights, *(value for _, value in self.lambda_before))):
+        if not any((*weights, *(value for _, value in self.lambda_schedule))):
             raise ValueError("every weight is 0: nothing would be learned")
         return self
 
-    @field_validator("lambda_before")
+    @field_validator("lambda_schedule")
     @classmethod
     def _in_order(cls, value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
         if any(left >= right for (left, _), (right, _) in pairwise(value)):
-            raise ValueError("the shares of lambda_before must rise")
+            raise ValueError("the shares of lambda_schedule must rise")
         return value
 
     @field_validator("image_size")
@@ -127,7 +145,7 @@ class TrainSettings(BaseModel):
 
 
 def shown_value(value: object) -> str:
-    """Return a setting's value for people; a tuple of pairs as ``lambda_before`` has them."""
+    """Return a setting's value for people; a tuple of pairs as ``lambda_schedule`` has them."""
     match value:
         case float():
             return f"{value:.4g}"

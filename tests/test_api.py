@@ -50,11 +50,11 @@ def test_values_in_the_place_of_the_files(tiny_space: Path) -> None:
     plain = iimt_search.load_space(str(tiny_space))
     assert (plain.study, plain.budget.trials, plain.train.steps, plain.retrain.steps) == ("tiny", 3, 4, 5)
     space = iimt_search.load_space(
-        tiny_space, study="other", seed=7, trials=9, timeout="2m", steps=6, share=0.5
+        tiny_space, study="other", seed=7, trials=9, timeout="2m", steps=6, data_fraction=0.5
     )
     assert (space.study, space.seed, space.budget.trials, space.budget.timeout) == ("other", 7, 9, 120.0)
     # The retraining follows, else it would be shorter than what it is to improve on.
-    assert (space.train.steps, space.retrain.steps, space.train.share) == (6, None, 0.5)
+    assert (space.train.steps, space.retrain.steps, space.train.data_fraction) == (6, None, 0.5)
     assert (space.train.batch_size, space.tasks) == (plain.train.batch_size, plain.tasks)
 
 

@@ -108,7 +108,7 @@ def test_bounds_are_included(name: str, value: Any) -> None:
 )
 def test_earlier_values_of_lambda_max(value: Any, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
-        TrainSettings.model_validate({"lambda_before": value})
+        TrainSettings.model_validate({"lambda_schedule": value})
 
 
 def test_values_as_people_read_them() -> None:

@@ -227,8 +227,8 @@ def audit_choice(
         ModelFileError: an exported model or a kept checkpoint is damaged.
     """
     specs = [spec for spec in space.tasks if spec.name in choice.tasks]
-    size, share = space.train.image_size, space.train.share
-    tasks = [load_task(spec, size, share) for spec in specs]
+    size, fraction = space.train.image_size, space.train.data_fraction
+    tasks = [load_task(spec, size, fraction) for spec in specs]
     # All are opened before anything is trained: a target without labels is told at once.
     targets = [open_sealed_target(spec, task.classes, size) for spec, task in zip(specs, tasks, strict=True)]
     auditor = _Auditor(choice, space, folder, options)

@@ -23,7 +23,7 @@ from iimt_search.settings import shown_value
 from iimt_search.study.open import open_study
 
 if TYPE_CHECKING:
-    from iimt_search.exporting.export_models import Delivered
+    from iimt_search.exporting.export_models import ExportedModel
 
 
 def _content(choice: Choice) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def _print_choice(choice: Choice) -> None:
         click.echo(f"  its fresh seeds agree on the target by κ {candidate.agreement:.2f}")
     rivals = [_rival(c) for c in choice.candidates if c.name != choice.candidate]
     click.echo(f"  against {', '.join(rivals)}" if rivals else "  without a rival")
-    for flag in choice.flags:
-        click.echo(f"  note: {flag}")
+    for caveat in choice.caveats:
+        click.echo(f"  note: {caveat}")
     Console().print(_table(choice))
     for task, found in choice.few_shot.items():
         click.echo(
@@ -106,7 +106,7 @@ def _names(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) 
     return tuple(name for name in names if name != SAFETENSORS)
 
 
-def _print_delivered(delivered: "dict[str, Delivered]") -> None:
+def _print_delivered(delivered: "dict[str, ExportedModel]") -> None:
     for task, each in delivered.items():
         made_of = f", an ensemble of {each.members} models" if each.members > 1 else ""
         click.echo(f"exported {task} to {each.folder}/{made_of}")

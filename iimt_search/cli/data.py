@@ -261,7 +261,9 @@ def check(path: Path | None, tasks: tuple[TaskSpec, ...], as_json: bool) -> None
     found = []
     for number, spec in enumerate(wanted.tasks):
         with _busy(f"checking {spec.name}"):
-            checked = check_task(spec, wanted.settings.image_size, wanted.settings.share, wanted.batch_size)
+            checked = check_task(
+                spec, wanted.settings.image_size, wanted.settings.data_fraction, wanted.batch_size
+            )
         found.append(check_json(checked))
         if not as_json:
             click.echo("\n" * (number > 0), nl=False)
@@ -304,7 +306,7 @@ def show(path: Path | None, tasks: tuple[TaskSpec, ...], out: Path | None) -> No
 
     for spec in wanted.tasks:
         with _busy(f"drawing {spec.name}"):
-            loaded = load_task(spec, wanted.settings.image_size, wanted.settings.share)
+            loaded = load_task(spec, wanted.settings.image_size, wanted.settings.data_fraction)
             file = _picture_path(out, loaded, spec, several)
             write_picture(loaded, file, wanted.settings.augmentation)
         click.echo(str(file))

@@ -172,9 +172,9 @@ def _load(folder: Path, device: str) -> "Predictor":
             f"{folder} holds several models; name one: {', '.join(f'{folder}/{n}' for n in inside)}"
         )
     from iimt_search.exporting.load import load_model
-    from iimt_search.training.device import usable_device
+    from iimt_search.training.device import resolve_device
 
-    return load_model(folder, usable_device(device))
+    return load_model(folder, resolve_device(device))
 
 
 @contextmanager

@@ -84,7 +84,11 @@ def _same_command(ctx: click.Context) -> str:
 @click.option("--timeout", metavar="TIME", help="Budget: wall time of the search, as 90s, 30m or 8h.")
 @click.option("--steps", type=click.IntRange(min=1), help="Reduced size: training steps, retraining too.")
 @click.option(
-    "--share", type=click.FloatRange(0, 1, min_open=True), help="Reduced size: share of every task's samples."
+    "--data-fraction",
+    "--share",  # its old name
+    "data_fraction",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Reduced size: share of every task's samples.",
 )
 @executor_options
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything.")
@@ -102,7 +106,7 @@ def command(
     trials: int | None,
     timeout: str | None,
     steps: int | None,
-    share: float | None,
+    data_fraction: float | None,
     seed: int | None,
     study: str | None,
     storage: str | None,
@@ -118,7 +122,7 @@ def command(
         study,
         seed,
         {"trials": trials, "timeout": timeout},
-        {"steps": steps, "share": share},
+        {"steps": steps, "data_fraction": data_fraction},
     )
 
     # Optuna takes most of a second to import; a wrong space file is answered before that.

@@ -40,7 +40,7 @@ def study_status(opened: OpenStudy, study: optuna.Study) -> dict[str, Any]:
         else {"trial": best.number, "value": best.value, "params": configuration(best)},
         "choice": None
         if choice is None
-        else {"answer": choice.title, "score": choice.score, "flags": list(choice.flags)},
+        else {"answer": choice.title, "score": choice.score, "caveats": list(choice.caveats)},
     }
 
 
@@ -56,7 +56,7 @@ def _part_lines(part: dict[str, Any], driver: Holder | None) -> Iterator[str]:
     if best := part["best_trial"]:
         yield f"  best so far: trial {best['trial']}, {part['objective']} {best['value']:.4f}"
     if choice := part["choice"]:
-        yield from (f"  note: {flag}" for flag in choice["flags"])
+        yield from (f"  note: {caveat}" for caveat in choice["caveats"])
         yield f"  choice: {choice['answer']}, {part['objective']} {choice['score']:.4f}"
     elif not driver:
         yield "  no choice yet: continue with `iimt-search run` and the same space file"

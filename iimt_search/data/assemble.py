@@ -95,13 +95,13 @@ def _open_few_shot(spec: TaskSpec, size: int, target: Domain, classes: tuple[str
 
 
 @lru_cache(maxsize=8)
-def load_task(spec: TaskSpec, image_size: int = 0, share: float = 1.0) -> DomainTask:
+def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -> DomainTask:
     """Return a task as training may see it.
 
     Args:
         spec: its domains.
         image_size: side of the images in pixels; 0 for what is natural.
-        share: share of the source and target samples to use, in (0, 1]; the same ones every time.
+        data_fraction: share of the source and target samples to use, in (0, 1]; the same ones every time.
 
     Raises:
         DataError: a domain cannot be made, or source and target do not fit.
@@ -114,15 +114,15 @@ def load_task(spec: TaskSpec, image_size: int = 0, share: float = 1.0) -> Domain
     _check_classes(spec, target, classes, "the target's")
     few_shot = _open_few_shot(spec, size, target, classes)
     unlabelled = Unlabelled(target.train.x)
-    if share < 1:
-        train = train.subset(_stratified(train.y, share, 1, f"{spec.name}: the source")[1])
-        count = max(2, round(len(unlabelled) * share))
+    if data_fraction < 1:
+        train = train.subset(_stratified(train.y, data_fraction, 1, f"{spec.name}: the source")[1])
+        count = max(2, round(len(unlabelled) * data_fraction))
         chosen = np.random.default_rng(2).permutation(len(unlabelled))[:count]
         unlabelled = unlabelled.subset(np.sort(chosen))
     fit, val = split_source(train, f"{spec.name}: the source")
     # The target's samples alone: its labels change nothing that training sees.
     parts = [*(domain.fingerprint for domain in sources), target.sample_fingerprint]
-    parts += [*classes, repr(share), str(_SPLIT_VERSION)]
+    parts += [*classes, repr(data_fraction), str(_SPLIT_VERSION)]
     parts += [] if few_shot is None else [few_shot.fingerprint]
     return DomainTask(
         name=spec.name,

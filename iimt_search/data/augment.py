@@ -2,8 +2,8 @@
 
 Every augmentation takes normalised samples float (B, ...), a strength that multiplies every range (0 returns
 the samples themselves) and a generator on the samples' device, and returns a tensor of the same shape.
-Drawing and applying are apart, so that what several trainings have drawn can be applied in one go. The ranges
-are ours.
+Sampling and applying are apart, so that what several trainings have sampled can be applied in one go.
+The ranges are ours.
 """
 
 import math
@@ -24,31 +24,31 @@ _JITTER, _AMPLITUDE, _ROLL = 0.05, 0.1, 0.1
 # Vectors: standard deviations of the normalised data.
 _NOISE = 0.1
 
-Draws = tuple[Tensor, ...]
+Sampled = tuple[Tensor, ...]
 
 
 class Augmentation(NamedTuple):
     """An augmentation in two halves.
 
     Attributes:
-        draw: random numbers for samples like ``x``: tensors (B, ...), one row for each sample.
-        apply: makes the augmented samples of ``x``, a strength above 0 and what was drawn.
+        sampler: random numbers for samples like ``x``: tensors (B, ...), one row for each sample.
+        transform: makes the augmented samples of ``x``, a strength above 0 and what was sampled.
     """
 
-    draw: Callable[[Tensor, torch.Generator], Draws]
-    apply: Callable[[Tensor, float, Draws], Tensor]
+    sampler: Callable[[Tensor, torch.Generator], Sampled]
+    transform: Callable[[Tensor, float, Sampled], Tensor]
 
     def __call__(self, x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
         """Return augmented samples, a new tensor of ``x``'s shape; ``x`` itself for strength 0."""
-        return self.applied(x, strength, self.drawn(x, strength, generator))
+        return self.apply(x, strength, self.sample(x, strength, generator))
 
-    def drawn(self, x: Tensor, strength: float, generator: torch.Generator) -> Draws:
-        """Draw what ``applied`` needs, for samples like ``x``: nothing for strength 0."""
-        return () if strength == 0 else self.draw(x, generator)
+    def sample(self, x: Tensor, strength: float, generator: torch.Generator) -> Sampled:
+        """Sample what ``apply`` needs, for samples like ``x``: nothing for strength 0."""
+        return () if strength == 0 else self.sampler(x, generator)
 
-    def applied(self, x: Tensor, strength: float, draws: Draws) -> Tensor:
-        """Return augmented samples from what was drawn for them."""
-        return x if strength == 0 else self.apply(x, strength, draws)
+    def apply(self, x: Tensor, strength: float, sampled: Sampled) -> Tensor:
+        """Return augmented samples from what was sampled for them."""
+        return x if strength == 0 else self.transform(x, strength, sampled)
 
 
 def _uniform(x: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -78,44 +78,44 @@ def _move(x: Tensor, u: Tensor) -> Tensor:
     return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def _draw_image(x: Tensor, generator: torch.Generator) -> Draws:
+def _sample_image(x: Tensor, generator: torch.Generator) -> Sampled:
     """Draw geometry, contrast and brightness (B, 8), and colours and a coin (B, channels + 1, 1, 1)."""
     count, channels = x.shape[:2]
     return _uniform(x, (count, 8), generator), _uniform(x, (count, channels + 1, 1, 1), generator)
 
 
-def _vary(x: Tensor, strength: float, draws: Draws, colour: float) -> tuple[Tensor, Tensor]:
+def _vary(x: Tensor, strength: float, sampled: Sampled, colour: float) -> tuple[Tensor, Tensor]:
     """Vary the geometry and colours of each image; also toss a coin for it, bool (B, 1, 1, 1)."""
-    u, v = draws[0] * strength, draws[1]
+    u, v = sampled[0] * strength, sampled[1]
     moved = _move(x, u[:, :6])
     contrast = (1 + _CONTRAST * u[:, 6]).reshape(-1, 1, 1, 1)
     brightness = (_BRIGHTNESS * u[:, 7]).reshape(-1, 1, 1, 1)
     return moved * contrast + brightness + colour * strength * v[:, :-1], v[:, -1:] < 0
 
 
-def _apply_digits(x: Tensor, strength: float, draws: Draws) -> Tensor:
-    varied, inverted = _vary(x, strength, draws, _INK)
+def _apply_digits(x: Tensor, strength: float, sampled: Sampled) -> Tensor:
+    varied, inverted = _vary(x, strength, sampled, _INK)
     return torch.where(inverted, -varied, varied)
 
 
-def _apply_image(x: Tensor, strength: float, draws: Draws) -> Tensor:
-    return _vary(x, strength, draws, _TINT)[0]
+def _apply_image(x: Tensor, strength: float, sampled: Sampled) -> Tensor:
+    return _vary(x, strength, sampled, _TINT)[0]
 
 
-def _apply_objects(x: Tensor, strength: float, draws: Draws) -> Tensor:
-    varied, mirrored = _vary(x, strength, draws, _TINT)
+def _apply_objects(x: Tensor, strength: float, sampled: Sampled) -> Tensor:
+    varied, mirrored = _vary(x, strength, sampled, _TINT)
     return torch.where(mirrored, varied.flip(-1), varied)
 
 
-def _draw_series(x: Tensor, generator: torch.Generator) -> Draws:
+def _sample_series(x: Tensor, generator: torch.Generator) -> Sampled:
     """Draw factors (B, channels, 1), a roll (B, 1, 1) and noise of ``x``'s shape."""
     count, channels, _ = x.shape
     factor = _uniform(x, (count, channels, 1), generator)
     return factor, _uniform(x, (count, 1, 1), generator), _normal(x, generator)
 
 
-def _apply_series(x: Tensor, strength: float, draws: Draws) -> Tensor:
-    factor, roll, noise = draws
+def _apply_series(x: Tensor, strength: float, sampled: Sampled) -> Tensor:
+    factor, roll, noise = sampled
     channels, length = x.shape[1:]
     # Every whole number of steps up to the furthest is as likely as the others.
     furthest = int(_ROLL * strength * length)
@@ -125,40 +125,40 @@ def _apply_series(x: Tensor, strength: float, draws: Draws) -> Tensor:
     return rolled + _JITTER * strength * noise
 
 
-def _draw_noise(x: Tensor, generator: torch.Generator) -> Draws:
+def _sample_noise(x: Tensor, generator: torch.Generator) -> Sampled:
     return (_normal(x, generator),)
 
 
-def _apply_noise(x: Tensor, strength: float, draws: Draws) -> Tensor:
-    return x + _NOISE * strength * draws[0]
+def _apply_noise(x: Tensor, strength: float, sampled: Sampled) -> Tensor:
+    return x + _NOISE * strength * sampled[0]
 
 
-augment_image = Augmentation(_draw_image, _apply_image)
+augment_image = Augmentation(_sample_image, _apply_image)
 """Shift, rotate, scale and shear each image, change its contrast and colours.
 
 Takes images float (B, channels, H, W) in [−1, 1]; what it returns may leave that range a little.
 """
 
-augment_digits = Augmentation(_draw_image, _apply_digits)
+augment_digits = Augmentation(_sample_image, _apply_digits)
 """Do what :data:`augment_image` does in any colour, and invert every second image.
 
 A digit stays what it is in any ink on any paper; mirrored it would not.
 """
 
-augment_objects = Augmentation(_draw_image, _apply_objects)
+augment_objects = Augmentation(_sample_image, _apply_objects)
 """Do what :data:`augment_image` does, and mirror every second image: a car has two sides."""
 
-augment_series = Augmentation(_draw_series, _apply_series)
+augment_series = Augmentation(_sample_series, _apply_series)
 """Scale each channel by 1 ± 0.1, roll each sample by up to 10 % of its length, add noise of deviation 0.05.
 
 Takes series float (B, channels, length), about standard normal. A roll is the same for all channels of a
 sample: what they say together stays together.
 """
 
-augment_noise = Augmentation(_draw_noise, _apply_noise)
+augment_noise = Augmentation(_sample_noise, _apply_noise)
 """Add Gaussian noise of standard deviation 0.1 to samples float (B, ...), about standard normal."""
 
-augment_none = Augmentation(lambda x, generator: (), lambda x, strength, draws: x)
+augment_none = Augmentation(lambda x, generator: (), lambda x, strength, sampled: x)
 """Return the samples themselves."""
 
 AUGMENTATIONS: dict[str, Augmentation] = {

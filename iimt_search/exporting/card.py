@@ -6,7 +6,7 @@ from typing import Any
 
 from iimt_search.exporting.formats import FORMATS
 from iimt_search.records import Candidate, Choice
-from iimt_search.settings import TrainSettings, shown_value
+from iimt_search.settings import TrainSettings, shown_value, with_new_names
 from iimt_search.space import Space
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 from iimt_search.task_name import slug
@@ -61,7 +61,7 @@ def selection_section(choice: Choice | None) -> str:
     if choice.vetoed:
         out = "; ".join(f"{text(trial)}: {text(why)}" for trial, why in choice.vetoed.items())
         found += f"\nOut before any ranking, by a veto: {out}.\n"
-    found += "".join(f"\nNote: {text(flag)}.\n" for flag in choice.flags)
+    found += "".join(f"\nNote: {text(caveat)}.\n" for caveat in choice.caveats)
     return found
 
 
@@ -195,7 +195,7 @@ licences and terms apply to them; they are not known here.
 
 
 @dataclass(frozen=True)
-class Story:
+class Provenance:
     """How a study came to a model.
 
     Attributes:
@@ -226,11 +226,11 @@ def _data(metadata: Mapping[str, Any], spec: TaskSpec | None) -> str:
         ("source, labelled", source, "held out, for validators", samples.get("source_val", "?")),
         ("target, without labels", target, "adaptation, and validators", samples.get("target", "?")),
     ]
-    share = metadata["hyperparameters"]["share"]
+    fraction = with_new_names(metadata["hyperparameters"])["data_fraction"]
     return (
         "## Data\n\n"
         + table(("domain", "which", "for", "samples"), rows)
-        + f"\nShare of the domains that was used: {share:.3g}. Fingerprint of classes, samples and split: "
+        + f"\nShare of the domains that was used: {fraction:.3g}. Fingerprint of classes, samples and split: "
         f"`{metadata['data_fingerprint']}`.\n"
     )
 
@@ -282,7 +282,7 @@ def _few_shot(choice: Choice, task: str) -> str:
     )
 
 
-def audited_accuracy(metadata: Mapping[str, Any], story: Story | None) -> float | None:
+def audited_accuracy(metadata: Mapping[str, Any], story: Provenance | None) -> float | None:
     """Return the audited target accuracy of an exported model in percent, None where none is known."""
     row = (story.audit or {}).get(metadata["task"]) if story else None
     if row is None or story is None:
@@ -291,7 +291,7 @@ def audited_accuracy(metadata: Mapping[str, Any], story: Story | None) -> float 
     return float(row["single"] if alone else row["choice"]["target_accuracy"])
 
 
-def _accuracy(metadata: Mapping[str, Any], story: Story | None) -> str:
+def _accuracy(metadata: Mapping[str, Any], story: Provenance | None) -> str:
     found = audited_accuracy(metadata, story)
     few_shot = _few_shot(story.choice, metadata["task"]) if story else ""
     if found is None or story is None or story.audit is None:
@@ -312,7 +312,7 @@ def _accuracy(metadata: Mapping[str, Any], story: Story | None) -> str:
     )
 
 
-def model_card(metadata: Mapping[str, Any], story: Story | None) -> str:
+def model_card(metadata: Mapping[str, Any], story: Provenance | None) -> str:
     """Return the card of one exported model, as Markdown.
 
     Args:
@@ -345,7 +345,7 @@ def model_card(metadata: Mapping[str, Any], story: Story | None) -> str:
     return "\n".join(sections)
 
 
-def folder_card(models: Sequence[tuple[Mapping[str, Any], Story]]) -> str:
+def folder_card(models: Sequence[tuple[Mapping[str, Any], Provenance]]) -> str:
     """Return the card of a folder that holds one exported model for each task.
 
     Args:

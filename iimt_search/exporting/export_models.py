@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iimt_search.errors import DataError, StudyError, UsageError
-from iimt_search.exporting.card import CARD, MARK, Story, folder_card, model_card
+from iimt_search.exporting.card import CARD, MARK, Provenance, folder_card, model_card
 from iimt_search.exporting.formats import check_formats
 from iimt_search.files import write_beside
 from iimt_search.records import Choice
@@ -44,7 +44,9 @@ def check_target(target: Path) -> None:
         raise UsageError(f"{target} exists and is no exported model; give --export another folder")
 
 
-def hand_out(choices: Iterable[Choice], models: Path, folder: Path, single: bool = False) -> dict[str, Path]:
+def copy_models(
+    choices: Iterable[Choice], models: Path, folder: Path, single: bool = False
+) -> dict[str, Path]:
     """Copy every task's model from ``models``, the study's, to a folder of its own within ``folder``.
 
     Args:
@@ -75,7 +77,7 @@ _REAL = 64
 
 
 @dataclass(frozen=True)
-class Delivered:
+class ExportedModel:
     """One task's exported model.
 
     Attributes:
@@ -100,7 +102,7 @@ def _real_samples(spec: TaskSpec, metadata: Mapping[str, Any]) -> "Tensor | None
 
     settings = TrainSettings.model_validate(metadata["hyperparameters"])
     try:
-        task = load_task(spec, settings.image_size, settings.share)
+        task = load_task(spec, settings.image_size, settings.data_fraction)
     except (DataError, OSError):
         return None
     if list(task.sample_shape) != metadata["preprocessing"]["sample_shape"]:
@@ -113,7 +115,7 @@ def _read(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def write_card(folder: Path, story: Story | None) -> None:
+def write_card(folder: Path, story: Provenance | None) -> None:
     """Write the model card of an exported model.
 
     Args:
@@ -123,7 +125,7 @@ def write_card(folder: Path, story: Story | None) -> None:
     write_beside(folder / CARD, model_card(_read(folder), story))
 
 
-def _finish(folder: Path, task: str, story: Story, formats: Sequence[str]) -> Delivered:
+def _finish(folder: Path, task: str, story: Provenance, formats: Sequence[str]) -> ExportedModel:
     """Write the formats and the card of one exported model."""
     differences: dict[str, float] = {}
     real = None
@@ -135,7 +137,7 @@ def _finish(folder: Path, task: str, story: Story, formats: Sequence[str]) -> De
         differences = write_formats(folder, formats, real)
     write_card(folder, story)
     count = 0 if real is None else len(real)
-    return Delivered(folder, 1 + len(_read(folder)["others"]), differences, count)
+    return ExportedModel(folder, 1 + len(_read(folder)["others"]), differences, count)
 
 
 @contextmanager
@@ -163,14 +165,14 @@ def _check_places(folder: Path, tasks: Sequence[str]) -> None:
         raise UsageError(f"{card} exists and is no model card of ours; give --export another folder")
 
 
-def deliver(
-    stories: Mapping[str, Story],
+def export_models(
+    stories: Mapping[str, Provenance],
     models: Path,
     folder: Path,
     formats: Sequence[str] = (),
     single: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
-) -> dict[str, Delivered]:
+) -> dict[str, ExportedModel]:
     """Write one exported model for each task of a study, each in a folder of its own within ``folder``.
 
     Nothing is written where anything fails.
@@ -196,7 +198,7 @@ def deliver(
     wanted = [name for name in dict.fromkeys(formats) if name != "safetensors"]
     choices = list({id(story.choice): story.choice for story in stories.values()}.values())
     with _unfinished(folder) as inside:
-        staged = hand_out(choices, models, inside, single)
+        staged = copy_models(choices, models, inside, single)
         found = {}
         for done, (task, path) in enumerate(staged.items(), 1):
             found[task] = _finish(path, task, stories[task], wanted)
@@ -208,7 +210,7 @@ def deliver(
             target = folder / each.folder.name
             shutil.rmtree(target, ignore_errors=True)
             each.folder.rename(target)
-            delivered[task] = Delivered(target, each.members, each.differences, each.real)
+            delivered[task] = ExportedModel(target, each.members, each.differences, each.real)
         if len(cards) > 1:
             write_beside(folder / CARD, folder_card(cards))
     return delivered

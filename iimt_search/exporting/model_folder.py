@@ -158,7 +158,7 @@ def export_kept(kept: KeptCheckpoint, spec: TaskSpec, scores: Mapping[str, float
     export_model(
         folder,
         model=found.model,
-        task=load_task(spec, found.settings.image_size, found.settings.share),
+        task=load_task(spec, found.settings.image_size, found.settings.data_fraction),
         settings=found.settings,
         seed=found.seed,
         step=kept.step,

@@ -261,7 +261,7 @@ def _class_counts(task: DomainTask) -> dict[str, int]:
 def check_task(
     spec: TaskSpec,
     image_size: int = 0,
-    share: float = 1.0,
+    data_fraction: float = 1.0,
     batch_size: int = TrainSettings().batch_size,
 ) -> TaskCheck:
     """Look at a task's data as training would see it.
@@ -269,13 +269,13 @@ def check_task(
     Args:
         spec: the task.
         image_size: as in :func:`~iimt_search.data.assemble.load_task`.
-        share: as in :func:`~iimt_search.data.assemble.load_task`.
+        data_fraction: as in :func:`~iimt_search.data.assemble.load_task`.
         batch_size: the largest that a training may have.
 
     Raises:
         DataError: the task cannot be made.
     """
-    task = load_task(spec, image_size, share)
+    task = load_task(spec, image_size, data_fraction)
     test = _target_test(spec, image_size)
     counts = _class_counts(task)
     source, target = summarise(task.source_train.unlabelled), summarise(task.target)

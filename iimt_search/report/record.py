@@ -41,7 +41,7 @@ class TrialRecord:
     Attributes:
         number: Optuna's.
         state: ``complete``, ``pruned``, ``failed``, ``running`` or ``waiting``.
-        params: searched parameter → value; for a fork ``lambda_before`` too.
+        params: searched parameter → value; for a fork ``lambda_schedule`` too.
         value: its objective, mean over the tasks; None unless complete.
         curve: training step → objective.
         scores: task → validator → last score.

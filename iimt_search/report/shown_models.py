@@ -107,7 +107,7 @@ def load_shown_task(shown: ShownModels, record: StudyRecord) -> DomainTask | Non
     """Return the task's data as the shown model saw it; None where it is not at hand, or has changed."""
     try:
         settings = load_kept_model(shown.paths[0]).settings
-        task = load_task(shown.task, settings.image_size, settings.share)
+        task = load_task(shown.task, settings.image_size, settings.data_fraction)
     except (DataError, ModelFileError):
         return None
     same_size = settings.image_size == record.space.train.image_size

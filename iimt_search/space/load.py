@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from iimt_search.errors import SpaceError
-from iimt_search.settings import TrainSettings
+from iimt_search.settings import TrainSettings, with_new_names
 from iimt_search.space.lines import LineMap, parse_yaml
 from iimt_search.space.schema import Choices, NumberRange, Space
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
@@ -188,7 +188,7 @@ def space_from_text(text: str, known: KnownNames) -> Space:
         space = Space.model_validate(document)
     except ValidationError as error:
         raise _explain(error.errors(), document, lines) from error
-    _check_search(space, document.get("train") or (), lines)
+    _check_search(space, with_new_names(document.get("train") or {}), lines)
     _check_first(space, lines)
     _check_names(space, known, lines)
     return space

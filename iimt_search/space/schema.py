@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from iimt_search.errors import UsageError
-from iimt_search.settings import TrainSettings
+from iimt_search.settings import TrainSettings, with_new_names
 from iimt_search.space.task_spec import TaskSpec
 
 Scalar = bool | int | float | str
@@ -263,6 +263,20 @@ class Space(_Strict):
 
     @model_validator(mode="before")
     @classmethod
+    def _by_new_names(cls, content: Any) -> Any:
+        """Replace the old names of settings that are searched or listed."""
+        if not isinstance(content, dict):
+            return content
+        content = {
+            **content,
+            **({"search": with_new_names(content["search"])} if "search" in content else {}),
+        }
+        if isinstance(first := content.get("first"), (list, tuple)):
+            content["first"] = [with_new_names(row) for row in first]
+        return content
+
+    @model_validator(mode="before")
+    @classmethod
     def _default_search(cls, content: Any) -> Any:
         """Search the method's four parameters where nothing is said, less those that are fixed."""
         if isinstance(content, dict) and "search" not in content:
@@ -290,8 +304,8 @@ class Space(_Strict):
     def _population_based(self) -> Self:
         if self.pruner.name == "pbt" and "lambda_max" not in self.search:
             raise ValueError("pruner pbt changes lambda_max during training: it must be searched")
-        if self.pruner.name == "pbt" and self.train.lambda_before:
-            raise ValueError("pruner pbt changes lambda_max during training: train.lambda_before does too")
+        if self.pruner.name == "pbt" and self.train.lambda_schedule:
+            raise ValueError("pruner pbt changes lambda_max during training: train.lambda_schedule does too")
         return self
 
     def canonical(self) -> dict[str, Any]:

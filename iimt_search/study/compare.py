@@ -24,7 +24,7 @@ def _part(opened: OpenStudy, study: optuna.Study) -> dict[str, Any]:
         "params": {} if choice is None else choice.params,
         "score": None if choice is None else choice.score,
         "scores": {} if choice is None else choice.scores,
-        "flags": [] if choice is None else list(choice.flags),
+        "caveats": [] if choice is None else list(choice.caveats),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from iimt_search.records import Job
 from iimt_search.study.executors.runner import UnderWay
 from iimt_search.study.scope import Scope
-from iimt_search.study.search.budget import Standing
+from iimt_search.study.search.budget import BudgetTracker
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,15 @@ class RunProgress:
 
     Args:
         scope: what is run.
-        standing: where its search stands.
+        tracker: where its search stands.
         listener: hears of it.
 
     Attributes:
         phase: ``search``, ``confirm`` or ``retrain``.
     """
 
-    def __init__(self, scope: Scope, standing: Standing, listener: Listener) -> None:
-        self._scope, self._standing, self._listener = scope, standing, listener
+    def __init__(self, scope: Scope, tracker: BudgetTracker, listener: Listener) -> None:
+        self._scope, self._budget, self._listener = scope, tracker, listener
         self.phase = "search"
         self._told = 0.0
         space, tasks = scope.space, len(scope.tasks)
@@ -94,13 +94,13 @@ class RunProgress:
         self._listener.line(f"{phase}: {len(jobs)} trainings" if jobs else f"{phase}: nothing left to do")
 
     def _search_share(self, running: Mapping[str, UnderWay]) -> float:
-        budget, standing = self._scope.space.budget, self._standing
+        budget, tracker = self._scope.space.budget, self._budget
         part = sum(found.share for key, found in running.items() if "trial-" in key)
         shares = [0.0]
         if budget.trials:
-            shares.append((standing.over + part) / budget.trials)
+            shares.append((tracker.over + part) / budget.trials)
         if budget.steps:
-            shares.append(standing.steps * len(self._scope.tasks) / budget.steps)
+            shares.append(tracker.steps * len(self._scope.tasks) / budget.steps)
         return min(max(shares), 1.0)
 
     def _done(self, running: Mapping[str, UnderWay]) -> float:
@@ -122,7 +122,7 @@ class RunProgress:
         if len(running) > _MANY and now - self._told < _PAUSE:
             return
         self._told = now
-        best = self._standing.best
+        best = self._budget.best
         text = "" if best is None else f"trial {best[0]}, {self._scope.space.objective} {best[1]:.4f}"
         snapshot = Snapshot(
             phase=self.phase,
@@ -130,6 +130,6 @@ class RunProgress:
             running={key: found.share for key, found in running.items()},
             best=text,
             curves={key: self._curve(found) for key, found in running.items()},
-            states=dict(self._standing.states),
+            states=dict(self._budget.states),
         )
         self._listener.snapshot(snapshot)

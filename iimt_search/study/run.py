@@ -26,9 +26,9 @@ from iimt_search.study.scope import Scope
 from iimt_search.study.search.sampling import make_pruner
 from iimt_search.study.search.trials import TrialSource
 from iimt_search.study.selection.candidates import best_trials
-from iimt_search.study.selection.choice import flag_change, read_choice, write_choice
+from iimt_search.study.selection.choice import note_change, read_choice, write_choice
 from iimt_search.study.selection.confirm import Confirmation
-from iimt_search.study.storage import sql as rows
+from iimt_search.study.storage import sql
 from iimt_search.study.storage.database import (
     PASSWORD_VARIABLE,
     has_password,
@@ -81,7 +81,7 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
 
 def _driver_storage(storage: RDBStorage, writes: GuardedWrites, line: Callable[[str], None]) -> BaseStorage:
     """Return the driver's own storage, or Optuna's where its tables are not those that we know."""
-    known, found = rows.OPTUNA_TABLES, storage.get_head_version()
+    known, found = sql.OPTUNA_TABLES, storage.get_head_version()
     if found == known:
         return DriverStorage(storage, writes)
     line(f"Optuna {optuna.__version__} has tables {found}, not {known}: studies are written its way, slower")
@@ -161,11 +161,11 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     previous = read_choice(scope.study)
     note("" if previous is None else previous.reason)
     source = TrialSource(scope, listener.line, out_of_time, kept_limit(scope, listener.line))
-    over = source.standing.over
+    over = source.budget.over
     listener.line(
         f"search: {', '.join(scope.task_names)}" + (f"; {over} trials are there already" if over else "")
     )
-    progress = RunProgress(scope, source.standing, listener)
+    progress = RunProgress(scope, source.budget, listener)
 
     def watch(running: Mapping[str, UnderWay]) -> None:
         flush(scope.study)
@@ -179,11 +179,11 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     choice = confirmation.run(runner)
     retraining = Retraining(scope, choice, listener.line)
     progress.enter("retrain", retraining.missing())
-    choice = flag_change(scope.study, retraining.run(runner))
+    choice = note_change(scope.study, retraining.run(runner))
     write_choice(scope.study, choice)
     note(
         f"**{choice.title}**: {choice.reason}; {choice.objective} {choice.score:.4f}\n\n"
-        + "".join(f"- Note: {flag}\n" for flag in choice.flags)
+        + "".join(f"- Note: {caveat}\n" for caveat in choice.caveats)
         + "\n"
         + notes.score_table(choice.scores)
     )
@@ -200,7 +200,7 @@ def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[st
     for spec in space.tasks:
         if stop.is_set():
             raise StudyInterruptedError(f"study {space.study!r} is stopped before it began")
-        task = load_task(spec, space.train.image_size, space.train.share)
+        task = load_task(spec, space.train.image_size, space.train.data_fraction)
         check_task(task, space.train)
         shape = "×".join(map(str, task.sample_shape))
         counts = (

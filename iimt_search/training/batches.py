@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iimt_search.data.augment import Draws
+from iimt_search.data.augment import Sampled
 from iimt_search.data.task import DomainTask, Unlabelled
 from iimt_search.iimt.mixup import mixing_coefficients
 from iimt_search.settings import TrainSettings
@@ -78,7 +78,7 @@ def channel_statistics(task: DomainTask) -> tuple[Tensor, Tensor] | None:
     return x.mean(dim=over).float(), torch.where(deviation > 1e-8, deviation, 1.0).float()
 
 
-class StepDraws(NamedTuple):
+class SampledStep(NamedTuple):
     """Which samples a step takes and how it mixes them.
 
     Attributes:
@@ -94,8 +94,8 @@ class StepDraws(NamedTuple):
     orders: Tensor
 
 
-class AugmentationDraws(NamedTuple):
-    """What the augmentations of a step have drawn, on the device.
+class SampledAugmentations(NamedTuple):
+    """What the augmentations of a step have sampled, on the device.
 
     Attributes:
         virtual: for K times the target's samples.
@@ -103,12 +103,12 @@ class AugmentationDraws(NamedTuple):
         target: for the target's.
     """
 
-    virtual: Draws
-    source: Draws
-    target: Draws
+    virtual: Sampled
+    source: Sampled
+    target: Sampled
 
 
-def draw_step(settings: TrainSettings, sources: int, targets: int, rng: np.random.Generator) -> StepDraws:
+def sample_step(settings: TrainSettings, sources: int, targets: int, rng: np.random.Generator) -> SampledStep:
     """Draw a step's samples and mixtures.
 
     Args:
@@ -122,7 +122,7 @@ def draw_step(settings: TrainSettings, sources: int, targets: int, rng: np.rando
     between = mixing_coefficients(alpha, size, rng)
     within_source, order_source = mixing_coefficients(alpha, size, rng), rng.permutation(size)
     within_target, order_target = mixing_coefficients(alpha, size, rng), rng.permutation(size)
-    return StepDraws(
+    return SampledStep(
         source,
         target,
         torch.stack([between, within_source, within_target]),

@@ -11,7 +11,7 @@ from torch import nn
 from iimt_search.errors import UsageError
 
 
-def usable_device(device: str) -> str:
+def resolve_device(device: str) -> str:
     """Return ``auto`` resolved: the first GPU where there is one, else the processor; others as they are.
 
     Raises:

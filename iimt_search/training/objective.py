@@ -61,14 +61,14 @@ def term_weights(settings: TrainSettings, progress: float) -> dict[str, float]:
         "adversarial": settings.w_d,
         "consistency": settings.w_z * ramp,
         "intra_source": settings.w_s,
-        "intra_target": linear(progress, stepwise(progress, settings.lambda_before, settings.lambda_max)),
+        "intra_target": linear(progress, stepwise(progress, settings.lambda_schedule, settings.lambda_max)),
     }
 
 
 def active_terms(settings: TrainSettings) -> frozenset[str]:
     """Return the terms that have a weight above 0 at some step; the others are not computed."""
     weights = term_weights(settings, 1.0)
-    weights["intra_target"] = max(settings.lambda_max, *(value for _, value in settings.lambda_before), 0.0)
+    weights["intra_target"] = max(settings.lambda_max, *(value for _, value in settings.lambda_schedule), 0.0)
     return frozenset(name for name, weight in weights.items() if weight > 0)
 
 

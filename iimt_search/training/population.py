@@ -21,7 +21,7 @@ from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.models.network import Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
-from iimt_search.training.batches import AugmentationDraws, StepDraws
+from iimt_search.training.batches import SampledAugmentations, SampledStep
 from iimt_search.training.objective import (
     Batch,
     loss_terms,
@@ -77,9 +77,9 @@ class _Prediction(nn.Module):
         return predict_augmented(self.model, augmented, self._k)
 
 
-def _joined(draws: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Return the members' augmentation draws, row after row."""
-    return tuple(torch.cat(each) for each in zip(*draws, strict=True))
+def _joined(sampled: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Return the members' augmentation sampled, row after row."""
+    return tuple(torch.cat(each) for each in zip(*sampled, strict=True))
 
 
 class Population:
@@ -106,10 +106,10 @@ class Population:
     def _tensor(self, values: Sequence[Sequence[float]] | Sequence[float]) -> Tensor:
         return self._state.flat.new_tensor(values)
 
-    def _rows(self, draws: Sequence[StepDraws]) -> tuple[Tensor, Tensor, Tensor]:
+    def _rows(self, sampled: Sequence[SampledStep]) -> tuple[Tensor, Tensor, Tensor]:
         """Return source samples, their labels and target samples, row after row; read once a task."""
         sources, labels, targets = [], [], []
-        for _, group in groupby(zip(self._members, draws, strict=True), key=lambda each: id(each[0].task)):
+        for _, group in groupby(zip(self._members, sampled, strict=True), key=lambda each: id(each[0].task)):
             members, drawn = zip(*group, strict=True)
             x, y = members[0].source_rows(np.concatenate([each.source for each in drawn]))
             sources.append(x)
@@ -117,10 +117,10 @@ class Population:
             targets.append(members[0].target_rows(np.concatenate([each.target for each in drawn])))
         return torch.cat(sources), torch.cat(labels), torch.cat(targets)
 
-    def _apply(self, x: Tensor, draws: Sequence[tuple[Tensor, ...]]) -> Tensor:
-        return self._leader.augmentation.applied(x, self._leader.settings.augmentation, _joined(draws))
+    def _apply(self, x: Tensor, sampled: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        return self._leader.augmentation.apply(x, self._leader.settings.augmentation, _joined(sampled))
 
-    def _virtual_labels(self, x_t: Tensor, draws: Sequence[AugmentationDraws]) -> Tensor | None:
+    def _virtual_labels(self, x_t: Tensor, sampled: Sequence[SampledAugmentations]) -> Tensor | None:
         """Return virtual labels (P, B, C) of target samples (P, B, ...)."""
         if not needs_virtual_labels(self._leader.settings):
             return None
@@ -134,7 +134,7 @@ class Population:
             # One pass for each K: in padded batches, BatchNorm would see samples that are not there.
             of_these = {name: tensor[at] for name, tensor in tensors.items()}
             repeated = x_t[at].repeat(1, k, *[1] * (x_t.dim() - 2)).flatten(0, 1)
-            augmented = self._apply(repeated, [draws[i].virtual for i in at])
+            augmented = self._apply(repeated, [sampled[i].virtual for i in at])
             network = _Prediction(self._leader.model, k)
             call = vmap(partial(functional_call, network), randomness="different")
             found[at] = call(of_these, augmented.unflatten(0, (len(at), -1)))
@@ -144,16 +144,16 @@ class Population:
     def _batch(self) -> tuple[Batch, Tensor | None]:
         """Return the members' batches and virtual labels, each tensor (P, ...)."""
         size, leader = len(self._members), self._leader
-        draws = [member.draw() for member in self._members]
-        x_s, labels, x_t = self._rows(draws)
+        sampled = [member.sample() for member in self._members]
+        x_s, labels, x_t = self._rows(sampled)
         one = x_t[: leader.settings.batch_size]
-        augmentation = [member.draw_augmentation(one) for member in self._members]
+        augmentation = [member.sample_augmentation(one) for member in self._members]
         q_t = self._virtual_labels(x_t.unflatten(0, (size, -1)), augmentation)
         if leader.settings.augment_inputs:
             x_s = self._apply(x_s, [each.source for each in augmentation])
             x_t = self._apply(x_t, [each.target for each in augmentation])
-        coefficients = torch.stack([each.coefficients for each in draws], dim=1).to(leader.device)
-        orders = torch.stack([each.orders for each in draws], dim=1).to(leader.device)
+        coefficients = torch.stack([each.coefficients for each in sampled], dim=1).to(leader.device)
+        orders = torch.stack([each.orders for each in sampled], dim=1).to(leader.device)
         x_s, labels, x_t = (each.unflatten(0, (size, -1)) for each in (x_s, labels, x_t))
         return Batch(
             x_s, labels, x_t, coefficients[0], coefficients[1], orders[0], coefficients[2], orders[1]

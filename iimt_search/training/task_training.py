@@ -18,15 +18,15 @@ from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.training.batches import (
-    AugmentationDraws,
+    SampledAugmentations,
+    SampledStep,
     Samples,
-    StepDraws,
     channel_statistics,
-    draw_step,
     evenly_spaced,
+    sample_step,
     shared_samples,
 )
-from iimt_search.training.device import usable_device, use_bfloat16
+from iimt_search.training.device import resolve_device, use_bfloat16
 from iimt_search.training.objective import (
     TERMS,
     Batch,
@@ -69,7 +69,7 @@ class TaskTraining:
 
     def __init__(self, task: DomainTask, settings: TrainSettings, seed: int, device: str = "cpu") -> None:
         self.task, self.settings, self.seed = task, settings, seed
-        self.device = torch.device(usable_device(device))
+        self.device = torch.device(resolve_device(device))
         self.step = 0
         self._source = shared_samples(task.source_train.unlabelled, self.device)
         self._source_y = torch.from_numpy(task.source_train.y).to(self.device)
@@ -124,22 +124,22 @@ class TaskTraining:
         """Return normalised target samples (B, ...)."""
         return self.model.normalise(self._target.rows(at))
 
-    def draw(self) -> StepDraws:
+    def sample(self) -> SampledStep:
         """Draw the samples and mixtures of the next step."""
-        return draw_step(self.settings, len(self._source), len(self._target), self._rng)
+        return sample_step(self.settings, len(self._source), len(self._target), self._rng)
 
-    def draw_augmentation(self, x: Tensor) -> AugmentationDraws:
+    def sample_augmentation(self, x: Tensor) -> SampledAugmentations:
         """Draw the augmentations of the next step, for batches like ``x`` (B, ...)."""
         settings, generator = self.settings, self._generator
 
-        def drawn(like: Tensor) -> tuple[Tensor, ...]:
-            return self.augmentation.drawn(like, settings.augmentation, generator)
+        def sampled_for(like: Tensor) -> tuple[Tensor, ...]:
+            return self.augmentation.sample(like, settings.augmentation, generator)
 
         virtual = needs_virtual_labels(settings)
-        return AugmentationDraws(
-            virtual=drawn(x.new_empty((settings.k * len(x), *x.shape[1:]))) if virtual else (),
-            source=drawn(x) if settings.augment_inputs else (),
-            target=drawn(x) if settings.augment_inputs else (),
+        return SampledAugmentations(
+            virtual=sampled_for(x.new_empty((settings.k * len(x), *x.shape[1:]))) if virtual else (),
+            source=sampled_for(x) if settings.augment_inputs else (),
+            target=sampled_for(x) if settings.augment_inputs else (),
         )
 
     def learning_rate(self, ahead: int = 0) -> float:
@@ -148,25 +148,25 @@ class TaskTraining:
         progress = (self.step + ahead) / settings.steps
         return settings.learning_rate * warmup_cosine(progress, settings.warmup)
 
-    def _virtual_labels(self, x_t: Tensor, draws: AugmentationDraws) -> Tensor | None:
+    def _virtual_labels(self, x_t: Tensor, sampled: SampledAugmentations) -> Tensor | None:
         settings = self.settings
         if not needs_virtual_labels(settings):
             return None
         repeated = x_t.repeat(settings.k, *[1] * (x_t.dim() - 1))
-        augmented = self.augmentation.applied(repeated, settings.augmentation, draws.virtual)
+        augmented = self.augmentation.apply(repeated, settings.augmentation, sampled.virtual)
         return sharpen(predict_augmented(self.model, augmented, settings.k), settings.temperature)
 
-    def _batch(self, draws: StepDraws) -> tuple[Batch, Tensor | None]:
+    def _batch(self, sampled: SampledStep) -> tuple[Batch, Tensor | None]:
         """Return the step's batch and virtual labels."""
         settings = self.settings
-        (x_s, labels), x_t = self.source_rows(draws.source), self.target_rows(draws.target)
-        augmentation = self.draw_augmentation(x_t)
+        (x_s, labels), x_t = self.source_rows(sampled.source), self.target_rows(sampled.target)
+        augmentation = self.sample_augmentation(x_t)
         q_t = self._virtual_labels(x_t, augmentation)
         if settings.augment_inputs:
-            x_s = self.augmentation.applied(x_s, settings.augmentation, augmentation.source)
-            x_t = self.augmentation.applied(x_t, settings.augmentation, augmentation.target)
-        between, within_source, within_target = draws.coefficients.to(self.device)
-        order_source, order_target = draws.orders.to(self.device)
+            x_s = self.augmentation.apply(x_s, settings.augmentation, augmentation.source)
+            x_t = self.augmentation.apply(x_t, settings.augmentation, augmentation.target)
+        between, within_source, within_target = sampled.coefficients.to(self.device)
+        order_source, order_target = sampled.orders.to(self.device)
         batch = Batch(x_s, labels, x_t, between, within_source, order_source, within_target, order_target)
         return batch, q_t
 
@@ -175,7 +175,7 @@ class TaskTraining:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            batch, q_t = self._batch(self.draw())
+            batch, q_t = self._batch(self.sample())
             strength = reversal_strength(settings, progress)
             terms = loss_terms(self.model, self.discriminator, batch, q_t, strength, settings)
         weights = term_weights(settings, progress)

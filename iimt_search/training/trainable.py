@@ -45,7 +45,7 @@ class Trainable:
         self._steps = evaluation_steps(job.settings)
         self._trainings = {
             spec.name: TaskTraining(
-                load_task(spec, job.settings.image_size, job.settings.share),
+                load_task(spec, job.settings.image_size, job.settings.data_fraction),
                 job.settings,
                 derive_seed(job.seed, spec.name),
                 job.device,
@@ -66,9 +66,9 @@ class Trainable:
         """
         job, settings = self.job, self.job.settings
         progress = step / settings.steps
-        earlier = [(until, value) for until, value in settings.lambda_before if until < progress]
-        now = next((v for until, v in settings.lambda_before if until >= progress), settings.lambda_max)
-        parts = [settings.model_dump_json(exclude={"lambda_max", "lambda_before"}), str((earlier, now))]
+        earlier = [(until, value) for until, value in settings.lambda_schedule if until < progress]
+        now = next((v for until, v in settings.lambda_schedule if until >= progress), settings.lambda_max)
+        parts = [settings.model_dump_json(exclude={"lambda_max", "lambda_schedule"}), str((earlier, now))]
         parts += [str(job.seed), *job.validators, *sorted(active_terms(settings))]
         for name, training in self._trainings.items():
             parts += [name, training.task.fingerprint, training.device.type]

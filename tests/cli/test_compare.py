@@ -79,7 +79,7 @@ def test_other_tasks_are_shown_as_the_space_file_has_them(root: Path) -> None:
 
 def test_a_study_of_an_earlier_version_has_the_defaults_that_were_added_since(root: Path) -> None:
     first, second = (open_study(root, name) for name in ("a", "b"))
-    earlier = {key: value for key, value in second.space["train"].items() if key != "lambda_before"}
+    earlier = {key: value for key, value in second.space["train"].items() if key != "lambda_schedule"}
     second.studies[0].set_user_attr("space", {**second.space, "train": earlier})
     assert incomparable(first, open_study(root, "b")) == []
 

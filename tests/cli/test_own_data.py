@@ -141,7 +141,7 @@ def test_reduced_size_and_configurations_to_run_first(tmp_path: Path) -> None:
         space + TRAIN + "budget: {trials: 3}\npruner: none\nconfirm: {top: 1, seeds: 1}\n",
         "--steps",
         "2",
-        "--share",
+        "--data-fraction",
         "0.1",
     )
     assert result.exit_code == 0, result.output

@@ -18,7 +18,7 @@ from iimt_search.cli.main import cli
 from iimt_search.data.assemble import load_task
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.open import OpenStudy, open_study
-from iimt_search.study.selection.choice import flag_change, read_mark
+from iimt_search.study.selection.choice import note_change, read_mark
 from iimt_search.task_name import slug
 from iimt_search.training.kept import load_kept_model
 from iimt_search.validators.registry import VALIDATORS, default_validators
@@ -266,11 +266,11 @@ def test_what_is_handed_out_averages_the_probabilities_of_all_retrainings(root: 
     content = read("best", "--studies-dir", root, "--export", str(tmp_path / "out"))
     (choice,) = study_of(root).made_choices()
     name = choice.candidate
-    assert choice.flags == tuple(content["flags"])
+    assert choice.caveats == tuple(content["caveats"])
     for task in TASKS:
         jobs = [f"retrain-{name}-{slug(task)}", f"retrain-{name}-{slug(task)}-1"]
-        left_out = [flag for flag in choice.flags if flag.startswith(f"{task}: left out of the ensemble")]
-        jobs = [job for job in jobs if not any(job in flag.split(": ")[-1].split(", ") for flag in left_out)]
+        left_out = [c for c in choice.caveats if c.startswith(f"{task}: left out of the ensemble")]
+        jobs = [job for job in jobs if not any(job in c.split(": ")[-1].split(", ") for c in left_out)]
         each = torch.stack([kept_logits(root, job, task).softmax(dim=1) for job in jobs])
         found = exported_logits(content["exported"][task], task).softmax(dim=1)
         assert torch.allclose(found, each.mean(dim=0), atol=1e-6)
@@ -309,9 +309,9 @@ def test_an_audit_marks_the_study_and_changes_no_choice(copy: Path) -> None:
     assert read("best", "--studies-dir", copy) == before
     mark = read_mark(study)
     assert mark is not None and mark.digest == choice.digest
-    assert flag_change(study, choice) == choice
-    other = flag_change(study, replace(choice, params={**choice.params, "alpha": 0.123}))
-    assert other.flags[-1].startswith(f"changed after the audit of {mark.at}")
+    assert note_change(study, choice) == choice
+    other = note_change(study, replace(choice, params={**choice.params, "alpha": 0.123}))
+    assert other.caveats[-1].startswith(f"changed after the audit of {mark.at}")
 
     assert set(content["tasks"]) == set(TASKS)
     for row in content["tasks"].values():

@@ -35,7 +35,14 @@ from iimt_search.cli.main import cli
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = {
-    "train": {"steps": 2, "batch_size": 8, "image_size": 8, "width": 4, "evaluations": 1, "share": 0.1},
+    "train": {
+        "steps": 2,
+        "batch_size": 8,
+        "image_size": 8,
+        "width": 4,
+        "evaluations": 1,
+        "data_fraction": 0.1,
+    },
     "budget": {"trials": 1},
     "confirm": {"top": 1, "seeds": 1},
     "retrain": {"steps": 2},

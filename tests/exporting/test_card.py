@@ -5,7 +5,7 @@ import pytest
 
 from iimt_search.exporting.card import (
     UNKNOWN_ACCURACY,
-    Story,
+    Provenance,
     audited_accuracy,
     folder_card,
     model_card,
@@ -39,7 +39,7 @@ CHOICE = Choice(
         Candidate("source-only", (0.4, 0.41), 0.5, "its source accuracy is low"),
     ),
     reason="best mean composite",
-    flags=("alpha is at a bound of its range",),
+    caveats=("alpha is at a bound of its range",),
     vetoed={"trial-1": "embeddings have collapsed"},
     members={TASK: ("retrain-trial-3-lab_to_field", "confirm-trial-3-0")},
 )
@@ -75,8 +75,8 @@ def metadata(**changes: Any) -> dict[str, Any]:
     }
 
 
-def story(audit: dict[str, Any] | None = None, **changes: Any) -> Story:
-    return Story(Choice(**{**vars(CHOICE), **changes}), SPACE, audit)
+def story(audit: dict[str, Any] | None = None, **changes: Any) -> Provenance:
+    return Provenance(Choice(**{**vars(CHOICE), **changes}), SPACE, audit)
 
 
 def section(card: str, title: str) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from iimt_search.data.task import DomainTask, Labelled, Unlabelled
 from iimt_search.errors import StudyError, UsageError
-from iimt_search.exporting.export_models import hand_out
+from iimt_search.exporting.export_models import copy_models
 from iimt_search.exporting.load import load_model
 from iimt_search.exporting.model_folder import add_members, drop_members, export_model
 from iimt_search.models.network import Architecture, Model
@@ -85,7 +85,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_ensemble_of_each_task(models: Path, tmp_path: Path) -> None:
-    written = hand_out([CHOICE], models, tmp_path / "out")
+    written = copy_models([CHOICE], models, tmp_path / "out")
     assert written == {"a->b": tmp_path / "out" / "a_to_b", "c->d": tmp_path / "out" / "c_to_d"}
     assert contents(tmp_path / "out") == contents(models / "trial-1")
     assert {path.name for path in written["a->b"].iterdir()} == {
@@ -96,7 +96,7 @@ def test_the_ensemble_of_each_task(models: Path, tmp_path: Path) -> None:
 
 
 def test_its_probabilities_are_the_mean_of_its_members(models: Path, tmp_path: Path) -> None:
-    written = hand_out([CHOICE], models, tmp_path / "out")
+    written = copy_models([CHOICE], models, tmp_path / "out")
     for number, task in enumerate(TASKS):
         each = logits([10 * number + index for index in range(3)])
         mean = each.softmax(dim=2).mean(dim=0)
@@ -112,7 +112,7 @@ def test_its_probabilities_are_the_mean_of_its_members(models: Path, tmp_path: P
 
 def test_single_is_the_first_member_alone(models: Path, tmp_path: Path) -> None:
     before = contents(models)
-    written = hand_out([CHOICE], models, tmp_path / "out", single=True)
+    written = copy_models([CHOICE], models, tmp_path / "out", single=True)
     for number, task in enumerate(TASKS):
         assert {path.name for path in written[task].iterdir()} == SINGLE
         assert torch.equal(predicted(written[task]), logits([10 * number])[0])
@@ -122,10 +122,10 @@ def test_single_is_the_first_member_alone(models: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_handed_out_before_is_replaced_whole(models: Path, tmp_path: Path) -> None:
-    hand_out([CHOICE], models, tmp_path / "out")
-    written = hand_out([CHOICE], models, tmp_path / "out", single=True)
+    copy_models([CHOICE], models, tmp_path / "out")
+    written = copy_models([CHOICE], models, tmp_path / "out", single=True)
     assert {path.name for path in written["a->b"].iterdir()} == SINGLE
-    hand_out([CHOICE], models, tmp_path / "out")
+    copy_models([CHOICE], models, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(models / "trial-1")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_to_b", "c_to_d"]
 
@@ -134,7 +134,7 @@ def test_choices_of_one_task_each(models: Path, tmp_path: Path) -> None:
     export(models / "source-only" / "c_to_d", "c->d", [7])
     first = Choice(**{**vars(CHOICE), "tasks": TASKS[:1]})
     second = Choice(**{**vars(CHOICE), "tasks": TASKS[1:], "answer": "source-only", "trial": None})
-    written = hand_out([first, second], models, tmp_path / "out")
+    written = copy_models([first, second], models, tmp_path / "out")
     assert list(written) == list(TASKS)
     assert torch.equal(predicted(written["c->d"]), logits([7])[0])
     assert len(load_model(written["a->b"]).members) == 3
@@ -145,14 +145,14 @@ def test_what_is_no_exported_model_is_left_alone(models: Path, tmp_path: Path) -
     mine.mkdir(parents=True)
     (mine / "precious.txt").write_text("mine")
     with pytest.raises(UsageError, match="c_to_d exists and is no exported model"):
-        hand_out([CHOICE], models, tmp_path / "out")
+        copy_models([CHOICE], models, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["c_to_d", "precious.txt"]
 
 
 def test_a_model_that_is_gone_is_told_before_anything_is_written(models: Path, tmp_path: Path) -> None:
     (models / "trial-1" / "c_to_d" / "model.json").unlink()
     with pytest.raises(StudyError, match="the model of c->d is not in .*trains it again"):
-        hand_out([CHOICE], models, tmp_path / "out")
+        copy_models([CHOICE], models, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -16,7 +16,7 @@ from iimt_search.training.task_training import TaskTraining
 
 SPEC = TaskSpec.model_validate("digits->digits-m")
 SETTINGS = TrainSettings(
-    steps=4, batch_size=8, image_size=8, width=4, share=0.2, alpha=0.3, evaluation_samples=50
+    steps=4, batch_size=8, image_size=8, width=4, data_fraction=0.2, alpha=0.3, evaluation_samples=50
 )
 SCORES = {"composite": 0.125, "entropy": 1.5}
 

@@ -102,7 +102,7 @@ def test_embedded_task_is_clean() -> None:
 
 
 def test_share_is_what_training_would_use() -> None:
-    check = check_task(TaskSpec.model_validate("digits->digits-m"), 8, share=0.1)
+    check = check_task(TaskSpec.model_validate("digits->digits-m"), 8, data_fraction=0.1)
     assert check.source_train + check.source_val == 135 and check.target == 135
 
 

@@ -72,7 +72,9 @@ def _choice(study: str, best: TrialRecord, tasks: list[str], fresh: dict[str, tu
         scores={task: dict(fresh[best.name][0][task]) for task in tasks},
         candidates=tuple(candidates),
         reason="best mean composite of 3 candidates, with fresh seeds",
-        flags=("k = 4 is at the upper bound of its range (4): what is best may lie beyond; widen the range",),
+        caveats=(
+            "k = 4 is at the upper bound of its range (4): what is best may lie beyond; widen the range",
+        ),
         vetoed={"trial-4": "60 % of the classes are left"},
     )
 

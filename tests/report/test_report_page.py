@@ -88,13 +88,13 @@ def test_the_answer_comes_first_with_its_reasons_flags_and_command(study, tmp_pa
 def test_a_fork_tells_what_lambda_max_was_before(study, tmp_path: Path) -> None:
     record = study()
     steps = int(answer.standing(record).split("; ")[1].split()[0])
-    params = {**record.choice.params, "lambda_before": [[0.6, 0.25]]}
+    params = {**record.choice.params, "lambda_schedule": [[0.6, 0.25]]}
     trials = tuple(
         replace(t, params=params, forked_at=min(t.curve)) if t.number == record.choice.trial else t
         for t in record.trials
     )
     found = replace(record, trials=trials, choice=replace(record.choice, params=params))
-    assert "lambda_before 0.25 until 60%" in Page(page_of(tmp_path, found)).text
+    assert "lambda_schedule 0.25 until 60%" in Page(page_of(tmp_path, found)).text
     (forked,) = [trial for trial in trials if trial.forked_at]
     # What its donor has trained is counted there.
     assert (
@@ -132,7 +132,7 @@ def test_what_users_wrote_is_escaped_everywhere(study, tmp_path: Path) -> None:
     trials = tuple(
         replace(t, veto=EVIL if t.veto else "", error=EVIL if t.error else "") for t in record.trials
     )
-    choice = replace(record.choice, reason=EVIL, flags=(EVIL,), vetoed={"trial-1": EVIL})
+    choice = replace(record.choice, reason=EVIL, caveats=(EVIL,), vetoed={"trial-1": EVIL})
     data = {EVIL: "f" * 64}
     content = page_of(tmp_path, replace(record, trials=trials, choice=choice, data=data))
     page = Page(content)

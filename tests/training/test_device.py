@@ -8,7 +8,7 @@ from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
 from iimt_search.training import device as precision
-from iimt_search.training.batches import draw_step
+from iimt_search.training.batches import sample_step
 from iimt_search.training.objective import Batch, loss_terms, predict_augmented
 
 SETTINGS = TrainSettings(batch_size=16, image_size=16, k=2, augmentation=0.0)
@@ -21,9 +21,11 @@ def terms(dtype: torch.dtype, bfloat16: bool = False) -> dict[str, torch.Tensor]
     discriminator = Discriminator(model.embedding_dim, 7).to(dtype)
     x_s, x_t = torch.rand(2, 16, 3, 16, 16).to(dtype)
     labels = torch.eye(5, dtype=dtype)[torch.arange(16) % 5]
-    draws = draw_step(SETTINGS, 100, 100, np.random.default_rng(5))
-    between, within_source, within_target = draws.coefficients
-    batch = Batch(x_s, labels, x_t, between, within_source, draws.orders[0], within_target, draws.orders[1])
+    sampled = sample_step(SETTINGS, 100, 100, np.random.default_rng(5))
+    between, within_source, within_target = sampled.coefficients
+    batch = Batch(
+        x_s, labels, x_t, between, within_source, sampled.orders[0], within_target, sampled.orders[1]
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         q_t = sharpen(predict_augmented(model, x_t.repeat(2, 1, 1, 1), 2), SETTINGS.temperature)
         found = loss_terms(model, discriminator, batch, q_t, 0.05, SETTINGS)

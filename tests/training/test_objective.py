@@ -1,4 +1,4 @@
-"""The terms of a whole step against a plain recomputation from the same draws."""
+"""The terms of a whole step against a plain recomputation from the same sampled."""
 
 import math
 
@@ -9,7 +9,7 @@ import torch
 from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
-from iimt_search.training.batches import draw_step
+from iimt_search.training.batches import sample_step
 from iimt_search.training.objective import (
     TERMS,
     Batch,
@@ -42,9 +42,11 @@ def parts() -> tuple[Model, Discriminator, Batch]:
     discriminator = Discriminator(model.embedding_dim, 7).double()
     labels = torch.eye(5)[torch.tensor([0, 1, 2, 3, 4, 0])].double()
     x_s, x_t = torch.rand(2, 6, 3, 8, 8).double()
-    draws = draw_step(SETTINGS, 100, 100, np.random.default_rng(5))
-    between, within_source, within_target = draws.coefficients
-    batch = Batch(x_s, labels, x_t, between, within_source, draws.orders[0], within_target, draws.orders[1])
+    sampled = sample_step(SETTINGS, 100, 100, np.random.default_rng(5))
+    between, within_source, within_target = sampled.coefficients
+    batch = Batch(
+        x_s, labels, x_t, between, within_source, sampled.orders[0], within_target, sampled.orders[1]
+    )
     return model, discriminator, batch
 
 

@@ -87,7 +87,7 @@ def test_a_checkpoint_is_gone_on_from_with_another_lambda_max_from_there_on(tmp_
     Trainable(before).advance()
 
     def later(lambda_max: float, *earlier: tuple[float, float], **changes: object) -> Job:
-        settings = TINY.model_copy(update={"lambda_max": lambda_max, "lambda_before": earlier})
+        settings = TINY.model_copy(update={"lambda_max": lambda_max, "lambda_schedule": earlier})
         return replace(before, settings=settings, **changes)
 
     share = 2 / TINY.steps

@@ -139,8 +139,8 @@ def answer(record: StudyRecord, study: str) -> str:
     found.append(_configuration(record))
     if choice is not None:
         found.append(items(confidence(record, choice)))
-        if choice.flags:
-            found.append("<h3>Know before trusting it</h3>" + items(choice.flags, "flags"))
+        if choice.caveats:
+            found.append("<h3>Know before trusting it</h3>" + items(choice.caveats, "caveats"))
         command = f"iimt-search best --study {study} --export"
         found.append(f"<p>Take the trained models along: <code>{text(command)}</code></p>")
     else:

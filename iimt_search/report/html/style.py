@@ -26,7 +26,7 @@ nav a { display: inline-block; padding: .3rem 0; }
   border-radius: 6px; padding: .8rem 1rem; }
 .answer.good { border-left-color: var(--good); } .answer.doubt { border-left-color: var(--doubt); }
 .answer .title { font-size: 1.35rem; font-weight: 650; margin: 0; }
-ul.flags li::marker { content: "! "; font-weight: 700; color: var(--doubt); }
+ul.caveats li::marker { content: "! "; font-weight: 700; color: var(--doubt); }
 dl { display: flex; flex-wrap: wrap; gap: .2rem 1.8rem; margin: .6rem 0; }
 dt { font-size: .85rem; } dd { margin: 0; font-weight: 600; }
 code, pre { font: .9em/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }

@@ -85,7 +85,7 @@ class Retraining:
             members={task: tuple(m.kept.job for m in models) for task, (models, _) in found.items()},
             retrained={task: dict(models[0].scores) for task, (models, _) in found.items() if models},
             few_shot={task: measured for task, measured in few_shot.items() if measured is not None},
-            flags=(*self._choice.flags, *(flag for _, flag in found.values() if flag)),
+            caveats=(*self._choice.caveats, *(caveat for _, caveat in found.values() if caveat)),
         )
 
     def _settle(self, candidate: str, jobs: Sequence[Job]) -> tuple[list[TrainedModel], str]:

@@ -13,7 +13,7 @@ def trial_steps(trial: FrozenTrial) -> int:
     return max(trial.intermediate_values, default=0)
 
 
-class Standing:
+class BudgetTracker:
     """What a search's trials have used, and the best of them.
 
     Args:

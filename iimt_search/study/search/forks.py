@@ -8,10 +8,11 @@ from typing import Any
 from optuna.trial import FrozenTrial, Trial
 
 from iimt_search.records import Job
+from iimt_search.settings import with_new_names
 from iimt_search.training.checkpoint import checkpoint_path, checkpoint_step
 
 # Attributes of a fork: its donor's seed, what lambda_max was before, and after which step it branched off.
-SEED, EARLIER, FORKED_AT = "seed", "lambda_before", "forked_at"
+SEED, EARLIER, FORKED_AT = "seed", "lambda_schedule", "forked_at"
 
 
 def forked_at(trial: FrozenTrial | Trial) -> int:
@@ -21,7 +22,7 @@ def forked_at(trial: FrozenTrial | Trial) -> int:
 
 def configuration(trial: FrozenTrial | Trial) -> dict[str, Any]:
     """Return a trial's parameters, and for a fork the earlier values of ``lambda_max``."""
-    earlier = trial.user_attrs.get(EARLIER)
+    earlier = with_new_names(trial.user_attrs).get(EARLIER)
     return trial.params if earlier is None else {**trial.params, EARLIER: earlier}
 
 
@@ -46,13 +47,13 @@ def branch_off(donor: Job, number: int, folder: Path) -> dict[str, Any] | None:
         return None
     step, settings = checkpoint_step(folder), donor.settings  # the copy's: the donor trains on
     share = 1.0 if step is None else step / settings.steps
-    changed = max((until for until, _ in settings.lambda_before), default=0.0)
+    changed = max((until for until, _ in settings.lambda_schedule), default=0.0)
     if not changed < share < 1.0:
         shutil.rmtree(folder)
         return None
     return {
         "origin": f"fork of trial {number} after step {step}",
         SEED: donor.seed,
-        EARLIER: [*map(list, settings.lambda_before), [share, settings.lambda_max]],
+        EARLIER: [*map(list, settings.lambda_schedule), [share, settings.lambda_max]],
         FORKED_AT: step,
     }

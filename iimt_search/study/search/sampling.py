@@ -29,7 +29,7 @@ from iimt_search.space import Choices, SearchRange, Space
 SOURCE_ONLY: Mapping[str, Any] = {
     "w_source": 1.0,
     **dict.fromkeys(("w_q", "w_d", "w_z", "w_s", "lambda_max"), 0.0),
-    "lambda_before": (),
+    "lambda_schedule": (),
 }
 
 

@@ -13,13 +13,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from iimt_search.records import Evaluation, Finished, Fork, Job
-from iimt_search.settings import shown_value
+from iimt_search.settings import shown_value, with_new_names
 from iimt_search.study import notes
 from iimt_search.study.scope import Scope
-from iimt_search.study.search.budget import Standing
+from iimt_search.study.search.budget import BudgetTracker
 from iimt_search.study.search.forks import EARLIER, FORKED_AT, SEED, branch_off, forked_at
 from iimt_search.study.search.sampling import default_params, distributions, make_sampler
-from iimt_search.study.storage.driver import together
+from iimt_search.study.storage.driver import transaction
 from iimt_search.study.veto import veto
 
 # Of the trial that has the method's default configuration.
@@ -86,7 +86,7 @@ class TrialSource:
         ended: called with its job's key after each trial's end.
 
     Attributes:
-        standing: what the trials have used, and the best of them.
+        tracker: what the trials have used, and the best of them.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class TrialSource:
         self._space, self._study = scope.space, scope.study
         self._running: dict[str, _Running] = {}
         trials = self._study.get_trials(deepcopy=False)
-        self.standing = Standing(trials, self._space.train.steps, scope.higher_is_better)
+        self.budget = BudgetTracker(trials, self._space.train.steps, scope.higher_is_better)
         self._left_running = [trial for trial in trials if trial.state is TrialState.RUNNING]
         self._baseline: dict[str, dict[str, float]] | None = None
         if not trials:
@@ -110,10 +110,10 @@ class TrialSource:
                 self._study.enqueue_trial({**default, **row}, user_attrs={"origin": "space file"})
 
     def _budget_left(self) -> bool:
-        budget, standing = self._space.budget, self.standing
-        if budget.trials is not None and standing.begun >= budget.trials and not self._fork_waits():
+        budget, tracker = self._space.budget, self.budget
+        if budget.trials is not None and tracker.begun >= budget.trials and not self._fork_waits():
             return False
-        if budget.steps is not None and standing.steps * len(self._scope.tasks) >= budget.steps:
+        if budget.steps is not None and tracker.steps * len(self._scope.tasks) >= budget.steps:
             return False
         return not self._out_of_time()
 
@@ -126,7 +126,7 @@ class TrialSource:
 
     def next_job(self) -> Job | None:
         """Return the next trial as a job."""
-        with together(self._study):
+        with transaction(self._study):
             if self._left_running:
                 found = self._left_running.pop(0)
                 self._study.sampler = make_sampler(self._space, found.number)
@@ -144,8 +144,8 @@ class TrialSource:
                     name: _suggest(trial, name, dist) for name, dist in distributions(self._space).items()
                 }
         attributes = trial.user_attrs  # a copy, each time
-        if EARLIER in attributes:
-            params[EARLIER] = attributes[EARLIER]
+        if (earlier := with_new_names(attributes).get(EARLIER)) is not None:
+            params[EARLIER] = earlier
         branched, origin = attributes.get(FORKED_AT, 0), attributes.get("origin", "")
         job = self._scope.trial_job(trial.number, params, attributes.get(SEED))
         job = replace(job, known_step=max([*reported, branched]))
@@ -157,7 +157,7 @@ class TrialSource:
         number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
         self._study.sampler = make_sampler(self._space, number)
         trial = self._study.ask()
-        self.standing.begin(trial.number, forked_at(trial))
+        self.budget.begin(trial.number, forked_at(trial))
         return trial
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
@@ -174,7 +174,7 @@ class TrialSource:
         if evaluation.step not in reported:
             trial.report(value, evaluation.step)
             reported.add(evaluation.step)
-            self.standing.reach(trial.number, evaluation.step)
+            self.budget.reach(trial.number, evaluation.step)
         elif evaluation.step < max(reported):
             return True  # told before, and was let go on then
         if evaluation.step <= running.forked_at:
@@ -195,11 +195,11 @@ class TrialSource:
             state, value = TrialState.COMPLETE, evaluation.mean(self._space.objective)
         # A driver that is killed before this trial's end is written goes on with both.
         branched = "" if outcome.fork is None else self._branch(outcome.fork)
-        with together(self._study):
+        with transaction(self._study):
             vetoed = self._note(trial, job, evaluation, error)
             notes.note_trial(trial, job, running.params, running.origin, evaluation, error, vetoed)
             self._study.tell(trial, value, state=state)
-        self.standing.end(trial.number, state, value)
+        self.budget.end(trial.number, state, value)
         self._line(self._describe(running, state, error))
         if branched:
             self._line(branched)

@@ -53,7 +53,7 @@ def at_bounds(space: Space, params: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def flags(space: Space, params: Mapping[str, Any]) -> tuple[str, ...]:
+def caveats(space: Space, params: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a user should know: parameters at a bound, an objective that IIMT itself trains."""
     found = at_bounds(space, params)
     trained = VALIDATORS[space.objective].trained

@@ -50,10 +50,10 @@ def leave_mark(study: optuna.Study, choice: Choice) -> None:
         study.set_user_attr(AUDITED, {"at": at, "digest": choice.digest})
 
 
-def flag_change(study: optuna.Study, choice: Choice) -> Choice:
+def note_change(study: optuna.Study, choice: Choice) -> Choice:
     """Return the choice with a flag where it is another one than that which was audited."""
     mark = read_mark(study)
     if mark is None or mark.digest == choice.digest:
         return choice
     flag = f"changed after the audit of {mark.at}: the test labels had been read by then"
-    return replace(choice, flags=(*choice.flags, flag))
+    return replace(choice, caveats=(*choice.caveats, flag))

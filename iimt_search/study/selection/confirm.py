@@ -11,7 +11,7 @@ from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.forks import configuration
 from iimt_search.study.selection.agreement import kept_agreement
 from iimt_search.study.selection.candidates import select_candidates
-from iimt_search.study.selection.caveats import flags
+from iimt_search.study.selection.caveats import caveats
 from iimt_search.study.selection.decide import decide
 from iimt_search.study.veto import veto
 
@@ -107,6 +107,6 @@ class Confirmation:
             scores=_mean_scores(found[winner.name]),
             candidates=tuple(candidates),
             reason=decision.reason,
-            flags=flags(scope.space, params) if decision.answer == "trial" else (),
+            caveats=caveats(scope.space, params) if decision.answer == "trial" else (),
             vetoed=self._candidates.vetoed,
         )

@@ -16,7 +16,7 @@ def is_trial_note(key: str) -> bool:
     return _TRIAL_NOTE.match(key) is not None
 
 
-class StudyMirror:
+class StudyCache:
     """What the driver knows of one Optuna study.
 
     Args:

@@ -19,8 +19,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Connection
 
-from iimt_search.study.storage import sql as rows
-from iimt_search.study.storage.cache import StudyMirror, is_trial_note, new_trial
+from iimt_search.study.storage import sql
+from iimt_search.study.storage.cache import StudyCache, is_trial_note, new_trial
 from iimt_search.study.storage.guard import GuardedWrites
 
 T = TypeVar("T")
@@ -36,9 +36,9 @@ class DriverStorage(BaseStorage):
 
     def __init__(self, storage: RDBStorage, writes: GuardedWrites) -> None:
         self._storage, self._writes = storage, writes
-        self._studies: dict[int, StudyMirror] = {}
+        self._studies: dict[int, StudyCache] = {}
         self._places: dict[int, tuple[int, int]] = {}
-        self._waiting: list[rows.Row] = []
+        self._waiting: list[sql.Row] = []
         self._depth = 0
 
     def sign(self, study_id: int) -> None:
@@ -46,7 +46,7 @@ class DriverStorage(BaseStorage):
         self._writes.sign(study_id)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Write what happens within in one transaction, at its end; after an error nothing of it."""
         before = len(self._waiting)
         self._depth += 1
@@ -59,7 +59,7 @@ class DriverStorage(BaseStorage):
             self._depth -= 1
         self.flush()
 
-    def _write(self, *new: rows.Row) -> None:
+    def _write(self, *new: sql.Row) -> None:
         self._waiting += new
         self.flush()
 
@@ -67,11 +67,11 @@ class DriverStorage(BaseStorage):
         """Write the reports that are still waiting."""
         if self._waiting and not self._depth:
             waiting, self._waiting = self._waiting, []
-            self._writes.run(lambda connection, _: rows.write(connection, waiting))
+            self._writes.run(lambda connection, _: sql.write(connection, waiting))
 
-    def _mirror(self, study_id: int) -> StudyMirror:
+    def _cache(self, study_id: int) -> StudyCache:
         if study_id not in self._studies:
-            self._studies[study_id] = StudyMirror(self._storage, study_id)
+            self._studies[study_id] = StudyCache(self._storage, study_id)
             self._place(study_id)
         return self._studies[study_id]
 
@@ -98,14 +98,14 @@ class DriverStorage(BaseStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a study's user attribute."""
-        self._mirror(study_id).user_attrs[key] = value
-        self._write(rows.study_attribute(study_id, key, value, system=False))
+        self._cache(study_id).user_attrs[key] = value
+        self._write(sql.study_attribute(study_id, key, value, system=False))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a study's system attribute."""
         if not is_trial_note(key):
-            self._mirror(study_id).system_attrs[key] = value
-        self._write(rows.study_attribute(study_id, key, value, system=True))
+            self._cache(study_id).system_attrs[key] = value
+        self._write(sql.study_attribute(study_id, key, value, system=True))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         """Return a study's id."""
@@ -113,19 +113,19 @@ class DriverStorage(BaseStorage):
 
     def get_study_name_from_id(self, study_id: int) -> str:
         """Return a study's name."""
-        return self._mirror(study_id).name
+        return self._cache(study_id).name
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         """Return a study's directions."""
-        return self._mirror(study_id).directions
+        return self._cache(study_id).directions
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """Return a study's user attributes; not to be changed."""
-        return self._mirror(study_id).user_attrs
+        return self._cache(study_id).user_attrs
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """Return a study's system attributes, notes on trials left out; not to be changed."""
-        return self._mirror(study_id).system_attrs
+        return self._cache(study_id).system_attrs
 
     def get_all_studies(self) -> Any:
         """Return all studies as they are stored."""
@@ -138,28 +138,28 @@ class DriverStorage(BaseStorage):
         trial = new_trial() if template_trial is None else copy.deepcopy(template_trial)
         if trial.state not in (TrialState.RUNNING, TrialState.WAITING):
             raise NotImplementedError("a driver adds no finished trial")
-        mirror, waiting = self._mirror(study_id), self._waiting
-        expected = len(mirror.trials)
+        cache, waiting = self._cache(study_id), self._waiting
+        expected = len(cache.trials)
 
         def create(connection: Connection, again: bool) -> tuple[int, int]:
             number = expected if again else None
-            made = rows.new_trial(connection, study_id, trial.state, trial.datetime_start, number)
+            made = sql.new_trial(connection, study_id, trial.state, trial.datetime_start, number)
             attributes = ((trial.user_attrs, False), (trial.system_attrs, True))
             own = [
-                rows.trial_attribute(made[0], key, value, system=system)
+                sql.trial_attribute(made[0], key, value, system=system)
                 for values, system in attributes
                 for key, value in values.items()
             ]
-            rows.write(connection, [*waiting, *own])
+            sql.write(connection, [*waiting, *own])
             return made
 
         self._waiting = []
         trial._trial_id, trial.number = self._writes.run(create)
         if trial.number == expected:
-            mirror.trials.append(trial)
+            cache.trials.append(trial)
             self._places[trial._trial_id] = (study_id, expected)
         else:  # somebody else has added trials
-            mirror.read_trials(self._storage, study_id)
+            cache.read_trials(self._storage, study_id)
             self._place(study_id)
         return trial._trial_id
 
@@ -179,14 +179,14 @@ class DriverStorage(BaseStorage):
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """Set a trial's parameter."""
-        mirror, trial = self._studies[self._places[trial_id][0]], self._changed(trial_id)
-        if param_name in mirror.distributions:
-            check_distribution_compatibility(mirror.distributions[param_name], distribution)
-        distribution = mirror.distribution(param_name, distribution)
+        cache, trial = self._studies[self._places[trial_id][0]], self._changed(trial_id)
+        if param_name in cache.distributions:
+            check_distribution_compatibility(cache.distributions[param_name], distribution)
+        distribution = cache.distribution(param_name, distribution)
         value = distribution.to_external_repr(param_value_internal)
         trial.params = {**trial.params, param_name: value}
         trial.distributions = {**trial.distributions, param_name: distribution}
-        self._write(rows.param(trial_id, param_name, param_value_internal, distribution))
+        self._write(sql.param(trial_id, param_name, param_value_internal, distribution))
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -202,7 +202,7 @@ class DriverStorage(BaseStorage):
             trial.datetime_start = now
         else:
             trial.datetime_complete = now
-        self._write(*rows.state(trial_id, state, None if values is None else values[0], now))
+        self._write(*sql.state(trial_id, state, None if values is None else values[0], now))
         return True
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
@@ -212,19 +212,19 @@ class DriverStorage(BaseStorage):
         """
         trial = self._changed(trial_id)
         trial.intermediate_values = {**trial.intermediate_values, step: intermediate_value}
-        self._waiting.append(rows.report(trial_id, step, intermediate_value))
+        self._waiting.append(sql.report(trial_id, step, intermediate_value))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a trial's user attribute."""
         trial = self._changed(trial_id)
         trial.user_attrs = {**trial.user_attrs, key: value}
-        self._write(rows.trial_attribute(trial_id, key, value, system=False))
+        self._write(sql.trial_attribute(trial_id, key, value, system=False))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a trial's system attribute."""
         trial = self._changed(trial_id)
         trial.system_attrs = {**trial.system_attrs, key: value}
-        self._write(rows.trial_attribute(trial_id, key, value, system=True))
+        self._write(sql.trial_attribute(trial_id, key, value, system=True))
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """Return a trial; not to be changed."""
@@ -234,7 +234,7 @@ class DriverStorage(BaseStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return a study's trials by number."""
-        trials = self._mirror(study_id).trials
+        trials = self._cache(study_id).trials
         found = list(trials) if states is None else [trial for trial in trials if trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
@@ -245,7 +245,7 @@ def flush(study: optuna.Study) -> None:
         study._storage.flush()
 
 
-def together(study: optuna.Study) -> AbstractContextManager[None]:
+def transaction(study: optuna.Study) -> AbstractContextManager[None]:
     """Write what happens to a study within in one transaction, where its storage can."""
     storage = study._storage
-    return storage.together() if isinstance(storage, DriverStorage) else nullcontext()
+    return storage.transaction() if isinstance(storage, DriverStorage) else nullcontext()

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from iimt_search.errors import StudyError, StudyInterruptedError, StudyLockedError
-from iimt_search.study.storage import sql as rows
+from iimt_search.study.storage import sql
 from iimt_search.study.storage.database import reason
 from iimt_search.study.storage.lock import DriverSession, Holder
 
@@ -56,8 +56,8 @@ class GuardedWrites:
     def sign(self, study_id: int) -> None:
         """Note in a study that this driver runs it; who finds another name there has lost the study."""
         me = {"run": self._run, **self._holder.to_json()}
-        row = rows.study_attribute(study_id, DRIVER, me, system=False)
-        self.run(lambda connection, _: rows.write(connection, [row]))
+        row = sql.study_attribute(study_id, DRIVER, me, system=False)
+        self.run(lambda connection, _: sql.write(connection, [row]))
         self._signed.append(study_id)
 
     def _check(self, connection: Connection) -> None:

@@ -19,7 +19,7 @@ from iimt_search.study.folder import StudyFolder
 from iimt_search.study.open import open_study
 from iimt_search.study.progress import Silent
 from iimt_search.study.run import RunOptions, run_study
-from iimt_search.study.search.budget import Standing
+from iimt_search.study.search.budget import BudgetTracker
 from iimt_search.study.search.forks import branch_off, configuration
 from iimt_search.study.storage.database import sqlite_url
 from iimt_search.training.trainable import Trainable
@@ -100,7 +100,7 @@ def test_a_fork_goes_on_from_its_donor_with_another_lambda_max(space: Space, tmp
     assert stopped.value == stopped.intermediate_values[4] == stopped.user_attrs["entropy"]
     assert fork.params == {**donor.params, "lambda_max": 5.0}
     share = fork.user_attrs["forked_at"] / STEPS[-1]
-    assert fork.user_attrs["lambda_before"] == [[share, 1.0]] and share in (0.5, 0.75)
+    assert fork.user_attrs["lambda_schedule"] == [[share, 1.0]] and share in (0.5, 0.75)
     assert fork.user_attrs["origin"] == f"fork of trial 0 after step {round(share * 8)}"
     assert fork.user_attrs["seed"] == donor.user_attrs["seed"] != stopped.user_attrs["seed"]
     # Its curve is whole, and its donor's up to where it branched off.
@@ -116,9 +116,9 @@ def test_a_fork_goes_on_from_its_donor_with_another_lambda_max(space: Space, tmp
     values = [evaluation.mean("entropy") for evaluation in again.history]
     assert values == pytest.approx(list(fork.intermediate_values.values()), rel=1e-5)
     if choice.trial == 2:
-        assert choice.params["lambda_before"] == [[share, 1.0]]
+        assert choice.params["lambda_schedule"] == [[share, 1.0]]
     settings = [job.settings for key, job in made[0].jobs.items() if key.startswith("confirm-trial-2")]
-    assert all(each.lambda_before == ((share, 1.0),) and each.lambda_max == 5.0 for each in settings)
+    assert all(each.lambda_schedule == ((share, 1.0),) and each.lambda_max == 5.0 for each in settings)
 
 
 def test_a_fork_under_way_or_waiting_outlives_its_driver(space: Space, tmp_path: Path) -> None:
@@ -149,18 +149,18 @@ def test_a_fork_counts_for_the_trial_whose_place_it_took() -> None:
         finished(1, TrialState.PRUNED, 4),
         finished(2, TrialState.COMPLETE, 8, forked_at=6),
     ]
-    standing = Standing(trials, 8, True)
-    assert (standing.begun, standing.over, standing.steps) == (2, 2, 8 + 4 + 2)
-    assert standing.states == {"complete": 2, "pruned": 1}
+    tracker = BudgetTracker(trials, 8, True)
+    assert (tracker.begun, tracker.over, tracker.steps) == (2, 2, 8 + 4 + 2)
+    assert tracker.states == {"complete": 2, "pruned": 1}
 
 
 def test_configuration_of_a_fork_has_what_lambda_max_was() -> None:
     dist = {"lambda_max": optuna.distributions.FloatDistribution(0, 9)}
     own = create_trial(value=1, params={"lambda_max": 2.0}, distributions=dist)
-    earlier = {"lambda_before": [[0.5, 1.0]]}
+    earlier = {"lambda_schedule": [[0.5, 1.0]]}
     fork = create_trial(value=1, params={"lambda_max": 2.0}, distributions=dist, user_attrs=earlier)
     assert configuration(own) == {"lambda_max": 2.0}
-    assert configuration(fork) == {"lambda_max": 2.0, "lambda_before": [[0.5, 1.0]]}
+    assert configuration(fork) == {"lambda_max": 2.0, "lambda_schedule": [[0.5, 1.0]]}
 
 
 def test_nothing_branches_off_a_training_without_checkpoint_or_at_its_end(
@@ -172,8 +172,8 @@ def test_nothing_branches_off_a_training_without_checkpoint_or_at_its_end(
     training = Trainable(job)
     training.advance()
     found = branch_off(job, 0, fork)
-    assert found is not None and found["lambda_before"] == [[0.25, 1.0]] and list(fork.iterdir())
-    later = replace(job, settings=job.settings.model_copy(update={"lambda_before": ((0.5, 2.0),)}))
+    assert found is not None and found["lambda_schedule"] == [[0.25, 1.0]] and list(fork.iterdir())
+    later = replace(job, settings=job.settings.model_copy(update={"lambda_schedule": ((0.5, 2.0),)}))
     assert branch_off(later, 0, fork) is None and not fork.exists()  # its own changes lie ahead
     while not training.done:
         training.advance()

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import optuna
 
 from iimt_search.records import Choice
-from iimt_search.study.selection.choice import AUDITED, flag_change, leave_mark, read_mark
+from iimt_search.study.selection.choice import AUDITED, leave_mark, note_change, read_mark
 
 CHOICE = Choice(
     study="s",
@@ -17,7 +17,7 @@ CHOICE = Choice(
     scores={"a->b": {"composite": 0.7}},
     candidates=(),
     reason="best",
-    flags=("an earlier flag",),
+    caveats=("an earlier flag",),
 )
 OTHER = replace(CHOICE, trial=4, params={"alpha": 0.6})
 
@@ -25,7 +25,7 @@ OTHER = replace(CHOICE, trial=4, params={"alpha": 0.6})
 def test_a_study_that_was_not_audited_has_no_mark() -> None:
     study = optuna.create_study()
     assert read_mark(study) is None
-    assert flag_change(study, CHOICE) is CHOICE
+    assert note_change(study, CHOICE) is CHOICE
 
 
 def test_the_mark_says_when_and_of_what() -> None:
@@ -47,17 +47,17 @@ def test_the_first_audits_mark_stays() -> None:
 def test_the_audited_choice_has_no_flag_and_another_one_has() -> None:
     study = optuna.create_study()
     study.set_user_attr(AUDITED, {"at": "2020-01-01T00:00:00+00:00", "digest": CHOICE.digest})
-    assert flag_change(study, CHOICE) == CHOICE
-    assert flag_change(study, replace(CHOICE, reason="told otherwise", flags=())).flags == ()
-    flagged = flag_change(study, OTHER)
-    assert flagged.flags == (
+    assert note_change(study, CHOICE) == CHOICE
+    assert note_change(study, replace(CHOICE, reason="told otherwise", caveats=())).caveats == ()
+    flagged = note_change(study, OTHER)
+    assert flagged.caveats == (
         "an earlier flag",
         "changed after the audit of 2020-01-01T00:00:00+00:00: the test labels had been read by then",
     )
-    assert replace(flagged, flags=OTHER.flags) == OTHER
+    assert replace(flagged, caveats=OTHER.caveats) == OTHER
 
 
 def test_a_changed_retraining_is_a_change_too() -> None:
     study = optuna.create_study()
     leave_mark(study, CHOICE)
-    assert len(flag_change(study, replace(CHOICE, retrained={"a->b": {"composite": 0.1}})).flags) == 2
+    assert len(note_change(study, replace(CHOICE, retrained={"a->b": {"composite": 0.1}})).caveats) == 2

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from iimt_search.space import Space
-from iimt_search.study.selection.caveats import at_bounds, flags
+from iimt_search.study.selection.caveats import at_bounds, caveats
 
 
 def space(search: dict[str, Any], objective: str = "composite") -> Space:
@@ -90,9 +90,9 @@ def test_every_parameter_is_looked_at() -> None:
 
 def test_an_objective_that_the_method_trains() -> None:
     search = {"alpha": {"low": 0.1, "high": 2.0}}
-    assert flags(space(search), {"alpha": 1.0}) == ()
-    (found,) = flags(space(search, "entropy"), {"alpha": 1.0})
+    assert caveats(space(search), {"alpha": 1.0}) == ()
+    (found,) = caveats(space(search, "entropy"), {"alpha": 1.0})
     assert found.startswith("chosen by entropy, which the method trains directly: temperature sharpens")
-    both = flags(space(search, "mixval"), {"alpha": 2.0})
+    both = caveats(space(search, "mixval"), {"alpha": 2.0})
     assert len(both) == 2 and both[0].startswith("alpha = 2 is at the upper bound")
     assert both[1].startswith("chosen by mixval")

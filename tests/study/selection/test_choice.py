@@ -25,7 +25,7 @@ CHOICE = Choice(
         Candidate("source-only", (0.1, 0.2), 0.5),
     ),
     reason="best mean",
-    flags=("alpha is at its bound", "another"),
+    caveats=("alpha is at its bound", "another"),
     vetoed={"trial-5": "collapsed"},
     models="/models/trial-3",
     retrained={"a->b": {"composite": 0.6}, "c->d": {"composite": 1 / 3}},
@@ -84,7 +84,7 @@ def test_titles() -> None:
 
 
 def test_the_digest_is_of_what_was_chosen_and_trained() -> None:
-    same = replace(CHOICE, reason="other", flags=(), vetoed={}, models="", score=0.0, scores={})
+    same = replace(CHOICE, reason="other", caveats=(), vetoed={}, models="", score=0.0, scores={})
     assert same.digest == CHOICE.digest
     others = [
         replace(CHOICE, answer="none"),

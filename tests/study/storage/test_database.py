@@ -14,7 +14,7 @@ from optuna_dashboard import get_note, save_note
 from benchmarks.postgresql import PASSWORD, PostgreSQL
 from iimt_search.errors import StudyError, UsageError
 from iimt_search.study.folder import StudyFolder
-from iimt_search.study.search.budget import Standing
+from iimt_search.study.search.budget import BudgetTracker
 from iimt_search.study.storage import database
 from iimt_search.study.storage.database import (
     has_password,
@@ -23,7 +23,7 @@ from iimt_search.study.storage.database import (
     opened_storage,
     sqlite_url,
 )
-from iimt_search.study.storage.driver import DriverStorage, flush, together
+from iimt_search.study.storage.driver import DriverStorage, flush, transaction
 from iimt_search.study.storage.guard import GuardedWrites
 from iimt_search.study.storage.lock import DriverSession
 
@@ -99,7 +99,7 @@ def use(study: optuna.Study, trials: int) -> None:
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial({"x": 0.5, "c": "b"}, user_attrs={"origin": "default"})
     for index in range(trials):
-        with together(study):
+        with transaction(study):
             trial = study.ask()
             x = trial.suggest_float("x", 0.1, 1.0, log=True)
             n = trial.suggest_int("n", 1, 4)
@@ -108,7 +108,7 @@ def use(study: optuna.Study, trials: int) -> None:
             trial.report(x * n + step, step)
             if trial.should_prune():
                 break
-        with together(study):
+        with transaction(study):
             trial.set_user_attr("scores", {"a->b": {"entropy": x, "none": float("nan")}})
             trial.set_user_attr("seed", 2**40)
             trial.set_constraint("memory", -1.0)
@@ -178,13 +178,13 @@ def test_what_is_written_together_is_written_whole_or_not_at_all(url: str) -> No
         study = optuna.create_study(study_name="s", storage=driver)
         seen = optuna.load_study(study_name="s", storage=other)
         trial = study.ask()
-        with together(study):
+        with transaction(study):
             trial.set_user_attr("a", 1)
             assert seen.trials[0].user_attrs == {}
         assert seen.trials[0].user_attrs == {"a": 1}
-        with pytest.raises(ZeroDivisionError), together(study):
+        with pytest.raises(ZeroDivisionError), transaction(study):
             trial.set_user_attr("b", 1 / 0)
-        with pytest.raises(ZeroDivisionError), together(study):
+        with pytest.raises(ZeroDivisionError), transaction(study):
             trial.set_user_attr("c", 1)
             print(1 / 0)
         trial.report(0.5, 3)
@@ -206,21 +206,21 @@ def test_trials_that_somebody_else_adds_are_found(url: str) -> None:
 
 def test_standing_counts_what_reading_all_trials_would(tmp_path: Path) -> None:
     study = optuna.create_study()
-    standing = Standing([], whole=100, higher_is_better=False)
+    tracker = BudgetTracker([], whole=100, higher_is_better=False)
     values = [3.0, 1.0, None, 1.0, None]
     for value, steps in zip(values, (40, 40, 0, 20, 20), strict=True):
         trial = study.ask()
-        standing.begin(trial.number)
+        tracker.begin(trial.number)
         if steps:
             trial.report(0.0, steps)
-            standing.reach(trial.number, steps)
-            standing.reach(trial.number, steps - 10)  # told before
+            tracker.reach(trial.number, steps)
+            tracker.reach(trial.number, steps - 10)  # told before
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         study.tell(trial, value, state=state)
-        standing.end(trial.number, state, value)
+        tracker.end(trial.number, state, value)
     study.enqueue_trial({})
-    again = Standing(study.trials, whole=100, higher_is_better=False)
-    for each in (standing, again):
+    again = BudgetTracker(study.trials, whole=100, higher_is_better=False)
+    for each in (tracker, again):
         assert (each.begun, each.over, each.steps, each.best) == (5, 5, 40 + 40 + 100 + 20 + 20, (1, 1.0))
 
 

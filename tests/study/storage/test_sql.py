@@ -11,7 +11,7 @@ from iimt_search.study.executors.inline import InlineExecutor
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.progress import Silent
 from iimt_search.study.run import RunOptions, run_study
-from iimt_search.study.storage import sql as rows
+from iimt_search.study.storage import sql
 from iimt_search.validators.registry import VALIDATORS
 
 
@@ -36,7 +36,7 @@ def test_studies_are_written_as_optuna_does(
 
     lines, expected = run(tmp_path / "known")
     assert not any("tables" in line for line in lines)
-    monkeypatch.setattr(rows, "OPTUNA_TABLES", "v0.0.0.a")
+    monkeypatch.setattr(sql, "OPTUNA_TABLES", "v0.0.0.a")
     lines, scores = run(tmp_path / "unknown")
     assert any("not v0.0.0.a" in line for line in lines)
     assert scores == expected

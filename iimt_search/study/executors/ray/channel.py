@@ -8,7 +8,7 @@ from typing import Any
 from iimt_search.records import Event, Report
 
 
-class Exchange:
+class Channel:
     """Jobs and answers go to Tune's thread, events come back; either side may close it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Exchange:
             return found
 
     def close(self, error: BaseException | None = None) -> None:
-        """End the exchange and wake whoever waits."""
+        """End the channel and wake whoever waits."""
         with self._changed:
             self.closed = True
             self.error = self.error or error
@@ -65,14 +65,14 @@ class Exchange:
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self.closed, timeout)
 
-    def tell(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Hand an event to the driver."""
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()
 
-    def ask(self, report: Report) -> bool | None:
-        """Hand a report to the driver and return its answer, None where the exchange is closed."""
+    def request(self, report: Report) -> bool | None:
+        """Hand a report to the driver and return its answer, None where the channel is closed."""
         with self._changed:
             self._answers.pop(report.key, None)
             self._events.append(report)

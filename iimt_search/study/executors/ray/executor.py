@@ -13,8 +13,8 @@ from iimt_search.errors import StudyError
 from iimt_search.records import Event, Finished, Job, Report
 from iimt_search.space import Space
 from iimt_search.space.schema import Resources
-from iimt_search.study.executors.ray.channel import Exchange
-from iimt_search.study.executors.ray.remote_files import DriverSide
+from iimt_search.study.executors.ray.channel import Channel
+from iimt_search.study.executors.ray.remote_files import DriverFiles
 from iimt_search.study.executors.ray.session import RaySession, cluster_capacity
 
 
@@ -26,7 +26,7 @@ class RayOptions:
         folder: the study's folder.
         resources: of each trial.
         address: of a cluster, as ``ray.init`` takes it; None starts Ray on this machine.
-        storage: where machines without a shared disk exchange files; None: they share the study's folder.
+        storage: where machines without a shared disk channel files; None: they share the study's folder.
         workers: at most so many trials at once; by default what the cluster offers.
         cores: processors to offer where Ray is started on this machine.
         space: where its pruner is one of Tune's, Tune decides which trials are stopped early.
@@ -66,9 +66,9 @@ class RayExecutor:
         if options.storage is not None and "://" not in options.storage:
             options = replace(options, storage=_absolute(options.storage))
         self._options, self._line = options, line
-        self._exchange = Exchange()
+        self._channel = Channel()
         self._live: dict[str, Job] = {}
-        self._files = None if options.storage is None else DriverSide(options.storage, options.folder.name)
+        self._files = None if options.storage is None else DriverFiles(options.storage, options.folder.name)
         self._most, self._looked, self._known = 0, -_LOOK_EVERY, 0
         self._runs = options.folder.absolute() / "ray" / "tune"
         cpus = max(options.cores, int((options.workers or 0) * options.resources.cpus))
@@ -112,9 +112,9 @@ class RayExecutor:
                 tune.with_resources(JobTrainable, tune.PlacementGroupFactory([resources.by_ray_name()])),
                 name=f"run-{os.getpid()}",
                 storage_path=str(self._runs),
-                search_alg=JobSearcher(self._exchange, self._constants()),
-                scheduler=DriverScheduler(self._exchange, schedule),
-                stop=ClosedStopper(self._exchange),
+                search_alg=JobSearcher(self._channel, self._constants()),
+                scheduler=DriverScheduler(self._channel, schedule),
+                stop=ClosedStopper(self._channel),
                 num_samples=-1,
                 reuse_actors=True,
                 max_failures=0,
@@ -125,7 +125,7 @@ class RayExecutor:
             )
         except BaseException as raised:  # the driver's thread raises it on
             error = raised
-        self._exchange.close(error)
+        self._channel.close(error)
 
     @property
     def capacity(self) -> int:
@@ -147,7 +147,7 @@ class RayExecutor:
         )
         self._live[job.key] = job
         prepared = [] if self._files is None else self._files.send(job)
-        self._exchange.submit({"job": job, "prepared": prepared})
+        self._channel.submit({"job": job, "prepared": prepared})
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Return the events since the last call.
@@ -155,11 +155,11 @@ class RayExecutor:
         Raises:
             StudyError: Ray has ended, or what a node has left in the shared storage cannot be fetched.
         """
-        events = self._exchange.events(timeout)
+        events = self._channel.events(timeout)
         for event in events:
             self._fetch(event)
-        if self._exchange.closed and not events:
-            raise StudyError(f"Ray has ended: {self._exchange.error}; run the same command to continue")
+        if self._channel.closed and not events:
+            raise StudyError(f"Ray has ended: {self._channel.error}; run the same command to continue")
         return events
 
     def _fetch(self, event: Event) -> None:
@@ -178,20 +178,20 @@ class RayExecutor:
             if event.status == "complete":
                 self._files.complete(job)
             if event.status != "lost":
-                self._files.forget(job)
+                self._files.delete(job)
         except OSError as error:
             raise StudyError(f"--ray-storage {self._options.storage}: {error}") from error
 
     def answer(self, key: str, go_on: bool) -> None:
         """Answer a job's report."""
-        self._exchange.answer(key, go_on)
+        self._channel.answer(key, go_on)
 
     def close(self) -> None:
         """End every trial; the jobs keep their last checkpoint. A cluster goes on, Ray started here ends."""
-        self._exchange.close()
+        self._channel.close()
         self._thread.join()
         if self._files is not None:
             for job in self._live.values():
-                self._files.take_back(job)
+                self._files.download_checkpoint(job)
         shutil.rmtree(self._runs, ignore_errors=True)
         self._session.close()

@@ -22,7 +22,7 @@ from iimt_search.records import Evaluation, Job
 from iimt_search.training.checkpoint import checkpoint_path
 
 
-class SharedFolder:
+class RemoteFolder:
     """A folder on a mounted disk or in an object store.
 
     Args:
@@ -109,7 +109,7 @@ def prepared_keys(job: Job) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-class DriverSide:
+class DriverFiles:
     """What the driver puts and fetches.
 
     Args:
@@ -118,8 +118,8 @@ class DriverSide:
     """
 
     def __init__(self, storage: str, study: str) -> None:
-        self._prepared = SharedFolder(f"{storage}/prepared")
-        self._files = SharedFolder(f"{storage}/{study}")
+        self._prepared = RemoteFolder(f"{storage}/prepared")
+        self._files = RemoteFolder(f"{storage}/{study}")
         self._sent: set[str] = set()
 
     def send(self, job: Job) -> list[str]:
@@ -155,18 +155,18 @@ class DriverSide:
         """Fetch the last checkpoint of a job under way, for its fork to go on from."""
         self._files.get(_checkpoint(job), checkpoint_path(Path(job.folder)))
 
-    def forget(self, job: Job) -> None:
+    def delete(self, job: Job) -> None:
         """Delete a job's files in the storage."""
         for kind in ("jobs", "kept", "models"):
             self._files.delete(f"{kind}/{job.key}")
 
-    def take_back(self, job: Job) -> None:
+    def download_checkpoint(self, job: Job) -> None:
         """Fetch the checkpoint of a job under way, that any backend can go on from it."""
         self.checkpoint(job)
-        self.forget(job)
+        self.delete(job)
 
 
-class NodeSide:
+class NodeFiles:
     """What a node fetches and puts for one job.
 
     Attributes:
@@ -174,8 +174,8 @@ class NodeSide:
     """
 
     def __init__(self, storage: str, study: str, job: Job, prepared: list[str]) -> None:
-        self._prepared = SharedFolder(f"{storage}/prepared")
-        self._files = SharedFolder(f"{storage}/{study}")
+        self._prepared = RemoteFolder(f"{storage}/prepared")
+        self._files = RemoteFolder(f"{storage}/{study}")
         self._scratch = Path(tempfile.mkdtemp(prefix=f"iimt-{job.key}-"))
         self._pushed = 0.0
         self.job = replace(

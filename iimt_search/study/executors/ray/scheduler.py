@@ -11,7 +11,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from iimt_search.records import Evaluation, Finished, Job, Report
-from iimt_search.study.executors.ray.channel import Exchange
+from iimt_search.study.executors.ray.channel import Channel
 from iimt_search.study.executors.ray.schedules import Schedule
 
 # With nothing under way Tune asks once a second only; it is kept waiting within the question instead.
@@ -22,20 +22,20 @@ class JobSearcher(Searcher):
     """Suggests each submitted job once.
 
     Args:
-        exchange: where the driver puts jobs.
+        channel: where the driver puts jobs.
         constants: what every trial's configuration holds beside its job.
     """
 
-    def __init__(self, exchange: Exchange, constants: dict[str, Any]) -> None:
+    def __init__(self, channel: Channel, constants: dict[str, Any]) -> None:
         super().__init__()
-        self._exchange, self._constants = exchange, constants
+        self._channel, self._constants = channel, constants
         self._begun = False
 
     def suggest(self, trial_id: str) -> Any:
         """Return a job as a configuration, None where there is none yet."""
-        job = self._exchange.next_job(0.0 if self._begun else _IDLE_SUGGEST_SECONDS)
+        job = self._channel.next_job(0.0 if self._begun else _IDLE_SUGGEST_SECONDS)
         if job is None:
-            return Searcher.FINISHED if self._exchange.closed else None
+            return Searcher.FINISHED if self._channel.closed else None
         self._begun = True
         return {**self._constants, **job}
 
@@ -64,7 +64,7 @@ _KNOWN = (
 )
 
 
-def describe_death(text: str) -> str:
+def failure_reason(text: str) -> str:
     """Return one line on why a process died.
 
     Args:
@@ -95,9 +95,9 @@ class DriverScheduler(FIFOScheduler):
     by itself, and starting one takes seconds.
     """
 
-    def __init__(self, exchange: Exchange, schedule: Schedule | None = None) -> None:
+    def __init__(self, channel: Channel, schedule: Schedule | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._exchange, self._schedule = exchange, schedule
+        self._channel, self._schedule = channel, schedule
         self._furthest: dict[str, int] = {}
         self._held: list[Trial] = []
         self._running = 0
@@ -118,7 +118,7 @@ class DriverScheduler(FIFOScheduler):
     def _end(self, trial: Trial, outcome: Finished) -> str:
         self._gone(trial)
         self._held.append(trial)
-        self._exchange.tell(outcome)
+        self._channel.publish(outcome)
         return str(TrialScheduler.NOOP)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -126,7 +126,7 @@ class DriverScheduler(FIFOScheduler):
         key = job_of(trial).key
         if "ended" in result:
             return self._end(trial, Finished(key, result["ended"], result["error"]))
-        go_on = self._exchange.ask(Report(key, result["evaluation"]))
+        go_on = self._channel.request(Report(key, result["evaluation"]))
         if go_on is None:  # closing: Tune stops every trial by itself
             return str(TrialScheduler.NOOP)
         if not go_on:
@@ -152,7 +152,7 @@ class DriverScheduler(FIFOScheduler):
         except OSError:
             text = ""
         logger.warning("%s is lost:\n%s", job_of(trial).key, text)
-        self._exchange.tell(Finished(job_of(trial).key, "lost", describe_death(text)))
+        self._channel.publish(Finished(job_of(trial).key, "lost", failure_reason(text)))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Nothing: the driver has heard of it."""
@@ -162,11 +162,11 @@ class DriverScheduler(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the waiting trial that takes over an idle actor, None to leave the choice to Tune."""
-        if self._exchange.closed:
+        if self._channel.closed:
             self._kill(tune_controller)
             return None
         if self._running == 0:
-            self._exchange.wait_for_job(_IDLE_SECONDS)  # Tune has nothing to wait for and would spin
+            self._channel.wait_for_job(_IDLE_SECONDS)  # Tune has nothing to wait for and would spin
         if not self._held:
             return None
         for trial in tune_controller.get_live_trials():
@@ -192,10 +192,10 @@ class DriverScheduler(FIFOScheduler):
 
 
 class ClosedStopper(Stopper):
-    """Ends the Tune run when the exchange is closed."""
+    """Ends the Tune run when the channel is closed."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Return False: no result ends a trial by itself."""
@@ -203,4 +203,4 @@ class ClosedStopper(Stopper):
 
     def stop_all(self) -> bool:
         """Return whether the run is over."""
-        return self._exchange.closed
+        return self._channel.closed

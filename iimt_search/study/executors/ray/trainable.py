@@ -13,7 +13,7 @@ from iimt_search.records import Job, Report
 from iimt_search.study.executors.job_set import JobSet
 
 if TYPE_CHECKING:
-    from iimt_search.study.executors.ray.remote_files import NodeSide
+    from iimt_search.study.executors.ray.remote_files import NodeFiles
 
 
 class JobTrainable(tune.Trainable):
@@ -27,7 +27,7 @@ class JobTrainable(tune.Trainable):
     An error of the job's own is a result, not an exception: the process serves the next job.
     """
 
-    _files: "NodeSide | None" = None
+    _files: "NodeFiles | None" = None
     _jobs: JobSet | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -57,9 +57,9 @@ class JobTrainable(tune.Trainable):
         config = self._config
         job: Job = config["job"]
         if config["storage"] is not None:
-            from iimt_search.study.executors.ray.remote_files import NodeSide
+            from iimt_search.study.executors.ray.remote_files import NodeFiles
 
-            self._files = NodeSide(config["storage"], config["study"], job, config["prepared"])
+            self._files = NodeFiles(config["storage"], config["study"], job, config["prepared"])
             job = self._files.job
         jobs = JobSet(config["debug"])
         jobs.add(job)

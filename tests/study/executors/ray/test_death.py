@@ -1,7 +1,7 @@
 import pytest
 
 from iimt_search.errors import DataError, describe
-from iimt_search.study.executors.ray.scheduler import describe_death
+from iimt_search.study.executors.ray.scheduler import failure_reason
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from iimt_search.study.executors.ray.scheduler import describe_death
     ],
 )
 def test_describes_a_death_in_one_line(text: str, said: str) -> None:
-    found = describe_death(text)
+    found = failure_reason(text)
     assert said in found and "\n" not in found
 
 

@@ -8,7 +8,7 @@ from iimt_search.errors import UsageError
 from iimt_search.records import Job
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
-from iimt_search.study.executors.ray.remote_files import DriverSide, NodeSide, SharedFolder
+from iimt_search.study.executors.ray.remote_files import DriverFiles, NodeFiles, RemoteFolder
 
 JOB = Job(
     "trial-0",
@@ -22,22 +22,22 @@ JOB = Job(
 
 def test_a_node_fetches_prepared_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = str(tmp_path / "storage")
-    keys = DriverSide(storage, "s").send(JOB)
+    keys = DriverFiles(storage, "s").send(JOB)
     expected = open_domain(DomainSpec(named="digits"), 8).fingerprint
     assert len(keys) == 2
 
     monkeypatch.setenv("IIMT_CACHE", str(tmp_path / "node"))
     monkeypatch.setattr("iimt_search.data.store._write", None)  # this node could not prepare anything
-    NodeSide(storage, "s", JOB, keys).close()
+    NodeFiles(storage, "s", JOB, keys).close()
     assert open_domain(DomainSpec(named="digits"), 8).fingerprint == expected
     written = {path: path.stat().st_mtime_ns for path in prepared_root().rglob("*.npy")}
     assert written
-    NodeSide(storage, "s", JOB, keys).close()
+    NodeFiles(storage, "s", JOB, keys).close()
     assert written == {path: path.stat().st_mtime_ns for path in prepared_root().rglob("*.npy")}
 
 
 def test_shared_folder_copies_whole_files_and_folders(tmp_path: Path) -> None:
-    shared = SharedFolder(str(tmp_path / "shared"))
+    shared = RemoteFolder(str(tmp_path / "shared"))
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c").write_text("one")
     shared.put(tmp_path / "a" / "b" / "c", "x/c")
@@ -54,4 +54,4 @@ def test_shared_folder_copies_whole_files_and_folders(tmp_path: Path) -> None:
 
 def test_a_wrong_storage_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--ray-storage must be a path, or a URI .* got 'nosuch://x'"):
-        SharedFolder("nosuch://x")
+        RemoteFolder("nosuch://x")
