@@ -1,72 +1,72 @@
-"""The house: imports go downwards only, and the target labels stay sealed."""
+"""Imports go downwards only, the target labels stay sealed, and the map of the packages is true."""
 
-import ast
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import iimt_search
-
-PACKAGE = Path(__file__).parents[1] / "iimt_search"
-FLOORS = [
-    {"errors", "files", "seeding", "records", "settings", "task_name", "space"},
-    {"iimt", "models", "data", "validators"},
-    {"training"},
-    {"study", "report"},
-    {"script_guard", "api"},
-    {"cli"},
-]
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-# Within a floor: who may look at whom. Floor 0 is one family; the report reads the study.
-SAME_FLOOR = {(a, b) for a in FLOORS[0] for b in FLOORS[0]} | {("report", "study"), ("api", "script_guard")}
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in FLOOR_OF)
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "iimt_search"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_FILES = 13
+# Registries of like things, and the verbs.
+MAY_HAVE_MORE = {"validators", "cli"}
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the contracts of pyproject.toml on the package in a folder."""
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    command = [sys.executable, "-c", code, "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def imported(path: Path) -> set[str]:
-    """Return the full names of our modules that a file imports, inside functions too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.startswith("iimt_search.")}
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("data/store.py", "from iimt_search.study.folder import StudyFolder", "Imports go downwards"),
+        ("study/run.py", "from iimt_search.data.sealed import open_sealed_target", "sealed target labels"),
+        ("training/predict.py", "import ray", "Ray is imported"),
+        ("study/search/budget.py", "from iimt_search.study.selection.decide import decide", "Within a study"),
+    ],
+)
+def test_a_contract_can_break(module: str, line: str, contract: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(PACKAGE, copy / "iimt_search", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    with (copy / "iimt_search" / module).open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
+    found = lint_imports(copy)
+    assert found.returncode == 1
+    assert re.search(f"^{contract}.* BROKEN|{contract}.* BROKEN", found.stdout, flags=re.M)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_downwards(path: Path) -> None:
-    room = room_of(path)
-    for name in imported(path):
-        other = name.split(".")[1]
-        if other in iimt_search.__all__ or other == room:
-            continue
-        below = FLOOR_OF[other] < FLOOR_OF[room]
-        assert below or (room, other) in SAME_FLOOR, f"{room} imports {name}, which is not below it"
+def packages() -> list[Path]:
+    """Return the folders of the package, itself first."""
+    return [path.parent for path in MODULES if path.name == "__init__.py"]
 
 
-def test_every_room_has_a_floor() -> None:
-    rooms = {room_of(path) for path in PACKAGE.rglob("*.py") if path.stem not in ("__init__", "__main__")}
-    assert rooms == set(FLOOR_OF)
+def test_the_map_names_every_package() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `([a-z_/]+)/` \|", page, flags=re.M))
+    assert named == {path.relative_to(PACKAGE).as_posix() for path in packages()[1:]}
 
 
-def test_only_the_audit_reads_sealed_labels() -> None:
-    readers = {p.relative_to(PACKAGE).as_posix() for p in MODULES if "iimt_search.data.sealed" in imported(p)}
-    assert readers == {"auditing/measure.py"}
+def test_the_map_names_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    files = re.findall(r"`([a-z_/]+\.py)`", page)
+    assert len(files) > 20
+    assert [name for name in files if not (PACKAGE / name).exists()] == []
 
 
-def test_ray_is_looked_at_in_its_own_room_only() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        lines = [line.split() for line in path.read_text().splitlines()]
-        named = any(
-            words[:1] in (["import"], ["from"]) and words[1].split(".")[0] == "ray" for words in lines
-        )
-        assert not named or path.parent.name == "ray", path
+@pytest.mark.parametrize("package", packages(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_packages_are_told_and_small(package: Path) -> None:
+    text = (package / "__init__.py").read_text(encoding="utf-8")
+    assert len(text.split('"""')[1]) > 40, "its docstring says what belongs there"
+    modules = [path for path in package.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MOST_FILES or package.name in MAY_HAVE_MORE
 
 
 def test_no_pickle_on_disk() -> None:

@@ -1,1 +1,1 @@
-"""Networks."""
+"""Networks: encoders by name, the classifier on them, the discriminator."""

@@ -1,4 +1,4 @@
-"""The space file: what to search, on which tasks, with which budget."""
+"""The space file: what to search, on which tasks, with which budget; errors name line and key."""
 
 from iimt_search.space.load import KnownNames, load_space, space_from_text
 from iimt_search.space.schema import Choices, NumberRange, SearchRange, Space, with_defaults

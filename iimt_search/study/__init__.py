@@ -1,1 +1,4 @@
-"""The study: storage, search, executors, confirmation, retraining, choice."""
+"""A study from its space to its choice: run, resume, record, read.
+
+Each step is a package: ``search``, ``executors``, ``selection``, ``retraining``; ``storage`` is beneath them.
+"""

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from iimt_search.records import Job
-from iimt_search.study.executors.runner import UnderWay
-from iimt_search.study.scope import Scope
-from iimt_search.study.search.budget import BudgetTracker
+
+if TYPE_CHECKING:
+    from iimt_search.study.executors.runner import UnderWay
+    from iimt_search.study.scope import Scope
+    from iimt_search.study.search.budget import BudgetTracker
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class RunProgress:
         phase: ``search``, ``confirm`` or ``retrain``.
     """
 
-    def __init__(self, scope: Scope, tracker: BudgetTracker, listener: Listener) -> None:
+    def __init__(self, scope: "Scope", tracker: "BudgetTracker", listener: Listener) -> None:
         self._scope, self._budget, self._listener = scope, tracker, listener
         self.phase = "search"
         self._told = 0.0
@@ -93,7 +95,7 @@ class RunProgress:
         self.phase, self._pending = phase, jobs
         self._listener.line(f"{phase}: {len(jobs)} trainings" if jobs else f"{phase}: nothing left to do")
 
-    def _search_share(self, running: Mapping[str, UnderWay]) -> float:
+    def _search_share(self, running: "Mapping[str, UnderWay]") -> float:
         budget, tracker = self._scope.space.budget, self._budget
         part = sum(found.share for key, found in running.items() if "trial-" in key)
         shares = [0.0]
@@ -103,7 +105,7 @@ class RunProgress:
             shares.append(tracker.steps * len(self._scope.tasks) / budget.steps)
         return min(max(shares), 1.0)
 
-    def _done(self, running: Mapping[str, UnderWay]) -> float:
+    def _done(self, running: "Mapping[str, UnderWay]") -> float:
         if self.phase == "search":
             return self._search * self._search_share(running) / self._total
         left = self._retrain if self.phase == "confirm" else 0.0
@@ -112,11 +114,11 @@ class RunProgress:
                 left += _work(job) * (1 - (running[job.key].share if job.key in running else 0.0))
         return max(0.0, 1.0 - left / self._total)
 
-    def _curve(self, found: UnderWay) -> tuple[float, ...]:
+    def _curve(self, found: "UnderWay") -> tuple[float, ...]:
         objective = self._scope.space.objective
         return tuple(each.mean(objective) for each in found.curve if objective in each.validators)
 
-    def watch(self, running: Mapping[str, UnderWay]) -> None:
+    def watch(self, running: "Mapping[str, UnderWay]") -> None:
         """Tell the listener where the run stands; with many jobs under way not at every event."""
         now = time.monotonic()
         if len(running) > _MANY and now - self._told < _PAUSE:

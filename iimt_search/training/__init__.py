@@ -1,1 +1,4 @@
-"""The trainable: one configuration, trained, evaluated, checkpointed, exported."""
+"""The trainable: one configuration on its tasks, trained, evaluated, checkpointed, its predictions kept.
+
+It knows neither Optuna nor Ray, and sees no target label.
+"""

@@ -9,7 +9,6 @@ from optuna.trial import FrozenTrial, Trial
 
 from iimt_search.records import Job
 from iimt_search.settings import with_new_names
-from iimt_search.training.checkpoint import checkpoint_path, checkpoint_step
 
 # Attributes of a fork: its donor's seed, what lambda_max was before, and after which step it branched off.
 SEED, EARLIER, FORKED_AT = "seed", "lambda_schedule", "forked_at"
@@ -38,6 +37,8 @@ def branch_off(donor: Job, number: int, folder: Path) -> dict[str, Any] | None:
         The attributes of the fork's trial; None where the donor has no checkpoint, or one that leaves
         nothing to change.
     """
+    from iimt_search.training.checkpoint import checkpoint_path, checkpoint_step
+
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f"checkpoint.{os.getpid()}.tmp"
     try:

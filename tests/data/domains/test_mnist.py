@@ -172,7 +172,7 @@ def test_the_real_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["mnist", "mnist_m", "usps", "svhn", "cifar10", "stl10", "motions"])
 def test_import_loads_no_torch(name: str) -> None:
     code = (
-        f"import sys, iimt_search.data.{name};"
+        f"import sys, iimt_search.data.domains.{name};"
         "print(sorted({'torch', 'torchvision', 'aeon'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
