@@ -19,6 +19,11 @@ def bnm(probabilities: Tensor) -> float:
         number of samples drops out. 1 for confident predictions spread evenly over the classes (where
         N is a multiple of C), 1/√C for a confident collapse to one class, 1/C for uniform
         predictions (both where N ≥ C). NaN where an input is not finite, and without samples.
+
+    >>> bnm(torch.eye(3))
+    1.0
+    >>> bnm(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    0.7071067811865476
     """
     if len(probabilities) == 0 or not all_finite(probabilities):
         return float("nan")

@@ -17,6 +17,9 @@ def canonical_order(rows: NDArray[np.float64], most: int | None = None) -> NDArr
 
     Returns:
         int64 (N,) or fewer, the places of the rows.
+
+    >>> canonical_order(np.array([[2.0, 1.0], [1.0, 5.0], [2.0, 0.0]])).tolist()
+    [1, 2, 0]
     """
     order: NDArray[np.int64] = np.lexsort(rows.T[::-1])
     step = 1 if most is None else -(-len(order) // most)

@@ -53,6 +53,13 @@ def class_ami(embeddings: Tensor, predicted: Tensor, classes: int) -> float:
     Returns:
         At most 1; about 0 for predictions that have nothing to do with the clusters, and 0 for a
         collapse to one class. NaN where an embedding is not finite, and without samples.
+
+    >>> import torch
+    >>> clusters = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    >>> class_ami(clusters, torch.tensor([0, 0, 1, 1]), 2)
+    1.0
+    >>> round(class_ami(clusters, torch.tensor([0, 1, 0, 1]), 2), 2) <= 0
+    True
     """
     if len(embeddings) == 0 or not all_finite(embeddings):
         return float("nan")

@@ -23,6 +23,12 @@ def class_ss(embeddings: Tensor, classes: int) -> float:
         A value in [−1, 1]: 1 for tight clusters far apart, about 0 for none. Where no silhouette is
         defined (all embeddings the same, or no more samples than clusters), −1: a collapse is the
         worst that there is. NaN where an embedding is not finite, and without samples.
+
+    >>> import torch
+    >>> round(class_ss(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), 2), 2)
+    0.93
+    >>> class_ss(torch.ones(4, 2), 2)
+    -1.0
     """
     if len(embeddings) == 0 or not all_finite(embeddings):
         return float("nan")

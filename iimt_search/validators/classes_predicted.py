@@ -18,6 +18,9 @@ def classes_predicted(predicted: Tensor, classes: int) -> float:
 
     Returns:
         A value in [0, 1]; 1/C for a collapse to one class.
+
+    >>> classes_predicted(torch.tensor([0, 0, 1, 1]), 4)
+    0.5
     """
     counts = torch.bincount(predicted, minlength=classes)
     found = (counts > 0) & (counts >= LEAST_SHARE * len(predicted) / classes)

@@ -22,6 +22,11 @@ def corr_c(probabilities: Tensor) -> float:
         A value in [1, √C]: √C for confident predictions spread evenly over the classes, 1 for a
         collapse to one class and for uniform predictions (for any predictions that are all the same).
         NaN where an input is not finite, and without samples.
+
+    >>> round(corr_c(torch.eye(4)), 3)
+    2.0
+    >>> round(corr_c(torch.full((3, 2), 0.5)), 3)
+    1.0
     """
     p = probabilities.double()
     correlation = p.T @ p

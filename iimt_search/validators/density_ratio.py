@@ -52,6 +52,10 @@ def importance_weights(source_embeddings: Tensor, target_embeddings: Tensor) -> 
         fitted half, between e⁻³⁰ and e³⁰. 1 where the domains cannot be told apart, collapsed
         embeddings included. Their mean is about 1 where the domains overlap, and near 0 where they
         do not. All NaN where an embedding is not finite, and for fewer than two samples of a domain.
+
+    >>> same = torch.ones(4, 2)
+    >>> importance_weights(same, same).tolist()
+    [1.0, 1.0, 1.0, 1.0]
     """
     weights = np.full(len(source_embeddings), np.nan)
     enough = min(len(source_embeddings), len(target_embeddings)) >= 2

@@ -22,6 +22,10 @@ def controlled_risk(losses: Tensor, weights: Tensor) -> float:
     Returns:
         Nats, unbounded either way; the loss itself where it is constant. Where the weights do not
         vary, η is 0. NaN where an input is NaN, and for fewer than two samples.
+
+    >>> import torch
+    >>> controlled_risk(torch.full((3,), 2.0), torch.tensor([0.5, 1.0, 1.5]))
+    2.0
     """
     if len(losses) < 2:
         return float("nan")

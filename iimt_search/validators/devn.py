@@ -16,6 +16,10 @@ def bounded_weights(weights: Tensor) -> Tensor:
 
     Returns:
         float64 (N,), between 0 and 2.
+
+    >>> import torch
+    >>> bounded_weights(torch.tensor([1.0, 2.0, 5.0])).sum().item()  # mean 1
+    3.0
     """
     shares = weights / weights.max()
     return shares - shares.mean() + 1

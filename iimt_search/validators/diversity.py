@@ -19,6 +19,11 @@ def diversity(predicted: Tensor, classes: int) -> float:
         A value in [0, 1]: 0 for a collapse to one class, 1 where every class is predicted equally
         often. Information maximisation of hard predictions: blind to confidence, which temperature
         and mixing change without changing what is predicted.
+
+    >>> diversity(torch.tensor([0, 1, 0, 1]), 2)
+    1.0
+    >>> diversity(torch.tensor([1, 1, 1, 1]), 2) == 0
+    True
     """
     share = torch.bincount(predicted, minlength=classes).double() / len(predicted)
     return float(-torch.xlogy(share, share).sum()) / math.log(classes)

@@ -14,6 +14,12 @@ def embedding_spread(embeddings: Tensor) -> float:
     Returns:
         A value in [0, 1]: 0 where all embeddings point the same way, a total collapse; NaN where one
         is not finite. An embedding of length 0 points nowhere.
+
+    >>> import torch
+    >>> round(embedding_spread(torch.ones(3, 2)), 6)
+    0.0
+    >>> embedding_spread(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    1.0
     """
     if not all_finite(embeddings):
         return float("nan")

@@ -18,6 +18,10 @@ def ensemble_agreement(logits: Sequence[Tensor]) -> list[float]:
         Of each candidate the share of samples, in [0, 1], for which it predicts the class with the
         highest mean probability over the candidates. A candidate whose logits are not all finite has
         NaN, and no say in that mean. 1 for a candidate alone; NaN without samples.
+
+    >>> sure, other = torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.1, 0.0], [0.1, 0.0]])
+    >>> ensemble_agreement([sure, other])
+    [1.0, 0.5]
     """
     sound = [all_finite(candidate) for candidate in logits]
     if not any(sound):

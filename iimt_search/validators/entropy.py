@@ -14,6 +14,11 @@ def mean_entropy(probabilities: Tensor) -> float:
 
     Returns:
         Nats in [0, ln C]; 0 · ln 0 counts as 0. NaN where an input is NaN.
+
+    >>> mean_entropy(torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == 0
+    True
+    >>> round(mean_entropy(torch.tensor([[0.5, 0.5]])), 4)
+    0.6931
     """
     p = probabilities.double()
     return float(-torch.xlogy(p, p).sum(dim=-1).mean())

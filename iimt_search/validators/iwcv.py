@@ -18,6 +18,10 @@ def weighted_risk(losses: Tensor, weights: Tensor) -> float:
     Returns:
         Nats in [0, ∞); the plain risk where every weight is 1. NaN where an input is NaN, and without
         samples.
+
+    >>> import torch
+    >>> weighted_risk(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))
+    3.5
     """
     return float((weights * losses.to(weights)).mean())
 

@@ -21,6 +21,9 @@ def mano(probabilities: Tensor) -> float:
     Returns:
         A value in [1/C, C^(−1/4)]: 1/C for uniform predictions, C^(−1/4) for confident ones, a
         collapse to one class among them. NaN where an input is NaN, and without samples.
+
+    >>> mano(torch.full((2, 4), 0.25))
+    0.25
     """
     return float((probabilities.double() ** POWER).mean() ** (1 / POWER))
 

@@ -23,6 +23,11 @@ def mixval(logits: Tensor, labels: Tensor, same: Tensor) -> float:
         A value in [0, 1]. Where there are pairs of one sort only, the share of that sort: a collapse to
         one class has no pairs of two classes, and scores 1. NaN where a logit is not finite, and where
         there is no pair at all.
+
+    >>> import torch
+    >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+    >>> mixval(logits, torch.tensor([0, 1, 1]), torch.tensor([True, True, False]))
+    0.5
     """
     if not all_finite(logits):
         return float("nan")

@@ -31,6 +31,10 @@ def neighbour_agreement(
         votes, and the predicted one is among them, the sample counts 1/k. So where all embeddings are
         the same, every source sample votes: the share of targets that are predicted as the commonest
         source class. NaN where an embedding is not finite, and where a domain has no samples.
+
+    >>> f = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> neighbour_agreement(f.repeat(5, 1), torch.tensor([0, 1]).repeat(5), f, torch.tensor([0, 1]))
+    1.0
     """
     if min(len(source_embeddings), len(target_embeddings)) == 0:
         return float("nan")

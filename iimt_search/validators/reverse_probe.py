@@ -22,6 +22,12 @@ def reverse_probe(
         Accuracy in [0, 1]. Where all pseudo-labels are one class there is nothing to fit: the share
         of that class on the source, which is what a constant classifier gets. NaN where an
         embedding is not finite.
+
+    >>> import torch
+    >>> f = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(4, 1)
+    >>> labels = torch.tensor([0, 1]).repeat(4)
+    >>> reverse_probe(f, labels, f, labels), reverse_probe(f, labels, f, 1 - labels)
+    (1.0, 0.0)
     """
     f_t, f_s = (f.double().cpu().numpy() for f in (target_embeddings, source_embeddings))
     labels, truth = pseudo_labels.cpu().numpy(), source_labels.cpu().numpy()

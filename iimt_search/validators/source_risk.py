@@ -15,6 +15,9 @@ def source_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         float64 (N,), nats in [0, ∞). All NaN where a logit is not finite.
+
+    >>> source_losses(torch.zeros(1, 2), torch.tensor([1])).round(decimals=4).tolist()
+    [0.6931]
     """
     if not all_finite(logits):
         return torch.full((len(logits),), float("nan"), dtype=torch.float64, device=logits.device)

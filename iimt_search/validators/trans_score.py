@@ -30,6 +30,9 @@ def angle_deviation(weight: Tensor) -> float:
         two classes, near π/2 for many. 0 for that simplex (which needs C ≤ D + 1), θ_C² where all
         rows point one way. NaN where an input is not finite, where a row is 0, for fewer than two
         classes.
+
+    >>> round(angle_deviation(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])), 6)
+    0.0
     """
     classes = len(weight)
     w = weight.double()
