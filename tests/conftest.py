@@ -1,9 +1,14 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# The tests' networks are tiny: threads that wait for each other take longer than one alone, and many times
+# as long beside other work. Read when torch is imported, and by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY_SPACE = """\
 schema: 1
