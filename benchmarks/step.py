@@ -6,7 +6,9 @@ that this rate would need.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from benchmarks.timing import interleaved
 from iimt_search.data.task import DomainTask, Labelled, Unlabelled
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
-from iimt_search.training.heap import keep_freed_memory
+from iimt_search.training.malloc import keeping_freed_memory
 from iimt_search.training.task_training import TaskTraining
 
 CLASSES = 10
@@ -96,9 +98,13 @@ def _repeat(step: Callable[[], None], times: int) -> Callable[[], None]:
     return do
 
 
-def measure_step(size: int, threads: int, rounds: int, k: int = 2, batch: int = 64) -> dict[str, Any]:
-    """Measure one image size; times are milliseconds a step."""
-    keep_freed_memory()  # as workers do; what is compared has it, too
+def measure_step(size: int, threads: int, rounds: int) -> dict[str, Any]:
+    """Measure one image size in a process like a worker's; times are milliseconds a step."""
+    with keeping_freed_memory(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_measure, size, threads, rounds).result()
+
+
+def _measure(size: int, threads: int, rounds: int, k: int = 2, batch: int = 64) -> dict[str, Any]:
     torch.set_num_threads(threads)
     task = random_task(size)
     settings = TrainSettings(image_size=size, k=k, batch_size=batch, steps=10**6, network="small")

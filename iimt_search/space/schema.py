@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    ByteSize,
     ConfigDict,
     Discriminator,
     Field,
@@ -20,11 +21,6 @@ from iimt_search.space.task_spec import TaskSpec
 
 Scalar = bool | int | float | str
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_BYTES = {"": 1} | {
-    f"{prefix}{kind}": base**power
-    for power, prefix in enumerate("kMGT", 1)
-    for kind, base in (("", 1000), ("i", 1024))
-}
 
 
 class _Strict(BaseModel):
@@ -161,7 +157,7 @@ class PrunerSettings(_Strict):
         """
         if self.of_ray:
             raise UsageError(
-                f"pruner {self.name} is Ray Tune's: give --backend ray, or choose successive_halving"
+                f"pruner {self.name} is Ray Tune's: give `backend=ray`, or choose successive_halving"
             )
 
 
@@ -213,15 +209,8 @@ class Resources(_Strict):
 
     cpus: float = Field(1.0, gt=0, le=4096, allow_inf_nan=False)
     gpus: float = Field(0.0, ge=0, le=4096, allow_inf_nan=False)
-    memory: int | None = Field(None, ge=1)
+    memory: ByteSize | None = Field(None, ge=1)
     custom: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
-
-    @field_validator("memory", mode="before")
-    @classmethod
-    def _bytes(cls, value: Any) -> Any:
-        if isinstance(value, str) and (found := re.fullmatch(r"\s*([\d.]+)\s*([kMGT]i?)?B\s*", value)):
-            return int(float(found[1]) * _BYTES[found[2] or ""])
-        return value
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -1,7 +1,5 @@
 """Accuracy on labelled target samples that the user gave on purpose (interval: Wilson 1927)."""
 
-from statistics import NormalDist
-
 from iimt_search.validators.contract import Predictions
 from iimt_search.validators.source_accuracy import source_accuracy
 
@@ -19,11 +17,10 @@ def wilson_interval(correct: int, count: int, confidence: float = 0.95) -> tuple
     """
     if count == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share, z2 = correct / count, z * z / count
-    centre = (share + z2 / 2) / (1 + z2)
-    half = (z2 * share * (1 - share) + z2 * z2 / 4) ** 0.5 / (1 + z2)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    from scipy.stats import binomtest  # most of a second: only for those who have such samples
+
+    found = binomtest(correct, count).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def score(predictions: Predictions) -> float:

@@ -249,7 +249,7 @@ def test_memory_is_bytes_or_a_text_with_a_unit(given: Any, count: int) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"memory": "2 gigs"}, "valid integer"),
+        ({"memory": "2 gigs"}, "could not interpret byte unit: gigs"),
         ({"memory": 0}, "greater than or equal to 1"),
         ({"cpus": 0}, "greater than 0"),
         ({"cpus": 1.5}, "`cpus` above 1 must be a whole number, got 1.5"),

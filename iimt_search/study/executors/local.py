@@ -12,6 +12,7 @@ from multiprocessing.context import SpawnProcess
 
 from iimt_search.records import Event, Finished, Job, Report
 from iimt_search.study.executors.job_set import JobSet
+from iimt_search.training.malloc import keeping_freed_memory
 
 _GATHERING_SECONDS = 0.2
 
@@ -53,9 +54,6 @@ def worker_main(connection: Connection, threads: int, population: int, debug: bo
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     threading.Thread(target=_die_with_driver, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    from iimt_search.training.heap import keep_freed_memory
-
-    keep_freed_memory()
     import torch
 
     torch.set_num_threads(threads)
@@ -116,7 +114,7 @@ class LocalExecutor:
         process = _CONTEXT.Process(
             target=worker_main, args=(theirs, self._threads, self._population, self._debug), daemon=True
         )
-        with _interrupts_ignored():
+        with _interrupts_ignored(), keeping_freed_memory():
             process.start()
         theirs.close()
         return _Worker(process, ours)

@@ -14,6 +14,7 @@ from typing import Any
 
 from iimt_search.errors import IimtSearchError, StudyError, UsageError
 from iimt_search.space.schema import Resources
+from iimt_search.training.malloc import KEEP_FREED_MEMORY, keeping_freed_memory
 
 # Read by Ray in this process and, where it is started here, in its own.
 _ENVIRONMENT = {
@@ -83,13 +84,13 @@ def _check_address(address: str) -> None:
     """Check that something listens there: Ray itself would try for many minutes."""
     if address.startswith("ray://"):
         raise UsageError(
-            f"--ray-address {address}: the driver runs on a machine of the cluster; give auto, or HOST:PORT"
+            f"`ray_address={address}`: the driver runs on a machine of the cluster; give auto, or HOST:PORT"
         )
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise UsageError(f"--ray-address must be auto or HOST:PORT, such as 10.0.0.1:6379; got {address!r}")
+        raise UsageError(f"`ray_address` must be auto or HOST:PORT, such as 10.0.0.1:6379; got {address!r}")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
@@ -149,10 +150,11 @@ class RaySession:
         try:
             if address is not None:
                 _check_address(address)
-                quiet["address"] = address
+                quiet |= {"address": address, "runtime_env": {"env_vars": KEEP_FREED_MEMORY}}
             # What Ray prints of dying processes, log_to_driver or not; it stands in its log files.
             ray._private.worker._worker_logs_enabled = False
-            ray.init(**quiet)
+            with keeping_freed_memory():  # of a Ray that is started here
+                ray.init(**quiet)
         except Exception as error:
             self.close()
             if isinstance(error, IimtSearchError):

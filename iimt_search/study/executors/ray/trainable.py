@@ -39,9 +39,6 @@ class JobTrainable(tune.Trainable):
         if Path(config["folder"]).is_dir():  # where modules of python: domains are looked for
             os.chdir(config["folder"])
             sys.path.append(config["folder"])
-        from iimt_search.training.heap import keep_freed_memory
-
-        keep_freed_memory()
         import torch
 
         torch.set_num_threads(threads)
