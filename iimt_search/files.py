@@ -1,14 +1,51 @@
 """Files that a reader finds whole, whenever it looks, and where kept checkpoints lie."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_beside(path: Path, text: str) -> None:
-    """Write text to a file in one step: a reader sees the old content or the new, never half."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all that is in it, where there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_write(path: Path, *, locked: bool = False, ending: str = ".tmp") -> Iterator[Path]:
+    """Replace a file or a folder in one step: a reader sees the old content or the new, never half.
+
+    An error within the block leaves the old content, and nothing beside it.
+
+    Args:
+        path: what to replace; its folder exists.
+        locked: the caller holds a lock on ``path``. The temporary name is then always the same,
+            so that what a killed process left there goes with the next write.
+        ending: of the temporary name, for a writer that goes by it.
+
+    Yields:
+        The temporary path, in the same folder, to write the file or make the folder at.
+    """
+    beside = path.with_name(f"{path.name}{'' if locked else f'.{os.urandom(4).hex()}'}{ending}")
+    try:
+        if locked:
+            remove(beside)
+        yield beside
+        if beside.is_dir():
+            remove(path)  # no system renames a folder over a full one
+        os.replace(beside, path)
+    finally:
+        remove(beside)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's content with text, as :func:`atomic_write` does."""
+    with atomic_write(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def kept_path(folder: Path, task_slug: str, step: int) -> Path:

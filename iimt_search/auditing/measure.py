@@ -1,6 +1,6 @@
 """Measures a choice, and every validator beside it, with the sealed target labels, after it was made."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -253,7 +253,7 @@ def _names(audits: Iterable[TaskAudit]) -> list[str]:
     return list(dict.fromkeys(name for audit in audits for name in audit.validators))
 
 
-def audit_json(study: str, audits: dict[str, TaskAudit]) -> dict[str, Any]:
+def audit_json(study: str, audits: Mapping[str, TaskAudit]) -> dict[str, Any]:
     """Return audits as JSON values, accuracies and gaps in percent."""
     rows = list(audits.values())
     oracle = {task: audit.oracle for task, audit in audits.items()}

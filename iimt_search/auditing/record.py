@@ -8,7 +8,7 @@ from typing import Any
 
 from iimt_search.auditing.measure import TaskAudit
 from iimt_search.errors import ModelFileError
-from iimt_search.files import write_beside
+from iimt_search.files import write_text
 from iimt_search.records import Choice
 
 SCHEMA = 1
@@ -54,7 +54,7 @@ def write_audit(
         "accuracies": {task: audit.accuracies for task, audit in audits.items()},
         "confusion": {task: audit.confusion for task, audit in audits.items() if audit.confusion},
     }
-    write_beside(path, json.dumps(stored, allow_nan=False) + "\n")
+    write_text(path, json.dumps(stored, allow_nan=False) + "\n")
     return path
 
 

@@ -4,7 +4,6 @@ import errno
 import gzip
 import hashlib
 import os
-import shutil
 import tarfile
 import urllib.request
 import zlib
@@ -17,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from filelock import FileLock
 
 from iimt_search.errors import DataError
+from iimt_search.files import remove
 
 _PIECE = 1 << 20
 _TIMEOUT_SECONDS = 60
@@ -59,13 +59,6 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _make(path: Path, write: Callable[[Path], Path]) -> None:
     """Make ``path`` in one process at a time, and whole or not at all.
 
@@ -77,11 +70,11 @@ def _make(path: Path, write: Callable[[Path], Path]) -> None:
         with FileLock(path.with_name(path.name + ".lock")):
             if path.exists():
                 return
-            _remove(part)
+            remove(part)
             try:
                 os.replace(write(part), path)
             finally:
-                _remove(part)
+                remove(part)
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

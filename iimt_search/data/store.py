@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from platformdirs import user_cache_path
 
 from iimt_search.data.task import SAMPLE_TYPES, Domain, Kind, Labelled, Labels, Samples, Unlabelled
 from iimt_search.errors import DataError
+from iimt_search.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -188,27 +188,20 @@ def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
     if (found := read_prepared(folder)) is not None:
         return found
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(folder.name + ".tmp")
     with FileLock(folder.with_name(folder.name + ".lock")):
         if (found := read_prepared(folder)) is not None:
             return found
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
         try:
-            _write(beside, build())
+            with atomic_write(folder, locked=True) as beside:
+                beside.mkdir()
+                _write(beside, build())
         except OSError as error:
-            shutil.rmtree(beside, ignore_errors=True)
             if error.errno == errno.ENOSPC:
                 raise DataError(
                     f"the disk is full: no room for {key} in {folder.parent}; free some, or set IIMT_CACHE "
                     f"to a folder on another disk"
                 ) from error
             raise
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(beside, folder)
     found = read_prepared(folder)
     if found is None:
         raise DataError(f"what was just written to {folder} cannot be read back; is the disk in order?")

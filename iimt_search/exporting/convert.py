@@ -1,7 +1,6 @@
 """Writes an exported model in further formats, and checks that each computes the same."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from iimt_search.errors import ModelFileError
 from iimt_search.exporting.formats import FORMATS, SAFETENSORS, check_formats
 from iimt_search.exporting.load import Predictor, load_model
-from iimt_search.files import write_beside
+from iimt_search.files import atomic_write, write_text
 
 
 def program_of(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
@@ -167,7 +166,7 @@ def write_formats(folder: Path, names: Iterable[str], real: Tensor | None = None
             "samples": {"random": len(parts[0]), "real": 0 if real is None else len(real)},
         }
     content = {**reference.metadata, "formats": formats}
-    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return differences
 
 
@@ -176,10 +175,9 @@ def _write(
 ) -> float:
     """Write one format, beside and renamed once it has been checked; returns the greatest difference."""
     path, (write, read) = folder / FORMATS[name].file, WRITE_AND_READ[name]
-    beside = path.with_stem(f"{path.stem}-{os.getpid()}-unchecked")
     # Channels-last weights are a matter of speed here, and no format keeps them.
     model = load_model(folder).to(memory_format=torch.contiguous_format)
-    try:
+    with atomic_write(path, ending=path.suffix) as beside:
         write(model, random_samples(model, 2), metadata, beside)
         other = read(beside)
         found = [greatest_difference(reference, other, part) for part in parts]
@@ -189,7 +187,4 @@ def _write(
                 f"{path}: its logits differ from those of model.safetensors by {greatest:.2g}, more than "
                 f"{TOLERANCE:g}; it is not written"
             )
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
     return greatest

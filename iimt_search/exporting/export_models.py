@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from iimt_search.errors import DataError, StudyError, UsageError
 from iimt_search.exporting.card import CARD, MARK, Provenance, folder_card, model_card
 from iimt_search.exporting.formats import check_formats
-from iimt_search.files import write_beside
+from iimt_search.files import atomic_write, write_text
 from iimt_search.records import Choice
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
@@ -23,15 +23,12 @@ if TYPE_CHECKING:
 
 
 def _copy(source: Path, target: Path, single: bool) -> None:
-    beside = target.with_name(target.name + ".tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(source, beside)
-    if single:
-        from iimt_search.exporting.model_folder import drop_members
+    with atomic_write(target) as beside:
+        shutil.copytree(source, beside)
+        if single:
+            from iimt_search.exporting.model_folder import drop_members
 
-        drop_members(beside)
-    shutil.rmtree(target, ignore_errors=True)
-    beside.rename(target)
+            drop_members(beside)
 
 
 def check_target(target: Path) -> None:
@@ -41,7 +38,7 @@ def check_target(target: Path) -> None:
         UsageError: something else is there.
     """
     if target.exists() and not (target / "model.json").exists():
-        raise UsageError(f"{target} exists and is no exported model; give --export another folder")
+        raise UsageError(f"{target} exists and is no exported model; give `export` another folder")
 
 
 def copy_models(
@@ -122,7 +119,7 @@ def write_card(folder: Path, story: Provenance | None) -> None:
         folder: the exported model.
         story: the study that chose it; None for a checkpoint that no study chose.
     """
-    write_beside(folder / CARD, model_card(_read(folder), story))
+    write_text(folder / CARD, model_card(_read(folder), story))
 
 
 def _finish(folder: Path, task: str, story: Provenance, formats: Sequence[str]) -> ExportedModel:
@@ -162,7 +159,7 @@ def _check_places(folder: Path, tasks: Sequence[str]) -> None:
         check_target(folder / slug(task))
     card = folder / CARD
     if len(tasks) > 1 and card.exists() and MARK not in card.read_text(encoding="utf-8", errors="replace"):
-        raise UsageError(f"{card} exists and is no model card of ours; give --export another folder")
+        raise UsageError(f"{card} exists and is no model card of ours; give `export` another folder")
 
 
 def export_models(
@@ -212,5 +209,5 @@ def export_models(
             each.folder.rename(target)
             delivered[task] = ExportedModel(target, each.members, each.differences, each.real)
         if len(cards) > 1:
-            write_beside(folder / CARD, folder_card(cards))
+            write_text(folder / CARD, folder_card(cards))
     return delivered

@@ -1,7 +1,6 @@
 """The exported model: ``model.safetensors`` and ``model.json``, one folder for each task."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +13,7 @@ from iimt_search import __version__
 from iimt_search.data.assemble import load_task
 from iimt_search.data.task import DomainTask
 from iimt_search.exporting.formats import FORMATS
-from iimt_search.files import write_beside
+from iimt_search.files import atomic_write, write_text
 from iimt_search.models.network import Model
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
@@ -43,13 +42,12 @@ _RESIZE = {
 
 def _write_weights(path: Path, model: Model) -> None:
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    beside = path.with_suffix(".tmp")
-    beside.write_bytes(save(weights))  # save_file would keep other users from reading it
-    os.replace(beside, path)
+    with atomic_write(path) as beside:
+        beside.write_bytes(save(weights))  # save_file would keep other users from reading it
 
 
 def _describe(folder: Path, content: Mapping[str, Any]) -> None:
-    write_beside(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _remove_all_but(folder: Path, members: Sequence[str]) -> None:

@@ -1,8 +1,6 @@
 """Shows a task as training sees it: its samples, what augmentation makes of them, and mixtures."""
 
 import math
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from iimt_search.data.augment import AUGMENTATIONS
 from iimt_search.data.task import DomainTask, Labels, Samples
+from iimt_search.files import atomic_write, write_text
 from iimt_search.iimt.mixup import mix, mixing_coefficients
 from iimt_search.inspect.check import MEASURED, summarise
 from iimt_search.seeding import derive_seed
@@ -290,22 +289,14 @@ def picture_suffix(task: DomainTask) -> str:
 def write_picture(task: DomainTask, path: Path, strength: float = 1.0, seed: int = 0) -> None:
     """Draw a task and write the picture to ``path``, as PNG or as one HTML file that needs no other."""
     title = f"{task.name}  (augmentation {task.augmentation})"
+    path.parent.mkdir(parents=True, exist_ok=True)
     if task.kind == "image":
         image = draw_images(title, picture_rows(task, strength, seed))
-        _replace(path, lambda part: image.save(part, format="PNG"))
+        with atomic_write(path) as beside:
+            image.save(beside, format="PNG")
         return
     if task.kind == "series":
         figure = draw_series(title, picture_rows(task, strength, seed))
     else:
         figure = draw_scatter(f"{task.name}  (normalised)", principal_plane(task))
-    _replace(path, lambda part: figure.write_html(part, include_plotlyjs=True, div_id="task"))
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text(path, figure.to_html(include_plotlyjs=True, div_id="task"))

@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from iimt_search.files import write_beside
+from iimt_search.files import write_text
 
 # Colour-blind safe (Okabe and Ito 2008).
 _BARS = {
@@ -81,4 +81,4 @@ def audit_figure(content: dict[str, Any]) -> go.Figure:
 
 def write_audit_picture(content: dict[str, Any], path: Path) -> None:
     """Write the figure as one HTML file that needs no network."""
-    write_beside(path, audit_figure(content).to_html(include_plotlyjs=True, full_html=True))
+    write_text(path, audit_figure(content).to_html(include_plotlyjs=True, full_html=True))

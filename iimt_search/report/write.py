@@ -7,7 +7,7 @@ from pathlib import Path
 
 import plotly.io
 
-from iimt_search.files import write_beside
+from iimt_search.files import write_text
 from iimt_search.report.figures.drawing import Drawing, standing_alone
 from iimt_search.report.html.page import Part, render
 from iimt_search.report.record import read_records
@@ -33,7 +33,7 @@ def write_report(opened: OpenStudy, parts: Sequence[Part], path: Path) -> None:
     """Write the page in one step: a reader finds the old one or the new."""
     driver = opened.driver()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_beside(path, render(parts, opened.place, "The search runs now" if driver else "Not running"))
+    write_text(path, render(parts, opened.place, "The search runs now" if driver else "Not running"))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def write_figures(parts: Sequence[Part], folder: Path) -> WrittenFigures:
         mine.mkdir(parents=True, exist_ok=True)
         found += [(drawing, mine / drawing.name) for section in part.sections for drawing in section.drawings]
     for drawing, path in found:
-        write_beside(
+        write_text(
             path.with_name(f"{path.name}.json"), plotly.io.to_json(standing_alone(drawing), validate=False)
         )
     png = [(drawing, path.with_name(f"{path.name}.png")) for drawing, path in found]

@@ -1,6 +1,5 @@
 """A job's checkpoint: the state of every task's training and the evaluations so far."""
 
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from iimt_search.files import atomic_write
 from iimt_search.records import Evaluation
 
 SCHEMA = 1
@@ -23,7 +23,7 @@ def checkpoint_path(folder: Path) -> Path:
 
 
 def save_checkpoint(folder: Path, identity: str, history: list[Evaluation], states: dict[str, Any]) -> None:
-    """Write beside and rename, so that a killed write leaves the previous checkpoint whole.
+    """Write a job's checkpoint; a killed write leaves the previous one whole.
 
     Args:
         folder: the job's.
@@ -32,16 +32,14 @@ def save_checkpoint(folder: Path, identity: str, history: list[Evaluation], stat
         states: task name → the training's state.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = checkpoint_path(folder)
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
     content = {
         "schema": SCHEMA,
         "identity": identity,
         "history": [(e.step, {task: dict(scores) for task, scores in e.scores.items()}) for e in history],
         "states": states,
     }
-    torch.save(content, beside)
-    os.replace(beside, path)
+    with atomic_write(checkpoint_path(folder)) as beside:
+        torch.save(content, beside)
 
 
 def load_checkpoint(

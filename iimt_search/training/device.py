@@ -22,10 +22,10 @@ def resolve_device(device: str) -> str:
     if device.startswith("cuda"):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
-            raise UsageError(f"--device {device}: PyTorch finds no CUDA device here")
+            raise UsageError(f"`device={device}`: PyTorch finds no CUDA device here")
         index = int(device.partition(":")[2] or 0)
         if index >= count:
-            raise UsageError(f"--device {device}: PyTorch finds cuda:0 to cuda:{count - 1} here")
+            raise UsageError(f"`device={device}`: PyTorch finds cuda:0 to cuda:{count - 1} here")
     return device
 
 

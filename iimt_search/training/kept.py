@@ -5,7 +5,6 @@ is computed from the rounded values during the training too, so that a score com
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iimt_search.errors import ModelFileError
+from iimt_search.files import atomic_write
 from iimt_search.models.network import Architecture, Model
 from iimt_search.settings import TrainSettings
 from iimt_search.validators.contract import FewShot, Mixed, Predictions
@@ -105,17 +105,13 @@ def save_kept(path: Path, predictions: Predictions, model: Model, settings: Trai
     for name, weight in model.state_dict().items():
         tensors[_WEIGHT + name] = weight.detach().cpu().contiguous().clone()
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
     about = {
         "architecture": json.dumps(model.architecture._asdict()),
         "settings": settings.model_dump_json(),
         "seed": str(seed),
     }
-    try:
+    with atomic_write(path) as beside:
         save_file(tensors, beside, metadata=about)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _read(path: Path, weights: bool) -> dict[str, Tensor]:

@@ -168,7 +168,7 @@ def test_a_study_remembers_its_storage_and_may_be_moved(tiny_space: Path, tmp_pa
     assert len(trials_of(tmp_path / "moved")) == 3
     folder = StudyFolder(tmp_path / "moved" / "tiny")
     assert folder.choose_storage(None) == sqlite_url(folder.database)
-    with pytest.raises(StudyError, match=r"lies in sqlite:///.*study\.db; give that --storage"):
+    with pytest.raises(StudyError, match=r"lies in sqlite:///.*study\.db; give that `storage`"):
         folder.choose_storage("sqlite:///other.db")
 
 

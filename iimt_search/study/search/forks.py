@@ -1,12 +1,12 @@
 """Trials that branch off another trial's training: population-based training."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, Trial
 
+from iimt_search.files import atomic_write
 from iimt_search.records import Job
 from iimt_search.settings import with_new_names
 
@@ -40,10 +40,9 @@ def branch_off(donor: Job, number: int, folder: Path) -> dict[str, Any] | None:
     from iimt_search.training.checkpoint import checkpoint_path, checkpoint_step
 
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"checkpoint.{os.getpid()}.tmp"
     try:
-        shutil.copyfile(checkpoint_path(Path(donor.folder)), beside)
-        os.replace(beside, checkpoint_path(folder))
+        with atomic_write(checkpoint_path(folder)) as beside:
+            shutil.copyfile(checkpoint_path(Path(donor.folder)), beside)
     except FileNotFoundError:
         return None
     step, settings = checkpoint_step(folder), donor.settings  # the copy's: the donor trains on

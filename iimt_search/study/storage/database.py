@@ -45,9 +45,9 @@ def _parse(url: str) -> URL:
     except (ArgumentError, ValueError):
         shown = re.sub(r".*@", "…@", url)
         # Not chained: the parser's error may hold a piece of the password.
-        raise UsageError(f"--storage must be a database URL such as {_EXAMPLES}, got {shown!r}") from None
+        raise UsageError(f"`storage` must be a database URL such as {_EXAMPLES}, got {shown!r}") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise UsageError(f"--storage takes {_EXAMPLES}, got {parsed.drivername!r}")
+        raise UsageError(f"`storage` takes {_EXAMPLES}, got {parsed.drivername!r}")
     return parsed
 
 

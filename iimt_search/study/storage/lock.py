@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from iimt_search.errors import StudyLockedError
-from iimt_search.files import write_beside
+from iimt_search.files import write_text
 
 _APPLICATION = "iimt-search pid {pid} on {host}"
 _APPLICATION_BYTES = 63  # PostgreSQL cuts an application's name there
@@ -101,7 +101,7 @@ class LockFile:
         except Timeout as error:
             raise _refuse(self._study, self.holder() or Holder()) from error
         try:
-            write_beside(self._note, json.dumps(Holder.me().to_json()))
+            write_text(self._note, json.dumps(Holder.me().to_json()))
             yield
         finally:
             self._note.unlink(missing_ok=True)

@@ -197,7 +197,7 @@ def test_the_password_is_written_nowhere(
 ) -> None:
     lines = AtSnapshot(0, None)
     run(load(tiny_space, budget={"trials": 1}), tmp_path / "here", url_with_password, lines)
-    assert f"process lists show the password in --storage; ${PASSWORD_VARIABLE}" in lines.lines[0]
+    assert f"process lists show the password in `storage`; ${PASSWORD_VARIABLE}" in lines.lines[0]
     quoted = url_with_password.split(":")[2].split("@")[0]
     where = ["--studies-dir", tmp_path / "here"]
     output = "\n".join(lines.lines)

@@ -18,6 +18,7 @@ from iimt_search.data.assemble import task_image_size
 from iimt_search.data.open import open_domain
 from iimt_search.data.store import prepared_folder, read_prepared
 from iimt_search.errors import UsageError
+from iimt_search.files import atomic_write
 from iimt_search.records import Evaluation, Job
 from iimt_search.training.checkpoint import checkpoint_path
 
@@ -39,7 +40,7 @@ class RemoteFolder:
             self._fs.create_dir(self._root, recursive=True)
         except (OSError, ValueError, NotImplementedError) as error:
             raise UsageError(
-                f"--ray-storage must be a path, or a URI such as s3://BUCKET/FOLDER, got {root!r}: {error}"
+                f"`ray_storage` must be a path, or a URI such as s3://BUCKET/FOLDER, got {root!r}: {error}"
             ) from error
 
     def _path(self, name: str) -> str:
@@ -66,15 +67,12 @@ class RemoteFolder:
         if found == fs.FileType.NotFound:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        if found == fs.FileType.Directory:
-            beside.mkdir(exist_ok=True)
-        fs.copy_files(self._path(name), str(beside), self._fs, fs.LocalFileSystem())
-        if path.is_dir():
-            shutil.copytree(beside, path, dirs_exist_ok=True)
-            shutil.rmtree(beside)
-        else:
-            os.replace(beside, path)
+        with atomic_write(path) as beside:
+            if found == fs.FileType.Directory:
+                beside.mkdir()
+                if path.is_dir():  # what is there already stays
+                    shutil.copytree(path, beside, dirs_exist_ok=True)
+            fs.copy_files(self._path(name), str(beside), self._fs, fs.LocalFileSystem())
         return True
 
     def delete(self, name: str) -> None:

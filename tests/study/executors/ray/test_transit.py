@@ -53,5 +53,5 @@ def test_shared_folder_copies_whole_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_a_wrong_storage_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--ray-storage must be a path, or a URI .* got 'nosuch://x'"):
+    with pytest.raises(UsageError, match="`ray_storage` must be a path, or a URI .* got 'nosuch://x'"):
         RemoteFolder("nosuch://x")
