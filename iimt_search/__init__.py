@@ -4,24 +4,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iimt_search.api import audit, best, export, load_space, run
+    from iimt_search.api import audit, best, compare, export, load_space, run, score, status, write_report
     from iimt_search.exporting.load import load_model
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "audit", "best", "export", "load_model", "load_space", "run"]
-
-# Loaded when first used: importing the package, as every command does, must not import torch.
-_HOMES = {
-    "audit": "iimt_search.api",
-    "best": "iimt_search.api",
-    "export": "iimt_search.api",
-    "load_model": "iimt_search.exporting.load",
-    "load_space": "iimt_search.api",
-    "run": "iimt_search.api",
-}
+__all__ = [
+    "__version__",
+    "audit",
+    "best",
+    "compare",
+    "export",
+    "load_model",
+    "load_space",
+    "run",
+    "score",
+    "status",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    # Loaded when first used: importing the package, as every command does, must not import torch.
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    home = "iimt_search.exporting.load" if name == "load_model" else "iimt_search.api"
+    return getattr(import_module(home), name)

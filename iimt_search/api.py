@@ -6,10 +6,12 @@ Importing this file imports neither torch nor Optuna nor Ray.
 import inspect
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -17,18 +19,18 @@ from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import UsageError
 from iimt_search.space import KnownNames, Space
 from iimt_search.space import load_space as read_space
-from iimt_search.study.executors.script_guard import check_script_guard
 from iimt_search.validators.registry import VALIDATORS
 
 if TYPE_CHECKING:
-    from iimt_search.auditing.measure import AuditOptions, TaskAudit
+    from iimt_search.auditing.measure import TaskAudit
     from iimt_search.exporting.export_models import ExportedModel
     from iimt_search.records import Choice
-    from iimt_search.study.executors.base import Executor
+    from iimt_search.report.write import WrittenFigures
     from iimt_search.study.open import OpenStudy
-    from iimt_search.study.progress import Snapshot
+    from iimt_search.study.progress import Listener, Snapshot
+    from iimt_search.study.scoring import StudyScores
 
-_MAX_WORKERS = 8
+Count = Callable[[str, int, int], None]
 
 
 def known_names() -> KnownNames:
@@ -39,38 +41,6 @@ def known_names() -> KnownNames:
         comparing=[name for name, found in VALIDATORS.items() if found.cost == "pool"],
         few_shot=[name for name, found in VALIDATORS.items() if "few-shot labels" in found.needs],
     )
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def default_workers(cores: int) -> int:
-    """Return one worker a core, at most 8: small networks gain more by trials than by threads."""
-    return max(1, min(cores, _MAX_WORKERS))
-
-
-def overridden(space: Space, **values: Any) -> Space:
-    """Return a space with some values in the place of the file's.
-
-    Args:
-        space: as the file says.
-        values: those of :func:`load_space`; None leaves the file's.
-
-    Raises:
-        ValidationError: a value cannot be.
-    """
-    given = {name: value for name, value in values.items() if value is not None}
-    content = space.canonical()
-    if "steps" in given:
-        content["retrain"]["steps"] = None  # as many as the trials then
-    for name, value in given.items():
-        part = {"trials": "budget", "timeout": "budget", "steps": "train", "data_fraction": "train"}.get(name)
-        (content if part is None else content[part])[name] = value
-    return Space.model_validate(content)
 
 
 def load_space(
@@ -98,20 +68,20 @@ def load_space(
         SpaceError: the file cannot be read, or is wrong; says file, line, key and what would be right.
         UsageError: one of the other values cannot be.
     """
-    space = read_space(Path(path), known_names())
+    content = read_space(Path(path), known_names()).canonical()
+    if steps is not None:
+        content["retrain"]["steps"] = None  # as many as the trials then
+    for part, given in (
+        (content, {"study": study, "seed": seed}),
+        (content["budget"], {"trials": trials, "timeout": timeout}),
+        (content["train"], {"steps": steps, "data_fraction": data_fraction}),
+    ):
+        part.update({name: value for name, value in given.items() if value is not None})
     try:
-        return overridden(
-            space,
-            study=study,
-            seed=seed,
-            trials=trials,
-            timeout=timeout,
-            steps=steps,
-            data_fraction=data_fraction,
-        )
+        return Space.model_validate(content)
     except ValidationError as error:
         found = error.errors()[0]
-        raise UsageError(f"{found['loc'][-1]}={found['input']!r}: {found['msg']}") from error
+        raise UsageError(f"`{found['loc'][-1]}={found['input']}`: {found['msg']}") from error
 
 
 class _Lines:
@@ -124,29 +94,18 @@ class _Lines:
         """Ignore the snapshot."""
 
 
-def local_executor(
-    space: Space, device: str, workers: int | None, population: int = 1, debug: bool = False
-) -> tuple[Callable[[], "Executor"], int]:
-    """Return what starts the executor of this machine, and its worker processes; nothing is started yet.
-
-    Raises:
-        UsageError: the space or the device asks for what is not here.
-    """
-    from iimt_search.study.executors.inline import InlineExecutor
-    from iimt_search.study.executors.local import LocalExecutor
-    from iimt_search.training.device import resolve_device
-
-    space.pruner.check_without_ray()
-    resolve_device(device)  # told once, before anything is begun
-    cores = usable_cores()
-    # A population is there to fill the device that several workers would have to share.
-    default = default_workers(cores) if population == 1 else 1
-    count = default if workers is None else workers
-    if count < 0:
-        raise UsageError(f"`workers >= 0` must hold, got {count}")
-    if count == 0:
-        return partial(InlineExecutor, debug, population), 0
-    return partial(LocalExecutor, count, max(1, cores // count), debug, population), count
+@contextmanager
+def _data_in(folder: str | Path | None) -> Iterator[None]:
+    """Let downloaded data lie in a folder, for worker processes too; None: where it lies in any case."""
+    before = os.environ.get("IIMT_DATA")
+    if folder is not None:
+        os.environ["IIMT_DATA"] = str(Path(folder).absolute())
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.environ.pop("IIMT_DATA")
+            os.environ.update({} if before is None else {"IIMT_DATA": before})
 
 
 def run(
@@ -154,9 +113,16 @@ def run(
     *,
     studies_dir: str | Path = "studies",
     storage: str | None = None,
+    backend: Literal["local", "ray"] = "local",
     workers: int | None = None,
     device: str = "auto",
-    progress: Callable[[str], None] | None = None,
+    population: int = 1,
+    ray_address: str | None = None,
+    ray_storage: str | None = None,
+    resources: Mapping[str, Any] | None = None,
+    data_root: str | Path | None = None,
+    debug: bool = False,
+    progress: "Callable[[str], None] | Listener | None" = None,
     stop: threading.Event | None = None,
 ) -> "list[Choice]":
     """Search, confirm and retrain, as a space says; call it again to continue.
@@ -165,38 +131,62 @@ def run(
         space: what to search.
         studies_dir: folder that holds the studies; this one's is made in it.
         storage: database URL; by default ``study.db`` in the study's folder.
-        workers: processes that train; by default one for each core, at most 8; 0: within this process.
-            A script that starts processes does so under ``if __name__ == "__main__":``; a notebook needs
-            no such thing.
+        backend: where trials run: ``local``, processes on this machine, or ``ray``, Ray Tune.
+        workers: trials at once, each in a process of its own; by default one for each core, at most 8;
+            0: within this process. A script that starts processes does so under
+            ``if __name__ == "__main__":``; a notebook needs no such thing. With Ray: at most so many.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        progress: takes a line of text for each thing that happens, such as ``print``.
+        population: trials that each worker trains as one batched computation, to fill a GPU; without Ray.
+        ray_address: Ray cluster, ``auto`` or ``HOST:PORT``; by default Ray is started on this machine.
+        ray_storage: where nodes without a shared disk exchange files: a mounted path, or a URI.
+        resources: what each trial takes of a machine with Ray, in the place of what the space says: any of
+            ``cpus``, ``gpus``, ``memory`` and ``custom``.
+        data_root: folder for downloaded data; by default ``$IIMT_DATA``, else the user's cache folder.
+        debug: failed trials tell their traceback.
+        progress: takes a line of text for each thing that happens, such as ``print``; or a
+            :class:`iimt_search.study.progress.Listener`, which gets a snapshot of the run each time too.
         stop: set it from another thread to end the run cleanly.
 
     Returns:
-        One choice; with ``scope: per_task`` one for each task.
+        One choice; with ``scope: per_task`` one for each task. Its figures are in the Optuna dashboard.
 
     Raises:
-        UsageError: a script without a guard, a pruner of Ray Tune's, a GPU that is not here, or a value that
-            cannot be.
+        UsageError: a script without a guard, a pruner of Ray Tune's without Ray, a GPU that is not here,
+            arguments that contradict each other, or a value that cannot be.
         StudyLockedError: another driver runs the study.
         StudyMismatchError: the study was begun with another space.
         StudyInterruptedError: ``stop`` was set.
-        StudyError: the storage cannot be opened, or every candidate failed.
+        StudyError: the storage cannot be opened, Ray cannot be reached, or every candidate failed.
         DataError: a task's data cannot be made.
     """
-    start, count = local_executor(space, device, workers)
-    if count:
+    from iimt_search.study.executors.choose import Backend, choose_executor
+    from iimt_search.study.executors.script_guard import check_script_guard
+
+    listener = progress if progress is not None and not callable(progress) else _Lines(progress or _ignore)
+    path = Path(studies_dir) / space.study
+    asked = Backend(backend, device, workers, population, ray_address, ray_storage, resources, debug)
+    executor = choose_executor(space, path, asked, listener.line)
+    if executor.spawns:
         check_script_guard(inspect.currentframe())
+
+    # Optuna takes most of a second to import; what is wrong so far is told before that.
+    from iimt_search.dashboard.publish import publish_after_run
     from iimt_search.study.folder import StudyFolder
-    from iimt_search.study.progress import Silent
     from iimt_search.study.run import RunOptions, run_study
     from iimt_search.study.search.sampling import quiet_optuna
 
     quiet_optuna()
-    folder = StudyFolder(Path(studies_dir) / space.study)
+    folder = StudyFolder(path)
+    listener.line(f"study {space.study!r} in {path}/, {executor.text}")
     options = RunOptions(folder.choose_storage(storage), device)
-    listener = Silent() if progress is None else _Lines(progress)
-    return run_study(space, folder, options, start, listener, stop or threading.Event())
+    with _data_in(data_root):
+        choices = run_study(space, folder, options, executor.start, listener, stop or threading.Event())
+        listener.line(publish_after_run(_open(space.study, studies_dir, storage)))
+    return choices
+
+
+def _ignore(*_: object) -> None:
+    return
 
 
 def _open(study: str | None, studies_dir: str | Path, storage: str | None) -> "OpenStudy":
@@ -224,12 +214,161 @@ def best(
     return _open(study, studies_dir, storage).made_choices()
 
 
+def status(
+    study: str | None = None, *, studies_dir: str | Path = "studies", storage: str | None = None
+) -> dict[str, Any]:
+    """Return where a study stands, as JSON values; works while it runs.
+
+    Args:
+        study: its name; by default the newest in ``studies_dir``.
+        studies_dir: folder that holds the studies.
+        storage: database URL of a study that runs on another machine.
+
+    Returns:
+        ``study``: its name; ``place``: where it lies; ``driver``: who runs it, or None; ``parts``: one, with
+        ``scope: per_task`` one for each task, each with ``trials`` by state, ``budget``, ``best_trial`` and
+        ``choice``.
+
+    Raises:
+        StudyError: there is no such study.
+    """
+    from iimt_search.study.status import study_status
+
+    return study_status(_open(study, studies_dir, storage))
+
+
+def compare(
+    first: str, second: str, *, studies_dir: str | Path = "studies", storage: str | None = None
+) -> dict[str, Any]:
+    """Return two studies side by side, as JSON values.
+
+    Args:
+        first: name of one study.
+        second: name of the other.
+        studies_dir: folder that holds the studies.
+        storage: database URL of both, where it is not their own.
+
+    Returns:
+        ``studies``: for each, its parts with trials, best trial and choice; ``space``: what differs between
+        their space files, both values each; ``incomparable``: why their objectives cannot be compared.
+
+    Raises:
+        UsageError: they are the same.
+        StudyError: there is no such study.
+    """
+    if first == second:
+        raise UsageError(f"two different studies are compared, got {first!r} twice")
+    from iimt_search.study.compare import compare_studies
+
+    return compare_studies(*(_open(name, studies_dir, storage) for name in (first, second)))
+
+
+def score(
+    study: str | None = None,
+    *,
+    validators: Sequence[str] = (),
+    every_step: bool = False,
+    export: str | Path | None = None,
+    progress: Count | None = None,
+    studies_dir: str | Path = "studies",
+    storage: str | None = None,
+) -> "StudyScores":
+    """Score the kept checkpoints of a study by any validator, without training.
+
+    Args:
+        study: its name; by default the newest in ``studies_dir``.
+        validators: names; by default all.
+        every_step: every evaluated checkpoint, not the last of each training.
+        export: with one validator: where to write the models of the checkpoints that it prefers.
+        progress: takes what is done, and how many of how many.
+        studies_dir: folder that holds the studies.
+        storage: database URL of the study, where it is not its own.
+
+    Raises:
+        UsageError: there is no such validator, or ``export`` is given without exactly one.
+        StudyError: there is no such study, its checkpoints are not on this machine, or none is preferred.
+        ModelFileError: a checkpoint is damaged.
+    """
+    for name in validators:
+        if name not in VALIDATORS:
+            raise UsageError(f"there is no validator {name!r}; see `iimt-search validators`")
+    if export is not None and len(validators) != 1:
+        raise UsageError("`export` needs exactly one `validator`: whose preferred checkpoint to write")
+    from iimt_search.study.scoring import score_study
+
+    return score_study(
+        _open(study, studies_dir, storage),
+        tuple(validators) or tuple(VALIDATORS),
+        every_step,
+        None if export is None else Path(export),
+        partial(progress or _ignore, "scored"),
+    )
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """A study's report, as it was written.
+
+    Attributes:
+        study: the study's name.
+        path: the HTML file.
+        names: of its figures.
+        figures: the figures' own files; None where they were not asked for.
+        dashboard: what was brought to the Optuna dashboard, or why not, in one line.
+    """
+
+    study: str
+    path: Path
+    names: list[str]
+    figures: "WrittenFigures | None"
+    dashboard: str
+
+
+def write_report(
+    study: str | None = None,
+    *,
+    output: str | Path | None = None,
+    figures: str | Path | None = None,
+    data_root: str | Path | None = None,
+    studies_dir: str | Path = "studies",
+    storage: str | None = None,
+) -> WrittenReport:
+    """Write a study's report, one HTML file that needs no network, and bring its figures to the dashboard.
+
+    Works while the study runs; the dashboard is then left alone.
+
+    Args:
+        study: its name; by default the newest in ``studies_dir``.
+        output: the file; by default ``report.html`` in the study's folder.
+        figures: folder to write each figure to, as JSON and, where kaleido is installed, as PNG.
+        data_root: folder for downloaded data; by default ``$IIMT_DATA``, else the user's cache folder.
+        studies_dir: folder that holds the studies.
+        storage: database URL of the study, where it is not its own.
+
+    Raises:
+        StudyError: there is no such study.
+        ModelFileError: its stored audit is damaged.
+    """
+    from iimt_search.dashboard.publish import publish_parts
+    from iimt_search.report import write
+
+    opened = _open(study, studies_dir, storage)
+    path = opened.folder.path / "report.html" if output is None else Path(output)
+    with _data_in(data_root):
+        parts = write.gather(opened)
+        write.write_report(opened, parts, path)
+        files = None if figures is None else write.write_figures(parts, Path(figures))
+        names = [drawing.name for part in parts for section in part.sections for drawing in section.drawings]
+        return WrittenReport(opened.folder.name, path, names, files, publish_parts(opened, parts))
+
+
 def export(
     folder: str | Path,
     study: str | None = None,
     *,
     formats: Sequence[str] = (),
     single: bool = False,
+    progress: Count | None = None,
     studies_dir: str | Path = "studies",
     storage: str | None = None,
 ) -> "dict[str, ExportedModel]":
@@ -240,6 +379,7 @@ def export(
         study: its name; by default the newest in ``studies_dir``.
         formats: beside safetensors: ``torch-export``, ``onnx``.
         single: one model a task, the best-scored, instead of the ensemble of its trainings.
+        progress: takes what is done, and how many of how many.
         studies_dir: folder that holds the studies.
         storage: database URL of the study, where it is not its own.
 
@@ -251,23 +391,13 @@ def export(
         StudyError: there is no such study, no choice, or its models are not on this machine.
         ModelFileError: a format does not compute the same as the safetensors model.
     """
-    return export_opened(_open(study, studies_dir, storage), Path(folder), formats, single)
-
-
-def export_opened(
-    opened: "OpenStudy",
-    folder: Path,
-    formats: Sequence[str] = (),
-    single: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> "dict[str, ExportedModel]":
-    """Export the models of a study that is open; as :func:`export`, and ``progress`` is told what is done."""
     from iimt_search.auditing.record import read_audit
     from iimt_search.exporting.card import Provenance
     from iimt_search.exporting.export_models import export_models
     from iimt_search.exporting.formats import check_formats
 
     check_formats(formats)
+    opened = _open(study, studies_dir, storage)
     choices = opened.made_choices()
     opened.need_folder("its models are")
     space, audit = Space.model_validate(opened.space), read_audit(opened.folder.path)
@@ -275,44 +405,7 @@ def export_opened(
     for choice in choices:
         audited = audit.content["tasks"] if audit is not None and choice.digest in audit.digests else None
         stories |= {task: Provenance(choice, space, audited) for task in choice.tasks}
-    return export_models(stories, opened.folder.models, folder, formats, single, progress)
-
-
-def audit_opened(opened: "OpenStudy", options: "AuditOptions") -> "dict[str, TaskAudit]":
-    """Audit a study that is open, mark it, and keep what was found in its folder.
-
-    Returns:
-        Task → accuracies.
-
-    Raises:
-        StudyError: there is no choice, or its models are not on this machine.
-        StudyLockedError: the study runs.
-        DataError: a target has no labels.
-    """
-    from iimt_search.auditing.measure import audit_choice, audit_json
-    from iimt_search.auditing.record import write_audit
-    from iimt_search.report.audit_page import write_audit_picture
-    from iimt_search.study.selection.choice import leave_mark
-    from iimt_search.study.storage.lock import driver_session
-
-    opened.need_folder("its models are")
-    folder = opened.folder
-    # The mark is written to the study, and a driver is its only writer.
-    with folder.driver_lock(), driver_session(opened.storage.engine, folder.name, folder.path):
-        choices, space = opened.made_choices(), Space.model_validate(opened.space)
-        audits: dict[str, TaskAudit] = {}
-        for choice in choices:
-            audits |= audit_choice(choice, space, folder, options)
-        for optuna_study, choice in zip(opened.studies, choices, strict=True):
-            leave_mark(optuna_study, choice)
-        content = audit_json(folder.name, audits)
-        write_audit(folder.path, content, audits, choices)
-        write_audit_picture(content, folder.path / "audit.html")
-    return audits
-
-
-def _unheard(what: str, done: int, of: int) -> None:
-    return
+    return export_models(stories, opened.folder.models, Path(folder), formats, single, progress)
 
 
 def audit(
@@ -320,7 +413,8 @@ def audit(
     *,
     train: bool = True,
     device: str = "auto",
-    progress: Callable[[str, int, int], None] | None = None,
+    data_root: str | Path | None = None,
+    progress: Count | None = None,
     studies_dir: str | Path = "studies",
     storage: str | None = None,
 ) -> "Mapping[str, TaskAudit]":
@@ -333,7 +427,8 @@ def audit(
         study: its name; by default the newest in ``studies_dir``.
         train: train the default configuration and a model on the target's labels, to compare with.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        progress: told what is done, how many of how many.
+        data_root: folder for downloaded data; by default ``$IIMT_DATA``, else the user's cache folder.
+        progress: takes what is done, and how many of how many.
         studies_dir: folder that holds the studies.
         storage: database URL of the study, where it is not its own.
 
@@ -345,7 +440,29 @@ def audit(
         StudyLockedError: the study runs.
         DataError: a target has no labels.
     """
-    from iimt_search.auditing.measure import AuditOptions
+    from iimt_search.auditing.measure import AuditOptions, audit_choice, audit_json
+    from iimt_search.auditing.record import write_audit
+    from iimt_search.report.audit_page import write_audit_picture
+    from iimt_search.study.selection.choice import leave_mark
+    from iimt_search.study.storage.lock import driver_session
 
-    options = AuditOptions(train, device, tuple(VALIDATORS), progress or _unheard)
-    return audit_opened(_open(study, studies_dir, storage), options)
+    options = AuditOptions(train, device, tuple(VALIDATORS), progress or _ignore)
+    opened = _open(study, studies_dir, storage)
+    opened.need_folder("its models are")
+    folder = opened.folder
+    # The mark is written to the study, and a driver is its only writer.
+    with (
+        _data_in(data_root),
+        folder.driver_lock(),
+        driver_session(opened.storage.engine, folder.name, folder.path),
+    ):
+        choices, space = opened.made_choices(), Space.model_validate(opened.space)
+        audits: dict[str, TaskAudit] = {}
+        for choice in choices:
+            audits |= audit_choice(choice, space, folder, options)
+        for optuna_study, choice in zip(opened.studies, choices, strict=True):
+            leave_mark(optuna_study, choice)
+        content = audit_json(folder.name, audits)
+        write_audit(folder.path, content, audits, choices)
+        write_audit_picture(content, folder.path / "audit.html")
+    return audits

@@ -11,6 +11,9 @@ IimtSearchError                 exit code 1
 ├── TrainingError               a training could not go on
 │   └── NonFiniteLossError      a loss term became NaN or infinite
 └── ModelFileError              an exported model could not be read
+
+A message names an argument, or a setting, in backticks: `storage`, `device=cuda`, `resources.gpus`. The
+command line puts its option in that place.
 """
 
 import traceback

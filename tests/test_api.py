@@ -38,7 +38,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory, tiny_space_text: str) -> I
 
 
 def test_the_public_names() -> None:
-    names = {"audit", "best", "export", "load_model", "load_space", "run"}
+    names = {"audit", "best", "compare", "export", "load_model", "load_space", "run", "score", "status"}
+    names |= {"write_report"}
     assert set(iimt_search.__all__) == names | {"__version__"}
     for name in names:
         assert getattr(iimt_search, name).__doc__
@@ -59,9 +60,9 @@ def test_values_in_the_place_of_the_files(tiny_space: Path) -> None:
 
 
 def test_what_is_wrong_with_a_space(tiny_space: Path) -> None:
-    with pytest.raises(UsageError, match="steps=0: "):
+    with pytest.raises(UsageError, match="`steps=0`: "):
         iimt_search.load_space(tiny_space, steps=0)
-    with pytest.raises(UsageError, match="timeout='soon': "):
+    with pytest.raises(UsageError, match="`timeout=soon`: "):
         iimt_search.load_space(tiny_space, timeout="soon")
     tiny_space.write_text(tiny_space.read_text() + "objective: compsite\n")
     with pytest.raises(SpaceError, match=r"tiny.yaml:\d+: objective: unknown .* did you mean 'composite'"):

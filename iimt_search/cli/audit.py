@@ -7,16 +7,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from iimt_search import api
 from iimt_search.cli.options import (
     data_root_option,
     device_option,
     json_option,
     narrow_table,
     print_json,
-    root_option,
     show_count,
-    storage_option,
-    study_option,
+    which_options,
 )
 
 
@@ -89,42 +88,28 @@ def _validator_table(content: dict[str, Any]) -> Table:
 
 
 @click.command("audit")
-@study_option
 @click.option(
     "--train/--no-train",
     default=True,
     show_default=True,
     help="Train the default configuration and a model on the target's labels, to compare with.",
 )
+@which_options
 @device_option
 @data_root_option
-@storage_option
-@root_option
 @json_option
-def command(
-    study: str | None,
-    train: bool,
-    device: str,
-    data_root: Path | None,
-    storage: str | None,
-    root: Path,
-    as_json: bool,
-) -> None:
+def command(train: bool, device: str, data_root: Path | None, as_json: bool, **where: Any) -> None:
     """After the choice, measure it and every validator with the sealed target test labels.
 
     Nothing else reads them, and nothing here changes the choice. The study is marked as audited: a choice
     that changes afterwards says so.
     """
-    from iimt_search.api import audit_opened
-    from iimt_search.auditing.measure import AuditOptions, audit_json
-    from iimt_search.study.open import open_study
-    from iimt_search.validators.registry import VALIDATORS
+    from iimt_search.auditing.measure import audit_json
 
-    opened = open_study(root, study, storage)
-    audits = audit_opened(opened, AuditOptions(train, device, tuple(VALIDATORS), show_count))
-    choices = opened.made_choices()
-    content = audit_json(opened.folder.name, audits)
-    picture = opened.folder.path / "audit.html"
+    choices = api.best(**where)
+    where["study"] = choices[0].study  # the newest may be another one by then
+    audits = api.audit(**where, train=train, device=device, data_root=data_root, progress=show_count)
+    content = audit_json(choices[0].study, audits)
     if as_json:
         print_json(content)
         return
@@ -138,4 +123,4 @@ def command(
     console.print(_validator_table(content))
     if not all(audit.unseen for audit in audits.values()):
         click.echo("* no test part: measured on the target samples that training saw without labels")
-    click.echo(f"picture: {picture}")
+    click.echo(f"picture: {where['studies_dir'] / choices[0].study / 'audit.html'}")

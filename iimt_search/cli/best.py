@@ -1,6 +1,5 @@
 """``iimt-search best``."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,19 +7,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.cli.options import (
-    json_option,
-    print_json,
-    root_option,
-    show_count,
-    storage_option,
-    study_option,
-)
+from iimt_search import api
+from iimt_search.cli.options import json_option, print_json, show_count, which_options
 from iimt_search.errors import UsageError
 from iimt_search.exporting.formats import FORMATS, SAFETENSORS
 from iimt_search.records import Candidate, Choice
 from iimt_search.settings import shown_value
-from iimt_search.study.open import open_study
 
 if TYPE_CHECKING:
     from iimt_search.exporting.export_models import ExportedModel
@@ -106,21 +98,20 @@ def _names(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) 
     return tuple(name for name in names if name != SAFETENSORS)
 
 
-def _print_delivered(delivered: "dict[str, ExportedModel]") -> None:
-    for task, each in delivered.items():
-        made_of = f", an ensemble of {each.members} models" if each.members > 1 else ""
-        click.echo(f"exported {task} to {each.folder}/{made_of}")
-        samples = "random and real samples" if each.real else "random samples"
-        for name, difference in each.differences.items():
+def _print_exported(exported: "dict[str, ExportedModel]") -> None:
+    for task, model in exported.items():
+        made_of = f", an ensemble of {model.members} models" if model.members > 1 else ""
+        click.echo(f"exported {task} to {model.folder}/{made_of}")
+        samples = "random and real samples" if model.real else "random samples"
+        for name, difference in model.differences.items():
             click.echo(
                 f"  {FORMATS[name].file}: its logits differ from model.safetensors' by at most "
                 f"{difference:.1g}, on {samples}"
             )
-    click.echo(f"use: iimt-search predict {next(iter(delivered.values())).folder} INPUT…")
+    click.echo(f"use: iimt-search predict {next(iter(exported.values())).folder} INPUT…")
 
 
 @click.command("best")
-@study_option
 @click.option(
     "--export",
     "export",
@@ -144,35 +135,25 @@ def _print_delivered(delivered: "dict[str, ExportedModel]") -> None:
     is_flag=True,
     help="With --export: one model a task, the best-scored, instead of the ensemble of its trainings.",
 )
-@storage_option
-@root_option
+@which_options
 @json_option
-def command(
-    study: str | None,
-    export: str | None,
-    formats: tuple[str, ...],
-    single: bool,
-    storage: str | None,
-    root: Path,
-    as_json: bool,
-) -> None:
+def command(export: str | None, formats: tuple[str, ...], single: bool, as_json: bool, **where: Any) -> None:
     """Show a study's choice: the configuration, its scores, and the trained models."""
     for option, given in (("--single", single), ("--format", formats)):
         if given and export is None:
             raise UsageError(f"{option} goes with --export")
-    opened = open_study(root, study, storage)
-    choices = opened.made_choices()
+    choices = api.best(**where)
     if export is None:
         print_choices(choices, as_json=as_json, next_commands=not as_json)
         return
-    from iimt_search.api import export_opened
-
-    folder = Path(export or f"{opened.folder.name}-models")
-    delivered = export_opened(opened, folder, formats, single, show_count)
+    where["study"] = choices[0].study  # the newest may be another one by then
+    exported = api.export(
+        export or f"{choices[0].study}-models", **where, formats=formats, single=single, progress=show_count
+    )
     if as_json:
-        exported = {task: str(each.folder) for task, each in delivered.items()}
-        differences = {task: dict(each.differences) for task, each in delivered.items()}
-        print_json({**choices_json(choices), "exported": exported, "differences": differences})
+        folders = {task: str(model.folder) for task, model in exported.items()}
+        differences = {task: dict(model.differences) for task, model in exported.items()}
+        print_json({**choices_json(choices), "exported": folders, "differences": differences})
         return
     print_choices(choices, as_json=False, next_commands=False)
-    _print_delivered(delivered)
+    _print_exported(exported)

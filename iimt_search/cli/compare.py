@@ -1,24 +1,14 @@
 """``iimt-search compare``."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.cli.options import (
-    complete_study,
-    json_option,
-    narrow_table,
-    print_json,
-    root_option,
-    storage_option,
-)
-from iimt_search.errors import UsageError
+from iimt_search import api
+from iimt_search.cli.options import complete_study, json_option, narrow_table, print_json, where_options
 from iimt_search.settings import shown_value
-from iimt_search.study.compare import compare_studies
-from iimt_search.study.open import open_study
 
 
 def _value(value: Any) -> str:
@@ -61,14 +51,11 @@ def _table(title: str, names: list[str], rows: dict[str, list[str]]) -> Table:
 
 @click.command("compare")
 @click.argument("studies", nargs=2, metavar="STUDY STUDY", shell_complete=complete_study)
-@storage_option
-@root_option
+@where_options
 @json_option
-def command(studies: tuple[str, str], storage: str | None, root: Path, as_json: bool) -> None:
+def command(studies: tuple[str, str], as_json: bool, **where: Any) -> None:
     """Show two studies side by side: what was tried, what was chosen, and how their space files differ."""
-    if studies[0] == studies[1]:
-        raise UsageError(f"two different studies are compared, got {studies[0]!r} twice")
-    found = compare_studies(*(open_study(root, name, storage) for name in studies))
+    found = api.compare(*studies, **where)
     if as_json:
         print_json(found)
         return

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import click
 
-from iimt_search.cli.options import root_option, storage_option, study_option
+from iimt_search.cli.options import which_options
 from iimt_search.study.open import open_study
 
 
 @click.command("dashboard")
-@study_option
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
 @click.option(
     "--host",
@@ -17,11 +16,10 @@ from iimt_search.study.open import open_study
     show_default=True,
     help="The dashboard has no login and can delete studies: leave it on loopback.",
 )
-@storage_option
-@root_option
-def command(study: str | None, port: int, host: str, storage: str | None, root: Path) -> None:
+@which_options
+def command(port: int, host: str, study: str | None, storage: str | None, studies_dir: Path) -> None:
     """Serve the Optuna dashboard on a study's storage until Ctrl-C."""
-    opened = open_study(root, study, storage)
+    opened = open_study(studies_dir, study, storage)
     first = opened.studies[0]
 
     import optuna_dashboard

@@ -1,5 +1,6 @@
 """``iimt-search data``: what a space file's tasks are made of, before anything is trained."""
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -13,13 +14,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.api import known_names
+from iimt_search.api import load_space
 from iimt_search.cli.options import data_root_option, json_option, print_json
 from iimt_search.data.registry import DOMAINS
 from iimt_search.data.store import data_root, prepared_root
 from iimt_search.errors import UsageError
 from iimt_search.settings import TrainSettings
-from iimt_search.space import Choices, NumberRange, Space, load_space
+from iimt_search.space import Choices, NumberRange, Space
 from iimt_search.space.load import nearest
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 
@@ -78,12 +79,8 @@ def _wanted(path: Path | None, tasks: tuple[TaskSpec, ...]) -> _Wanted:
     if path is None:
         settings = TrainSettings()
         return _Wanted(tasks, settings, settings.batch_size)
-    space = _read_space(path)
+    space = load_space(path)
     return _Wanted(space.tasks, space.train, _largest_batch(space))
-
-
-def _read_space(path: Path) -> Space:
-    return load_space(path, known_names())
 
 
 @contextmanager
@@ -101,6 +98,8 @@ def _busy(text: str) -> Iterator[None]:
 @data_root_option
 def command(data_root: Path | None) -> None:
     """Look at, prepare and check the data of tasks, before anything is trained."""
+    if data_root is not None:
+        os.environ["IIMT_DATA"] = str(data_root.absolute())
 
 
 def _prepared_sizes(name: str) -> list[int]:
@@ -154,7 +153,7 @@ def _to_prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> 
     if path is not None:
         if size is not None:
             raise UsageError("--size goes with names; with --space, train.image_size says the size")
-        space = _read_space(path)
+        space = load_space(path)
         wanted = [
             (domain, task_image_size(task, space.train.image_size))
             for task in space.tasks

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from iimt_search import __version__
+from iimt_search.cli.options import by_options
 from iimt_search.errors import IimtSearchError
 
 # Verb → module; imported when the verb is used, so that `--help` loads neither torch nor Ray.
@@ -53,7 +54,7 @@ class Verbs(click.Group):
             if ctx.params.get("debug"):
                 traceback.print_exc()
             else:
-                click.echo(f"error: {error}", err=True)
+                click.echo(f"error: {by_options(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise

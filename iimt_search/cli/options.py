@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -21,48 +20,45 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 def complete_study(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the studies whose name begins so, for a shell that completes."""
-    root = Path(ctx.params.get("root") or DEFAULT_ROOT)
+    root = Path(ctx.params.get("studies_dir") or DEFAULT_ROOT)
     return sorted(
         file.parent.name for file in root.glob("*/study.json") if file.parent.name.startswith(incomplete)
     )
 
 
-def study_option(command: F) -> F:
-    """Add ``--study``."""
-    return click.option(
-        "--study",
-        metavar="NAME",
-        shell_complete=complete_study,
-        help="Which study; by default the newest.",
-    )(command)
+study_option = click.option(
+    "--study", metavar="NAME", shell_complete=complete_study, help="Which study; by default the newest."
+)
+studies_dir_option = click.option(
+    "--studies-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_ROOT,
+    show_default=True,
+    help="Folder that holds the studies.",
+)
+storage_option = click.option(
+    "--storage",
+    metavar="URL",
+    help="Database URL; by default the study folder's study.db. Its password: $IIMT_STORAGE_PASSWORD.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def root_option(command: F) -> F:
-    """Add ``--studies-dir``."""
-    return click.option(
-        "--studies-dir",
-        "root",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=DEFAULT_ROOT,
-        show_default=True,
-        help="Folder that holds the studies.",
-    )(command)
+def where_options(command: F) -> F:
+    """Add the options that say where studies lie: keywords ``storage`` and ``studies_dir`` of the library."""
+    return storage_option(studies_dir_option(command))
 
 
-def _set_data_root(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
-    if value is not None:
-        os.environ["IIMT_DATA"] = str(value.absolute())  # worker processes inherit it
-    return value
+def which_options(command: F) -> F:
+    """Add the options that say which study, and where: keywords ``study``, ``storage``, ``studies_dir``."""
+    return study_option(where_options(command))
 
 
-def data_root_option(command: F) -> F:
-    """Add ``--data-root``."""
-    return click.option(
-        "--data-root",
-        type=click.Path(path_type=Path, file_okay=False),
-        callback=_set_data_root,
-        help="Folder for downloaded data; by default $IIMT_DATA, else the user's cache folder.",
-    )(command)
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for downloaded data; by default $IIMT_DATA, else the user's cache folder.",
+)
 
 
 def _check_device(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -71,25 +67,36 @@ def _check_device(_ctx: click.Context, _param: click.Parameter, value: str) -> s
     return value
 
 
-def device_option(command: F) -> F:
-    """Add ``--device``."""
-    return click.option(
-        "--device", default="auto", show_default=True, callback=_check_device, help="auto, cpu, cuda, cuda:N."
-    )(command)
+device_option = click.option(
+    "--device", default="auto", show_default=True, callback=_check_device, help="auto, cpu, cuda, cuda:N."
+)
+
+# What messages name in backticks (see iimt_search.errors) → its option here.
+_ARGUMENTS = """
+backend data_fraction device export population ray_address ray_storage seed steps storage studies_dir study
+timeout trials validator workers
+"""
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ARGUMENTS.split()} | {
+    "resources.cpus": "--cpus-per-trial",
+    "resources.gpus": "--gpus-per-trial",
+    "resources.memory": "--memory-per-trial",
+    "resources.custom": "--resource",
+}
 
 
-def storage_option(command: F) -> F:
-    """Add ``--storage``."""
-    return click.option(
-        "--storage",
-        metavar="URL",
-        help="Database URL; by default the study folder's study.db. Its password: $IIMT_STORAGE_PASSWORD.",
-    )(command)
+def by_options(text: str) -> str:
+    """Return a message of the library with options in the place of the arguments that it names.
 
+    Example:
+        >>> by_options("give that `storage`, or another `study=NAME`; `workers >= 0` must hold")
+        'give that --storage, or another --study NAME; `workers >= 0` must hold'
+    """
 
-def json_option(command: F) -> F:
-    """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    def option(named: re.Match[str]) -> str:
+        known = _OPTIONS.get(named[1])
+        return named[0] if known is None else known + named[2].replace("=", " ", 1)
+
+    return re.sub(r"`([a-z_.]+)((?:=[^`]*)?)`", option, text)
 
 
 def narrow_table(*, title: str | None = None) -> Table:

@@ -12,9 +12,9 @@ import click
 
 from iimt_search.cli.options import device_option, json_option, show_count
 from iimt_search.errors import DataError, UsageError
+from iimt_search.files import atomic_write
 
 if TYPE_CHECKING:
-    from iimt_search.exporting.load import Predictor
     from iimt_search.exporting.predict_files import Prediction
 
 SUFFIXES = (".csv", ".jsonl")
@@ -165,36 +165,19 @@ def writer_for(output: str | None, as_json: bool) -> type[TextLines | CsvLines |
 _SHOW_EVERY = 50
 
 
-def _load(folder: Path, device: str) -> "Predictor":
-    inside = sorted(path.parent.name for path in folder.glob("*/model.json"))
-    if inside and not (folder / "model.json").exists():
-        raise UsageError(
-            f"{folder} holds several models; name one: {', '.join(f'{folder}/{n}' for n in inside)}"
-        )
-    from iimt_search.exporting.load import load_model
-    from iimt_search.training.device import resolve_device
-
-    return load_model(folder, resolve_device(device))
-
-
 @contextmanager
 def _opened(output: str | None) -> Iterator[IO[str]]:
     """Open a file to write to, beside and renamed at the end, or standard output."""
     if output is None or output == "-":
         yield sys.stdout
         return
-    path = Path(output)
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        opened = beside.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}") from error
-    try:
-        with opened as file:
+    with atomic_write(Path(output)) as beside:
+        try:
+            file = beside.open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise UsageError(f"--output {output}: {error.strerror}") from error
+        with file:
             yield file
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @click.command("predict")
@@ -235,8 +218,10 @@ def command(
     be read is told, has its reason in the column error, and makes the command fail at the end.
     """
     form = writer_for(output, as_json)
-    model = _load(folder, device)
+    from iimt_search.exporting.load import load_model
     from iimt_search.exporting.predict_files import count_samples, is_array, predict_inputs
+
+    model = load_model(folder, device)
 
     total = count_samples(inputs, model.kind)
     indexed = model.kind != "image" or any(is_array(path) for path in inputs)

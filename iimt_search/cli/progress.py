@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from iimt_search.cli.options import by_options
 from iimt_search.study.progress import Snapshot
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -84,7 +85,7 @@ class PlainProgress:
 
     def line(self, text: str) -> None:
         """Print the line."""
-        click.echo(text, err=self._to_stderr)
+        click.echo(by_options(text), err=self._to_stderr)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Print where the run stands, at most every 15 seconds."""
@@ -126,7 +127,7 @@ class RichProgress:
 
     def line(self, text: str) -> None:
         """Print the line above the bars."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(by_options(text), highlight=False, markup=False)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Move the bars."""

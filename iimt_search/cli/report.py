@@ -1,21 +1,15 @@
 """``iimt-search report``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from iimt_search.cli.options import (
-    data_root_option,
-    json_option,
-    print_json,
-    root_option,
-    storage_option,
-    study_option,
-)
+from iimt_search import api
+from iimt_search.cli.options import data_root_option, json_option, print_json, which_options
 
 
 @click.command("report")
-@study_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -27,52 +21,36 @@ from iimt_search.cli.options import (
     help="Write each figure too, as JSON and, where kaleido is installed, as PNG, to this folder.",
 )
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
+@which_options
 @data_root_option
-@storage_option
-@root_option
 @json_option
 def command(
-    study: str | None,
-    output: Path | None,
-    figures: Path | None,
-    show: bool,
-    data_root: Path | None,
-    storage: str | None,
-    root: Path,
-    as_json: bool,
+    output: Path | None, figures: Path | None, show: bool, data_root: Path | None, as_json: bool, **where: Any
 ) -> None:
     """Write a study's report: one HTML file that needs no network. Works while the study runs.
 
     Also brings the main figures to the Optuna dashboard, unless the study runs.
     """
-    from iimt_search.dashboard.publish import publish_parts
-    from iimt_search.report.write import gather, write_figures, write_report
-    from iimt_search.study.open import open_study
-
-    opened = open_study(root, study, storage)
-    path = output or opened.folder.path / "report.html"
-    parts = gather(opened)
-    write_report(opened, parts, path)
-    written = None if figures is None else write_figures(parts, figures)
-    published = publish_parts(opened, parts)
+    report = api.write_report(**where, output=output, figures=figures, data_root=data_root)
+    path, files = report.path, report.figures
     if as_json:
         print_json(
             {
-                "study": opened.folder.name,
+                "study": report.study,
                 "report": str(path),
                 "bytes": path.stat().st_size,
-                "figures": [d.name for part in parts for section in part.sections for d in section.drawings],
-                "json": [] if written is None else [str(each) for each in written.json],
-                "png": [] if written is None else [str(each) for each in written.png],
-                "dashboard": published,
+                "figures": report.names,
+                "json": [] if files is None else [str(file) for file in files.json],
+                "png": [] if files is None else [str(file) for file in files.png],
+                "dashboard": report.dashboard,
             }
         )
     else:
         click.echo(f"report: {path}  ({path.stat().st_size / 1e6:.1f} MB)")
-        if written is not None:
-            click.echo(f"figures: {len(written.json)} JSON and {len(written.png)} PNG files in {figures}/")
-            if written.no_png:
-                click.echo(f"no PNG: {written.no_png}")
-        click.echo(published)
+        if files is not None:
+            click.echo(f"figures: {len(files.json)} JSON and {len(files.png)} PNG files in {figures}/")
+            if files.no_png:
+                click.echo(f"no PNG: {files.no_png}")
+        click.echo(report.dashboard)
     if show:
         click.launch(str(path))

@@ -1,5 +1,6 @@
 """``iimt-search run``."""
 
+import re
 import shlex
 import signal
 import threading
@@ -12,31 +13,21 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from pydantic import ValidationError
 
-from iimt_search.api import known_names, overridden
-from iimt_search.cli.executors import choose_executor, executor_options
-from iimt_search.cli.options import (
-    data_root_option,
-    device_option,
-    json_option,
-    root_option,
-    storage_option,
-)
+from iimt_search.api import load_space, run
+from iimt_search.cli.options import data_root_option, device_option, json_option, where_options
 from iimt_search.cli.progress import PlainProgress, duration, make_progress
 from iimt_search.errors import StudyInterruptedError, UsageError
-from iimt_search.space import Space, load_space
 
 
-def _with_overrides(
-    space: Space, study: str | None, seed: int | None, budget: dict[str, Any], reduced: dict[str, Any]
-) -> Space:
-    try:
-        return overridden(space, study=study, seed=seed, **budget, **reduced)
-    except ValidationError as error:
-        found = error.errors()[0]
-        option = str(found["loc"][-1])
-        raise UsageError(f"--{option} {found['input']}: {found['msg']}") from error
+def _custom(given: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for text in given:
+        match = re.fullmatch(r"([^=\s]+)=([\d.]+)", text)
+        if match is None:
+            raise UsageError(f"--resource must be NAME=AMOUNT, such as bigdisk=1; got {text!r}")
+        found[match[1]] = float(match[2])
+    return found
 
 
 @contextmanager
@@ -90,64 +81,81 @@ def _same_command(ctx: click.Context) -> str:
     type=click.FloatRange(0, 1, min_open=True),
     help="Reduced size: share of every task's samples.",
 )
-@executor_options
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Processes on this machine, or Ray Tune.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Trials at once; 0: within this process. With Ray: at most so many.",
+)
+@click.option(
+    "--population",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Trials that each worker trains as one batched computation, to fill a GPU.",
+)
+@click.option(
+    "--ray-address", metavar="ADDRESS", help="Ray cluster: auto or HOST:PORT; by default this machine."
+)
+@click.option(
+    "--ray-storage",
+    metavar="PATH-OR-URI",
+    help="Where nodes without a shared disk exchange files: a mounted path, s3://…, gs://….",
+)
+@click.option("--cpus-per-trial", "cpus", type=float, help="Ray: processors, and threads, of each trial.")
+@click.option("--gpus-per-trial", "gpus", type=float, help="Ray: GPUs of each trial; 0.25: four on each.")
+@click.option("--memory-per-trial", "memory", metavar="SIZE", help="Ray: memory of each trial, as 2GB.")
+@click.option(
+    "--resource",
+    "custom",
+    metavar="NAME=AMOUNT",
+    multiple=True,
+    help="Ray: custom resource of each trial; may be given again.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything.")
 @click.option("--study", metavar="NAME", help="Study name; by default the space file's.")
-@storage_option
+@where_options
 @device_option
 @data_root_option
-@root_option
 @json_option
 @click.pass_context
 def command(
     ctx: click.Context,
     /,
     path: Path,
-    trials: int | None,
-    timeout: str | None,
-    steps: int | None,
-    data_fraction: float | None,
-    seed: int | None,
-    study: str | None,
-    storage: str | None,
-    device: str,
-    data_root: Path | None,
-    root: Path,
+    cpus: float | None,
+    gpus: float | None,
+    memory: str | None,
+    custom: tuple[str, ...],
     as_json: bool,
-    **executor_choice: Any,
+    **options: Any,
 ) -> None:
     """Search, confirm and retrain, as a space file says; run it again to continue."""
-    space = _with_overrides(
-        load_space(path, known_names()),
-        study,
-        seed,
-        {"trials": trials, "timeout": timeout},
-        {"steps": steps, "data_fraction": data_fraction},
-    )
-
-    # Optuna takes most of a second to import; a wrong space file is answered before that.
-    from iimt_search.cli.best import print_choices
-    from iimt_search.dashboard.publish import publish_after_run
-    from iimt_search.study.folder import StudyFolder
-    from iimt_search.study.open import open_study
-    from iimt_search.study.run import RunOptions, run_study
-    from iimt_search.study.search.sampling import quiet_optuna
-
-    quiet_optuna()
-    folder = StudyFolder(root / space.study)
+    overrides = ("study", "seed", "trials", "timeout", "steps", "data_fraction")
+    space = load_space(path, **{name: options.pop(name) for name in overrides})
+    given = {"cpus": cpus, "gpus": gpus, "memory": memory, "custom": _custom(custom) or None}
     progress = PlainProgress(to_stderr=True) if as_json else make_progress()
-    debug = bool(ctx.find_root().params.get("debug"))
-    executor = choose_executor(
-        space, folder.path, executor_choice, device=device, line=progress.line, debug=debug
-    )
     began = time.monotonic()
-    progress.line(f"study {space.study!r} in {folder.path}/, {executor.text}")
-    options = RunOptions(folder.choose_storage(storage), device)
     try:
         with progress, _stopped_by_signals(progress.line) as stop:
-            choices = run_study(space, folder, options, executor.start, progress, stop)
+            choices = run(
+                space,
+                resources={name: value for name, value in given.items() if value is not None},
+                debug=bool(ctx.find_root().params.get("debug")),
+                progress=progress,
+                stop=stop,
+                **options,
+            )
     except StudyInterruptedError as error:
         raise StudyInterruptedError(f"{error}. Continue with: {_same_command(ctx)}") from error
     progress.line(f"done in {duration(time.monotonic() - began)}")
-    progress.line(publish_after_run(open_study(root, space.study, storage)))
+
+    from iimt_search.cli.best import print_choices
+
     print_choices(choices, as_json=as_json, next_commands=True)

@@ -1,24 +1,15 @@
 """``iimt-search score``."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.cli.options import (
-    json_option,
-    narrow_table,
-    print_json,
-    root_option,
-    show_count,
-    storage_option,
-    study_option,
-)
-from iimt_search.errors import StudyError, UsageError
+from iimt_search import api
+from iimt_search.cli.options import json_option, narrow_table, print_json, show_count, which_options
 from iimt_search.task_name import slug
 from iimt_search.validators.registry import VALIDATORS
 
@@ -50,10 +41,9 @@ def _table(task: str, found: Mapping[str, "ScoredCheckpoint | None"]) -> Table:
 
 
 @click.command("score")
-@study_option
 @click.option(
     "--validator",
-    "names",
+    "validators",
     multiple=True,
     callback=_check_name,
     metavar="NAME",
@@ -66,60 +56,25 @@ def _table(task: str, found: Mapping[str, "ScoredCheckpoint | None"]) -> Table:
     metavar="DIR",
     help="With one --validator: write the models of the checkpoint that it prefers to DIR.",
 )
-@storage_option
-@root_option
+@which_options
 @json_option
-def command(
-    study: str | None,
-    names: tuple[str, ...],
-    every_step: bool,
-    export: Path | None,
-    storage: str | None,
-    root: Path,
-    as_json: bool,
-) -> None:
+def command(as_json: bool, **options: Any) -> None:
     """Score the kept checkpoints of a study by any validator, without training."""
-    if export is not None and len(names) != 1:
-        raise UsageError("--export needs exactly one --validator: whose preferred checkpoint to write")
-    from iimt_search.exporting.export_models import check_target, write_card
-    from iimt_search.exporting.model_folder import export_kept
-    from iimt_search.space import Space
-    from iimt_search.study.kept import kept_checkpoints, last_checkpoints
-    from iimt_search.study.open import open_study
-    from iimt_search.study.scoring import preferred, score_kept
-
-    opened = open_study(root, study, storage)
-    opened.need_folder("its kept checkpoints are")
-    tasks = {task.name: task for task in Space.model_validate(opened.space).tasks}
-    kept = kept_checkpoints(opened.folder, tasks)
-    if not kept:
-        raise StudyError(f"study {opened.folder.name!r} has no kept checkpoints in {opened.folder.kept}/")
-    wanted = names or tuple(VALIDATORS)
-    scored = score_kept(kept if every_step else last_checkpoints(kept), wanted, partial(show_count, "scored"))
-    best = {(task, name): preferred(scored, name, task) for task in tasks for name in wanted}
-    written: dict[str, Path] = {}
-    for (task, name), found in best.items() if export is not None else ():
-        if found is None:
-            raise StudyError(f"{name} prefers nothing for {task}: what it needs was not kept")
-        written[task] = Path(export or "") / tasks[task].slug
-        check_target(written[task])
-        export_kept(found.kept, tasks[task], found.scores, written[task])
-        write_card(written[task], None)
+    found = api.score(**options, progress=show_count)
     if as_json:
-        preferences = {
-            task: {name: None if (found := best[task, name]) is None else found.to_json() for name in wanted}
-            for task in tasks
+        content: dict[str, Any] = {
+            "study": found.study,
+            "checkpoints": [checkpoint.to_json() for checkpoint in found.checkpoints],
+            "preferred": {
+                task: {name: best and best.to_json() for name, best in by_validator.items()}
+                for task, by_validator in found.preferred.items()
+            },
         }
-        content = {
-            "study": opened.folder.name,
-            "checkpoints": [each.to_json() for each in scored],
-            "preferred": preferences,
-        }
-        if written:
-            content["exported"] = {task: str(path) for task, path in written.items()}
+        if found.exported:
+            content["exported"] = {task: str(path) for task, path in found.exported.items()}
         print_json(content)
         return
-    for task in tasks:
-        Console().print(_table(task, {name: best[task, name] for name in wanted}))
-    for task, path in written.items():
+    for task, by_validator in found.preferred.items():
+        Console().print(_table(task, by_validator))
+    for task, path in found.exported.items():
         click.echo(f"exported {task} to {path}/")

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from iimt_search.errors import ModelFileError
+from iimt_search.errors import ModelFileError, UsageError
 from iimt_search.exporting.model_folder import SCHEMA
 from iimt_search.models.network import Architecture, Model
+from iimt_search.training.device import resolve_device
 
 
 class Predictor(nn.Module):
@@ -87,12 +88,18 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predic
 
     Args:
         folder: what ``iimt-search best --export`` wrote for one task.
-        device: where to put it.
+        device: where to put it; ``auto`` is the first GPU where there is one.
 
     Raises:
+        UsageError: a GPU that this machine does not have, or the folder holds one for each of several models.
         ModelFileError: a file is missing, damaged, or of another schema version.
     """
     folder = Path(folder)
+    if isinstance(device, str):
+        device = resolve_device(device)
+    if not (folder / "model.json").exists() and (inside := sorted(folder.glob("*/model.json"))):
+        names = ", ".join(str(path.parent) for path in inside)
+        raise UsageError(f"{folder} holds several models; name one: {names}")
     try:
         metadata = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if metadata["schema"] != SCHEMA:

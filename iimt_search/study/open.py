@@ -56,7 +56,7 @@ class OpenStudy:
         if not self.folder.description.exists():
             raise StudyError(
                 f"{what} in the folder of study {self.folder.name!r}, which is not {self.folder.path}/: "
-                f"give --studies-dir, or use the machine that runs it"
+                f"give `studies_dir`, or use the machine that runs it"
             )
 
     def driver(self) -> Holder | None:
@@ -112,7 +112,7 @@ def _open_stored(root: Path, name: str | None, storage_url: str) -> OpenStudy:
         if name is None and len(stored) == 1:
             name = stored[0]
         if name not in stored:
-            asked = "give --study NAME" if name is None else f"there is no study {name!r}"
+            asked = "give `study=NAME`" if name is None else f"there is no study {name!r}"
             raise StudyError(f"{asked}: {hide_password(storage_url)} holds {', '.join(stored) or 'no study'}")
         names = optuna_study_names(storage, name)
         studies = [optuna.load_study(study_name=each, storage=storage) for each in names]

@@ -75,7 +75,7 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
         if changed:
             raise StudyMismatchError(
                 f"study {space.study!r} was begun with other {', '.join(changed)}; give this space file "
-                f"another study name (--study NAME), or the old values back"
+                f"another study name (`study=NAME`), or the old values back"
             )
 
 
@@ -241,7 +241,7 @@ def run_study(
     """
     if has_password(options.storage_url):
         listener.line(
-            f"process lists show the password in --storage; ${PASSWORD_VARIABLE} keeps it to itself"
+            f"process lists show the password in `storage`; ${PASSWORD_VARIABLE} keeps it to itself"
         )
     with folder.driver_lock():
         # Data that cannot be made leaves no database behind.

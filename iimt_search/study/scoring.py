@@ -4,10 +4,17 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from iimt_search.errors import StudyError
+from iimt_search.exporting.export_models import check_target, write_card
+from iimt_search.exporting.model_folder import export_kept
+from iimt_search.space import Space
+from iimt_search.study.kept import kept_checkpoints, last_checkpoints
+from iimt_search.study.open import OpenStudy
 from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions
 from iimt_search.validators.contract import Predictions, score_all, score_candidates
 from iimt_search.validators.registry import VALIDATORS
@@ -88,3 +95,48 @@ def preferred(scored: Sequence[ScoredCheckpoint], validator: str, task: str) -> 
     sign = 1 if VALIDATORS[validator].higher_is_better else -1
     known = [each for each in scored if each.kept.task == task and math.isfinite(each.scores[validator])]
     return max(known, key=lambda each: sign * each.scores[validator], default=None)
+
+
+@dataclass(frozen=True)
+class StudyScores:
+    """A study's kept checkpoints, scored.
+
+    Attributes:
+        study: its name.
+        checkpoints: with their scores.
+        preferred: task → validator → the checkpoint that it scores best; None where what it needs was not
+            kept.
+        exported: task → folder of the preferred checkpoint's model, where they were asked for.
+    """
+
+    study: str
+    checkpoints: list[ScoredCheckpoint]
+    preferred: dict[str, dict[str, ScoredCheckpoint | None]]
+    exported: dict[str, Path]
+
+
+def score_study(
+    opened: OpenStudy,
+    validators: Sequence[str],
+    every_step: bool,
+    export: Path | None,
+    progress: Callable[[int, int], None],
+) -> StudyScores:
+    """Score a study's kept checkpoints, and export what the one validator prefers; see ``api.score``."""
+    opened.need_folder("its kept checkpoints are")
+    tasks = {task.name: task for task in Space.model_validate(opened.space).tasks}
+    kept = kept_checkpoints(opened.folder, tasks)
+    if not kept:
+        raise StudyError(f"study {opened.folder.name!r} has no kept checkpoints in {opened.folder.kept}/")
+    scored = score_kept(kept if every_step else last_checkpoints(kept), validators, progress)
+    best = {task: {name: preferred(scored, name, task) for name in validators} for task in tasks}
+    exported: dict[str, Path] = {}
+    for task, by_validator in best.items() if export is not None else ():
+        ((name, found),) = by_validator.items()
+        if found is None:
+            raise StudyError(f"{name} prefers nothing for {task}: what it needs was not kept")
+        exported[task] = Path(export or "") / tasks[task].slug
+        check_target(exported[task])
+        export_kept(found.kept, tasks[task], found.scores, exported[task])
+        write_card(exported[task], None)
+    return StudyScores(opened.folder.name, scored, best, exported)

@@ -6,13 +6,11 @@ import torch
 from click.testing import CliRunner
 
 import iimt_search
-from iimt_search.cli.executors import trial_resources
 from iimt_search.cli.main import cli
 from iimt_search.errors import UsageError
 from iimt_search.space import Space
 from iimt_search.space.schema import Resources
-
-NONE = {"cpus_per_trial": None, "gpus_per_trial": None, "memory_per_trial": None, "custom_resources": ()}
+from iimt_search.study.executors.choose import trial_resources
 
 
 def space(**keys: Any) -> Space:
@@ -87,12 +85,36 @@ def test_population_based_training_searches_lambda_max(tiny_space: Path, tmp_pat
     assert done.exit_code == 2 and "pruner pbt changes lambda_max during training" in done.stderr
 
 
-def test_the_command_line_goes_over_the_space_file() -> None:
+def test_what_is_asked_for_goes_over_the_space_file() -> None:
     given = space(resources={"cpus": 2, "memory": "1GB", "custom": {"disk": 1, "fast": 1}})
-    options = NONE | {"cpus_per_trial": 4.0, "gpus_per_trial": 0.25, "custom_resources": ("disk=3",)}
-    assert trial_resources(given, options) == Resources(
+    asked = {"cpus": 4.0, "gpus": 0.25, "custom": {"disk": 3.0}}
+    assert trial_resources(given, asked) == Resources(
         cpus=4, gpus=0.25, memory=10**9, custom={"disk": 3, "fast": 1}
     )
-    assert trial_resources(given, NONE) == given.resources
+    assert trial_resources(given, {}) == given.resources
     with pytest.raises(UsageError):
-        trial_resources(given, NONE | {"custom_resources": ("disk=-1",)})
+        trial_resources(given, {"custom": {"disk": -1}})
+    with pytest.raises(UsageError, match=r"`resources\.gpu=1`: Extra inputs are not permitted"):
+        trial_resources(given, {"gpu": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backend": "slurm"}, "`backend` must be local or ray, got 'slurm'"),
+        ({"ray_storage": "x"}, "`ray_storage` goes with `backend=ray`"),
+        ({"resources": {"gpus": 0.5}}, "`resources.gpus` goes with `backend=ray`"),
+        ({"population": 0}, "`population >= 1` must hold, got 0"),
+        ({"backend": "ray", "population": 4}, "`population` goes with `backend=local`"),
+        ({"backend": "ray", "workers": 0}, "`workers=0` runs trials within this process"),
+        ({"backend": "ray", "device": "cuda"}, "`device=cuda` with `backend=ray` takes `resources.gpus`"),
+        ({"backend": "ray", "resources": {"memory": "much"}}, "`resources.memory=much`: "),
+    ],
+)
+def test_the_library_names_arguments(
+    tiny_space: Path, tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        iimt_search.run(iimt_search.load_space(tiny_space), studies_dir=tmp_path / "s", **arguments)
+    assert str(raised.value).startswith(message)
+    assert not (tmp_path / "s").exists()

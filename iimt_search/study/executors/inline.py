@@ -1,4 +1,4 @@
-"""Runs jobs within the driver's own process: ``--workers 0``, for debugging."""
+"""Runs jobs within the driver's own process: ``workers=0``, for debugging."""
 
 from collections.abc import Sequence
 

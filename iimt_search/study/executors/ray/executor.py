@@ -180,7 +180,7 @@ class RayExecutor:
             if event.status != "lost":
                 self._files.delete(job)
         except OSError as error:
-            raise StudyError(f"--ray-storage {self._options.storage}: {error}") from error
+            raise StudyError(f"`ray_storage={self._options.storage}`: {error}") from error
 
     def answer(self, key: str, go_on: bool) -> None:
         """Answer a job's report."""
