@@ -16,8 +16,10 @@ from optuna.trial import TrialState
 
 import iimt_search
 from iimt_search.errors import SpaceError, StudyError, StudyInterruptedError, UsageError
+from iimt_search.study.executors.choose import usable_cores
 from iimt_search.study.executors.script_guard import _guarded
 from iimt_search.study.open import open_study
+from iimt_search.study.progress import Snapshot
 from iimt_search.study.selection.choice import read_mark
 from iimt_search.validators.registry import VALIDATORS
 
@@ -100,6 +102,70 @@ def test_audit_marks_and_keeps(studies: Path, tmp_path: Path) -> None:
     assert read_mark(open_study(copy, "tiny").studies[0]) is not None
     assert (copy / "tiny" / "audit.html").exists()
     assert read_mark(open_study(studies / "s", "tiny").studies[0]) is None
+
+
+def test_where_a_study_stands_and_what_it_is_compared_with(studies: Path, tmp_path: Path) -> None:
+    found = iimt_search.status(studies_dir=studies / "s")
+    assert (found["study"], found["driver"], found["place"]) == ("tiny", None, f"{studies / 's' / 'tiny'}/")
+    (part,) = found["parts"]
+    assert sum(part["trials"].values()) == 2 and part["choice"]["answer"]
+    with pytest.raises(UsageError, match="two different studies are compared, got 'tiny' twice"):
+        iimt_search.compare("tiny", "tiny", studies_dir=studies / "s")
+    with pytest.raises(StudyError, match="there is no study 'other'"):
+        iimt_search.compare("tiny", "other", studies_dir=studies / "s")
+
+
+def test_scores_and_the_preferred_checkpoints(studies: Path, tmp_path: Path) -> None:
+    counts: list[tuple[str, int, int]] = []
+    where = {"studies_dir": studies / "s"}
+    found = iimt_search.score(
+        validators=["bnm"], export=tmp_path / "out", progress=lambda *count: counts.append(count), **where
+    )
+    assert counts[-1] == ("scored", len(found.checkpoints), len(found.checkpoints))
+    assert set(found.preferred) == set(found.exported) == set(TASKS)
+    for task, folder in found.exported.items():
+        best = found.preferred[task]["bnm"]
+        assert best is not None
+        mine = [each.scores["bnm"] for each in found.checkpoints if each.kept.task == task]
+        assert best.scores["bnm"] == max(mine) and len(mine) > 1
+        assert iimt_search.load_model(folder).metadata["scores"] == best.scores
+    assert len(iimt_search.score(every_step=True, **where).checkpoints) > len(found.checkpoints)
+    with pytest.raises(UsageError, match="`export` needs exactly one"):
+        iimt_search.score(export=tmp_path / "all", **where)
+    with pytest.raises(UsageError, match="there is no validator 'bmn'"):
+        iimt_search.score(validators=["bmn"], **where)
+
+
+def test_the_report_and_the_dashboards_figures(studies: Path, tmp_path: Path) -> None:
+    shutil.copytree(studies / "s", tmp_path / "s")
+    page = tmp_path / "page.html"
+    report = iimt_search.write_report(output=page, figures=tmp_path / "f", studies_dir=tmp_path / "s")
+    assert (report.study, report.path) == ("tiny", page) and "learning-curves" in report.names
+    assert report.figures is not None and len(report.figures.json) == len(report.names)
+    assert report.dashboard.startswith("dashboard: ") and report.dashboard.endswith(" images")
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_listener_gets_lines_and_snapshots(studies: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    shares: list[float] = []
+
+    class Watching:
+        def line(self, text: str) -> None:
+            lines.append(text)
+
+        def snapshot(self, snapshot: Snapshot) -> None:
+            shares.append(snapshot.done)
+
+    space = iimt_search.load_space(studies / "tiny.yaml", trials=1, study="watched")
+    before = os.environ["IIMT_DATA"]
+    where = {"studies_dir": tmp_path, "data_root": tmp_path / "data", "device": "cpu"}
+    iimt_search.run(space, **where, workers=0, population=2, progress=Watching())
+    place = f"0 workers on {usable_cores()} cores, 2 trials in each"
+    assert lines[0] == f"study 'watched' in {tmp_path / 'watched'}/, {place}"
+    assert lines[-1].startswith("dashboard: ") and lines[-1].endswith(" images")
+    assert shares == sorted(shares) and 0 <= shares[0] < shares[-1] <= 1
+    assert os.environ["IIMT_DATA"] == before
 
 
 def test_schedules_of_ray_are_refused(tiny_space: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import iimt_search
 from iimt_search.cli.main import VERBS
+from iimt_search.cli.options import by_options
 from iimt_search.data.registry import DOMAINS
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.validators.registry import VALIDATORS
@@ -84,7 +85,7 @@ def test_shipped_spaces_are_right_and_documented(path: Path) -> None:
 
 
 def literals() -> str:
-    """Return every text of the package's code, with ``…`` for what is put into it, one a line."""
+    """Return every text of the package's code as printed, with ``…`` for what is put into it, one a line."""
     found = []
     for path in sorted((ROOT / "iimt_search").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -93,7 +94,7 @@ def literals() -> str:
                 found.append("".join(map(str, parts)))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
-    return "\n".join(found)
+    return by_options("\n".join(found))
 
 
 def test_messages_of_the_troubleshooting_page_are_in_the_code() -> None:

@@ -1,12 +1,10 @@
 """``iimt-search data``: what a space file's tasks are made of, before anything is trained."""
 
 import os
-import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from pydantic import ValidationError
@@ -17,10 +15,9 @@ from rich.table import Table
 from iimt_search.api import load_space
 from iimt_search.cli.options import data_root_option, json_option, print_json
 from iimt_search.data.registry import DOMAINS
-from iimt_search.data.store import data_root, prepared_root
+from iimt_search.data.store import data_root, prepared_root, prepared_sizes
 from iimt_search.errors import UsageError
 from iimt_search.settings import TrainSettings
-from iimt_search.space import Choices, NumberRange, Space
 from iimt_search.space.load import nearest
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 
@@ -64,15 +61,6 @@ class _Wanted(NamedTuple):
     batch_size: int
 
 
-def _largest_batch(space: Space) -> int:
-    searched = space.search.get("batch_size")
-    if isinstance(searched, NumberRange):
-        return int(searched.high)
-    if isinstance(searched, Choices):
-        return max(int(choice) for choice in searched.choices)
-    return space.train.batch_size
-
-
 def _wanted(path: Path | None, tasks: tuple[TaskSpec, ...]) -> _Wanted:
     if (path is None) == (not tasks):
         raise UsageError("give either --space FILE or a task such as 'digits->digits-m'")
@@ -80,18 +68,12 @@ def _wanted(path: Path | None, tasks: tuple[TaskSpec, ...]) -> _Wanted:
         settings = TrainSettings()
         return _Wanted(tasks, settings, settings.batch_size)
     space = load_space(path)
-    return _Wanted(space.tasks, space.train, _largest_batch(space))
+    return _Wanted(space.tasks, space.train, space.largest_batch)
 
 
-@contextmanager
-def _busy(text: str) -> Iterator[None]:
+def _busy(text: str) -> AbstractContextManager[object]:
     """Show on a terminal what is being done, while it is."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(text):
-        yield
+    return Console(stderr=True).status(text)
 
 
 @click.group("data")
@@ -102,26 +84,17 @@ def command(data_root: Path | None) -> None:
         os.environ["IIMT_DATA"] = str(data_root.absolute())
 
 
-def _prepared_sizes(name: str) -> list[int]:
-    """Return the image sizes that a named domain's current version is kept in."""
-    key = re.compile(rf"{re.escape(name)}-v{DOMAINS[name].version}-(\d+)px(-\w+)?")
-    if not prepared_root().is_dir():
-        return []
-    kept = [key.fullmatch(path.name) for path in prepared_root().iterdir() if path.is_dir()]
-    return sorted({int(found[1]) for found in kept if found is not None})
-
-
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
     """Show the domains that have a name, and where data is kept."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "what": entry.what,
             "size": entry.size,
             "downloaded": entry.download,
-            "prepared": _prepared_sizes(name),
+            "prepared": prepared_sizes(name, entry.version),
         }
         for name, entry in DOMAINS.items()
     ]
@@ -134,11 +107,10 @@ def list_(as_json: bool) -> None:
     table.add_column("pixels", justify="right")
     table.add_column("origin")
     table.add_column("prepared")
-    for name, entry in DOMAINS.items():
-        origin = "downloaded" if entry.download else "made here"
-        sizes = _prepared_sizes(name)
-        kept = ", ".join(f"{size} px" if size else "yes" for size in sizes) or "no"
-        table.add_row(name, entry.what, str(entry.size or "–"), origin, kept)
+    for row in rows:
+        kept = ", ".join(f"{size} px" if size else "yes" for size in row["prepared"]) or "no"
+        origin = "downloaded" if row["downloaded"] else "made here"
+        table.add_row(row["name"], row["what"], str(row["size"] or "–"), origin, kept)
     Console().print(table)
     click.echo(f"downloads, and what is placed by hand: {data_root()}  (IIMT_DATA)")
     click.echo(f"prepared domains: {prepared_root()}  (IIMT_CACHE)")

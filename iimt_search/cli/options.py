@@ -96,7 +96,7 @@ def by_options(text: str) -> str:
         known = _OPTIONS.get(named[1])
         return named[0] if known is None else known + named[2].replace("=", " ", 1)
 
-    return re.sub(r"`([a-z_.]+)((?:=[^`]*)?)`", option, text)
+    return re.sub(r"`([a-z_.]+)((?:=[^`\n]*)?)`", option, text)
 
 
 def narrow_table(*, title: str | None = None) -> Table:

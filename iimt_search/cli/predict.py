@@ -3,10 +3,10 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from iimt_search.exporting.predict_files import Prediction
 
 SUFFIXES = (".csv", ".jsonl")
-
-
-class Writer(Protocol):
-    """Writes one prediction after the other."""
-
-    def write(self, prediction: "Prediction") -> None:
-        """Write one."""
-
-    def close(self) -> None:
-        """Write what comes last."""
 
 
 class Columns:
@@ -78,88 +68,53 @@ class Columns:
         return content
 
 
-class TextLines:
-    """Lines for people."""
-
-    def __init__(self, file: IO[str], columns: Columns) -> None:
-        self._file, self._columns = file, columns
-
-    def write(self, prediction: "Prediction") -> None:
-        """Write the most probable classes; what could not be read is told elsewhere."""
-        if prediction.probabilities is None:
-            return
-        place = "" if prediction.index is None else f"[{prediction.index}]"
-        said = ", ".join(
-            f"{self._columns.classes[i]}  ({prediction.probabilities[i]:.1%})"
-            for i in prediction.ranked(self._columns.top)
-        )
-        self._file.write(f"{prediction.path}{place}: {said}\n")
-
-    def close(self) -> None:
-        """Nothing comes last."""
+def _write_text(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
+    """Write lines for people; what could not be read is told elsewhere."""
+    for found in predictions:
+        if found.probabilities is not None:
+            place = "" if found.index is None else f"[{found.index}]"
+            ranked = found.ranked(columns.top)
+            named = ", ".join(f"{columns.classes[i]}  ({found.probabilities[i]:.1%})" for i in ranked)
+            file.write(f"{found.path}{place}: {named}\n")
 
 
-class CsvLines:
-    """A table with a header."""
-
-    def __init__(self, file: IO[str], columns: Columns) -> None:
-        self._table, self._columns = csv.writer(file, lineterminator="\n"), columns
-        self._table.writerow(columns.titles())
-
-    def write(self, prediction: "Prediction") -> None:
-        """Write a line."""
-        self._table.writerow(self._columns.cells(prediction))
-
-    def close(self) -> None:
-        """Nothing comes last."""
+def _write_csv(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
+    """Write a table with a header."""
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(columns.titles())
+    table.writerows(map(columns.cells, predictions))
 
 
-class JsonLines:
-    """One JSON object a line."""
-
-    def __init__(self, file: IO[str], columns: Columns) -> None:
-        self._file, self._columns = file, columns
-
-    def write(self, prediction: "Prediction") -> None:
-        """Write a line."""
-        content = self._columns.content(prediction)
-        self._file.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
-
-    def close(self) -> None:
-        """Nothing comes last."""
+def _write_json_lines(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
+    """Write one JSON object a line."""
+    for found in predictions:
+        file.write(json.dumps(columns.content(found), ensure_ascii=False, allow_nan=False) + "\n")
 
 
-class JsonList:
-    """One JSON list of objects."""
-
-    def __init__(self, file: IO[str], columns: Columns) -> None:
-        self._file, self._columns, self._open = file, columns, "["
-
-    def write(self, prediction: "Prediction") -> None:
-        """Write an item."""
-        content = self._columns.content(prediction)
-        self._file.write(f"{self._open}\n  {json.dumps(content, ensure_ascii=False, allow_nan=False)}")
-        self._open = ","
-
-    def close(self) -> None:
-        """End the list."""
-        self._file.write("[]\n" if self._open == "[" else "\n]\n")
+def _write_json(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
+    """Write one JSON list of objects."""
+    before = "["
+    for found in predictions:
+        content = json.dumps(columns.content(found), ensure_ascii=False, allow_nan=False)
+        file.write(f"{before}\n  {content}")
+        before = ","
+    file.write("[]\n" if before == "[" else "\n]\n")
 
 
-def writer_for(output: str | None, as_json: bool) -> type[TextLines | CsvLines | JsonLines | JsonList]:
+def _writer(output: str | None, as_json: bool) -> Callable[[IO[str], Columns, Iterable["Prediction"]], None]:
     """Return what writes to ``output``: a file by its name, ``-`` for CSV on standard output, or None.
 
     Raises:
         UsageError: the name says no format that there is, or two are asked for.
     """
     if output is None:
-        return JsonList if as_json else TextLines
+        return _write_json if as_json else _write_text
     if as_json:
         raise UsageError("give --output FILE.jsonl or --json, not both")
     suffix = ".csv" if output == "-" else Path(output).suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"--output must end in {' or '.join(SUFFIXES)}, or be -, got {output!r}")
-    return CsvLines if suffix == ".csv" else JsonLines
+    return _write_csv if suffix == ".csv" else _write_json_lines
 
 
 _SHOW_EVERY = 50
@@ -217,7 +172,7 @@ def command(
     An INPUT is an image, an array (.npy, or x of an .npz), or a folder of them, searched through. What cannot
     be read is told, has its reason in the column error, and makes the command fail at the end.
     """
-    form = writer_for(output, as_json)
+    write = _writer(output, as_json)
     from iimt_search.exporting.load import load_model
     from iimt_search.exporting.predict_files import count_samples, is_array, predict_inputs
 
@@ -227,16 +182,19 @@ def command(
     indexed = model.kind != "image" or any(is_array(path) for path in inputs)
     columns = Columns(model.classes, min(top, len(model.classes)), probabilities, indexed)
     failed = done = 0
-    with _opened(output) as file:
-        writer = form(file, columns)
+
+    def predictions() -> Iterator["Prediction"]:
+        nonlocal failed, done
         for done, found in enumerate(predict_inputs(model, inputs, batch_size), 1):
-            writer.write(found)
+            yield found
             if found.error:
                 failed += 1
                 click.echo(f"cannot be read: {found.error}", err=True)
             if done % _SHOW_EVERY == 0 and done < total:
                 _show(output, done, total)
-        writer.close()
+
+    with _opened(output) as file:
+        write(file, columns, predictions())
     _show(output, total, total)
     if output not in (None, "-"):
         click.echo(f"{done - failed} predictions in {output}")

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,13 @@ def read_prepared(folder: Path) -> Domain | None:
 def prepared_folder(key: str) -> Path:
     """Return where the domain with this key is kept."""
     return prepared_root() / key
+
+
+def prepared_sizes(name: str, version: str | int) -> list[int]:
+    """Return the image sizes in pixels that a version of a named domain is kept in; 0 where it has none."""
+    key = re.compile(rf"{re.escape(name)}-v{version}-(\d+)px(-\w+)?")
+    names = [path.name for path in prepared_root().glob("*") if path.is_dir()]
+    return sorted({int(found[1]) for found in map(key.fullmatch, names) if found is not None})
 
 
 def cached(key: str, build: Callable[[], DomainStream]) -> Domain:

@@ -297,6 +297,14 @@ class Space(_Strict):
             raise ValueError("pruner pbt changes lambda_max during training: train.lambda_schedule does too")
         return self
 
+    @property
+    def largest_batch(self) -> int:
+        """The largest ``batch_size`` that a trial may have."""
+        searched = self.search.get("batch_size")
+        if isinstance(searched, NumberRange):
+            return int(searched.high)
+        return max(map(int, searched.choices)) if searched is not None else self.train.batch_size
+
     def canonical(self) -> dict[str, Any]:
         """Return the space as plain JSON values, every default written out."""
         return self.model_dump(mode="json", by_alias=True)
