@@ -1,17 +1,21 @@
 """Two nodes on one machine: one joins a study under way, and is killed."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
 from iimt_search.errors import StudyError, UsageError
 from iimt_search.space import Space
 from iimt_search.study.executors.ray.executor import RayExecutor, RayOptions
+from iimt_search.study.executors.ray.session import RaySession
 from iimt_search.study.progress import Snapshot
+from iimt_search.training.malloc import KEEP_FREED_MEMORY
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -54,6 +58,18 @@ def test_a_node_joins_and_is_killed_and_no_trial_is_lost(
     assert_whole(trials, 6)
     assert all(trial.state is TrialState.COMPLETE for trial in trials)
     assert "gone" in made[0].assert_resent()
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["started-here", "cluster"])
+def test_workers_keep_freed_memory(joined: bool, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    address = request.getfixturevalue("cluster").address if joined else None
+    session = RaySession(address, 1, tmp_path / "logs")
+    try:
+        found = ray.get(ray.remote(lambda: dict(os.environ)).remote())
+    finally:
+        session.close()
+    assert KEEP_FREED_MEMORY.items() <= found.items()
+    assert not KEEP_FREED_MEMORY.keys() & os.environ.keys()
 
 
 def test_wrong_addresses_are_told(tmp_path: Path) -> None:
