@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from iimt_search.errors import StudyInterruptedError
-from iimt_search.records import Evaluation, Event, Report
+from iimt_search.records import Evaluation, Event, Job, Report
 from iimt_search.space import KnownNames
 from iimt_search.space.load import space_from_text
 from iimt_search.study.executors.inline import InlineExecutor
@@ -43,12 +43,19 @@ class _Recorder(InlineExecutor):
     def __init__(self) -> None:
         super().__init__()
         self.curves: dict[str, list[Evaluation]] = {}
+        self._trials: set[str] = set()
+
+    def submit(self, job: Job) -> None:
+        """Take the job as its base does; only trials' reports are kept."""
+        if job.purpose == "trial":
+            self._trials.add(job.key)
+        super().submit(job)
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Wait as its base does, and keep what it returns."""
         events = super().wait(timeout)
         for event in events:
-            if isinstance(event, Report) and event.key.startswith("trial-"):
+            if isinstance(event, Report) and event.key in self._trials:
                 self.curves.setdefault(event.key, []).append(event.evaluation)
         return events
 

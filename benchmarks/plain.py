@@ -17,7 +17,7 @@ from iimt_search.iimt import losses
 from iimt_search.iimt.mixup import mix, mixing_coefficients
 from iimt_search.iimt.reversal import reverse_gradient
 from iimt_search.iimt.schedule import warmup_cosine
-from iimt_search.iimt.virtual_labels import virtual_labels
+from iimt_search.iimt.virtual_labels import mean_prediction, sharpen
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
 from iimt_search.training.objective import term_weights
@@ -74,10 +74,8 @@ class PlainTraining:
         weights = term_weights(settings, progress)
         x_s, y_s, x_t = self._batch()
         with torch.no_grad():
-            q_t = virtual_labels(
-                torch.stack([model.classify(model.embed(self._augment(x_t))) for _ in range(settings.k)]),
-                settings.temperature,
-            )
+            logits = [model.classify(model.embed(self._augment(x_t))) for _ in range(settings.k)]
+            q_t = sharpen(mean_prediction(torch.stack(logits)), settings.temperature)
         x_s, x_t = self._augment(x_s), self._augment(x_t)
         between, within_s, within_t = (
             mixing_coefficients(settings.alpha, len(x_s), self.rng) for _ in range(3)

@@ -14,6 +14,9 @@ from iimt_search.space.task_spec import TaskSpec
 from iimt_search.task_name import slug
 
 Status = Literal["complete", "stopped", "failed", "lost"]
+Purpose = Literal["trial", "baseline", "confirmation", "retraining"]
+# Task → validator → score.
+Scores = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Evaluation:
     """
 
     step: int
-    scores: Mapping[str, Mapping[str, float]]
+    scores: Scores
 
     def mean(self, validator: str) -> float:
         """Return the validator's score averaged over the tasks."""
@@ -42,34 +45,72 @@ class Evaluation:
         return tuple(shared)
 
 
+def job_key(purpose: Purpose, candidate: str, index: int = 0, *, prefix: str = "", task: str = "") -> str:
+    """Return the unique name of a job within its study's folder.
+
+    Folders and stored scores are named by it, so it stays as it is; nothing reads it back.
+
+    Args:
+        purpose: what the training is for.
+        candidate: whose configuration it is.
+        index: number of the fresh seed, or of the retraining.
+        prefix: of the keys of its Optuna study.
+        task: slug of a retraining's task; else "".
+
+    >>> job_key("trial", "trial-3")
+    'trial-3'
+    >>> job_key("confirmation", "source-only", 1)
+    'confirm-source-only-1'
+    >>> job_key("retraining", "trial-3", 1, prefix="a_to_b-", task="a_to_b")
+    'a_to_b-retrain-trial-3-a_to_b-1'
+    """
+    match purpose:
+        case "confirmation":
+            return f"{prefix}confirm-{candidate}-{index}"
+        case "retraining":
+            return f"{prefix}retrain-{candidate}-{task}" + (f"-{index}" if index else "")
+        case _:
+            return prefix + candidate
+
+
 @dataclass(frozen=True)
 class Job:
     """One configuration to train on some tasks: what an executor runs.
 
     Attributes:
-        key: unique name within the study, such as ``trial-3``; the seed and folder follow from it.
+        candidate: whose configuration: ``trial-3``, ``source-only``.
         tasks: trained side by side up to each evaluation.
         settings: the configuration.
         seed: of every random stream of the training.
         validators: names to score at each evaluation (those that cost a training: at the last one).
         folder: where the checkpoint is written.
         device: ``cpu``, ``cuda``, ``cuda:1``, …
-        models: where every task's final model is exported to, a folder for each; "" to keep none.
         kept: where every evaluated checkpoint's predictions and weights are kept; "" to keep none.
         known_step: of the last evaluation that the study holds already; who goes on from a checkpoint
             reports its evaluations again.
+        purpose: what the training is for.
+        index: number of the fresh seed, or of the retraining; 0 for the others.
+        prefix: of the keys of its Optuna study: "" with ``scope: joint``, else ``a_to_b-``.
     """
 
-    key: str
+    candidate: str
     tasks: tuple[TaskSpec, ...]
     settings: TrainSettings
     seed: int
     validators: tuple[str, ...]
     folder: str
     device: str = "cpu"
-    models: str = ""
     kept: str = ""
     known_step: int = 0
+    purpose: Purpose = "trial"
+    index: int = 0
+    prefix: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name: see :func:`job_key`."""
+        task = self.tasks[0].slug if self.purpose == "retraining" else ""
+        return job_key(self.purpose, self.candidate, self.index, prefix=self.prefix, task=task)
 
     def kept_file(self, task: str, step: int) -> Path:
         """Return where a task's checkpoint after ``step`` steps is kept."""
@@ -78,7 +119,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """A job has been evaluated and waits to hear "go on" or "stop"."""
+    """A job has been evaluated, and waits for the answer: go on, or stop."""
 
     key: str
     evaluation: Evaluation
@@ -86,11 +127,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Fork:
-    """A training that shall branch off another one's.
+    """A new training that goes on from the last checkpoint of another one.
 
     Attributes:
-        donor: key of the job whose last checkpoint it goes on from.
-        lambda_max: from there on.
+        donor: key of the other one's job.
+        lambda_max: the new training's from there on.
     """
 
     donor: str
@@ -103,10 +144,10 @@ class Finished:
 
     Attributes:
         key: the job's.
-        status: ``complete``; ``stopped`` because it was told to; ``failed`` by an error of its own;
+        status: ``complete``; ``stopped`` by the answer to a report; ``failed`` by an error of its own;
             ``lost`` because the process that ran it died.
         error: what went wrong, or "".
-        fork: what shall take the place of a stopped job, or None.
+        fork: what takes the place of a stopped job, or None.
     """
 
     key: str
@@ -221,6 +262,6 @@ class Choice:
         values["params"] = with_new_names(values["params"])
         values["members"] = {task: tuple(jobs) for task, jobs in values["members"].items()}
         values["candidates"] = tuple(
-            Candidate(**{**found, "scores": tuple(found["scores"])}) for found in values["candidates"]
+            Candidate(**{**stored, "scores": tuple(stored["scores"])}) for stored in values["candidates"]
         )
         return cls(**values)

@@ -16,10 +16,11 @@ from iimt_search.errors import StudyLockedError
 from iimt_search.inspect.picture import PictureRow, draw_images
 from iimt_search.report.figures.drawing import CHOSEN_COLOUR, OUTCOME_MARKS, Drawing, arrow, standing_alone
 from iimt_search.report.html.page import Part
-from iimt_search.report.record import OUTCOMES, StudyRecord
+from iimt_search.report.record import StudyRecord
 from iimt_search.report.sections import SampleGrid
 from iimt_search.report.write import gather
 from iimt_search.study.open import OpenStudy
+from iimt_search.study.search.trial_record import OUTCOMES
 from iimt_search.study.storage.lock import driver_session
 from iimt_search.task_name import slug
 

@@ -137,7 +137,7 @@ def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -
     )
 
 
-def check_task(task: DomainTask, settings: TrainSettings) -> None:
+def check_trainable(task: DomainTask, settings: TrainSettings) -> None:
     """Check that a task can be trained with these settings.
 
     Raises:

@@ -37,16 +37,3 @@ def mean_prediction(logits: Tensor) -> Tensor:
         float (B, C), rows that sum to 1, detached: no gradient flows through virtual labels.
     """
     return torch.softmax(logits.detach(), dim=-1).mean(dim=0)
-
-
-def virtual_labels(logits: Tensor, temperature: float) -> Tensor:
-    """Average the predictions over K augmentations, then sharpen them.
-
-    Args:
-        logits: as of :func:`mean_prediction`.
-        temperature: T > 0.
-
-    Returns:
-        float (B, C), rows that sum to 1, detached.
-    """
-    return sharpen(mean_prediction(logits), temperature)

@@ -131,7 +131,7 @@ def _digests(part: Unlabelled) -> Iterator[bytes]:
             yield hashlib.blake2b(row.data, digest_size=16).digest()
 
 
-def shared_samples(seen: Unlabelled, held_out: Unlabelled) -> int:
+def count_shared(seen: Unlabelled, held_out: Unlabelled) -> int:
     """Return how many samples of ``held_out`` equal one of ``seen``, byte for byte."""
     known = set(_digests(seen))
     return sum(digest in known for digest in _digests(held_out))
@@ -279,8 +279,8 @@ def check_task(
     test = _target_test(spec, image_size)
     counts = _class_counts(task)
     source, target = summarise(task.source_train.unlabelled), summarise(task.target)
-    in_val = shared_samples(task.source_train.unlabelled, task.source_val.unlabelled)
-    in_test = None if test is None else shared_samples(task.target, test)
+    in_val = count_shared(task.source_train.unlabelled, task.source_val.unlabelled)
+    in_test = None if test is None else count_shared(task.target, test)
     test_count = None if test is None else len(test)
     sizes = {"source": len(task.source_train), "target": len(task.target)}
     findings = [

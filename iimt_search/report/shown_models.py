@@ -1,4 +1,4 @@
-"""The models that the report shows of a task: source-only's, and those that are handed out or best so far."""
+"""The models that the report shows of a task: source-only's, and those that are exported or best so far."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,9 +61,10 @@ def _first(last: dict[str, KeptCheckpoint], jobs: Iterable[str]) -> KeptCheckpoi
 
 
 def _jobs(record: StudyRecord, candidate: str, task: TaskSpec) -> list[str]:
-    """Return the jobs that may have trained a candidate on a task, the longest training first."""
-    names = [f"retrain-{candidate}-{task.slug}", f"confirm-{candidate}-0", candidate]
-    return [record.prefix + name for name in names]
+    """Return the keys of the jobs that may have trained a candidate on a task, the longest training first."""
+    own = record.key("baseline" if candidate == SOURCE_ONLY_KEY else "trial", candidate)
+    retrained = record.key("retraining", candidate, task=task.slug)
+    return [retrained, record.key("confirmation", candidate), own]
 
 
 def read_shown(record: StudyRecord, folder: StudyFolder) -> list[ShownModels]:

@@ -6,11 +6,12 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from iimt_search.errors import StudyError
 from iimt_search.records import Choice
 from iimt_search.study.folder import StudyFolder, newest_study
+from iimt_search.study.search.trial_record import TrialRecord, read_trial
 from iimt_search.study.selection.choice import read_choice
 from iimt_search.study.storage.database import (
     all_study_names,
@@ -73,12 +74,13 @@ class OpenStudy:
         """Count a study's trials by state, without reading them."""
         return count_trials(self.storage, study.study_name)
 
-    def best_trial(self, study: optuna.Study) -> FrozenTrial | None:
+    def best_trial(self, study: optuna.Study) -> TrialRecord | None:
         """Read a study's best complete trial, and no other; None where none is complete."""
         try:
-            return self.storage.get_best_trial(self.storage.get_study_id_from_name(study.study_name))
+            best = self.storage.get_best_trial(self.storage.get_study_id_from_name(study.study_name))
         except ValueError:
             return None
+        return read_trial(best)
 
     def choices(self) -> list[Choice]:
         """Return the choices made so far."""

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it, and how far it has come."""
+"""What a run shows to whoever watches it, and how far it has come."""
 
 import time
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Listener(Protocol):
 
 
 class Silent:
-    """A listener that hears nothing."""
+    """A listener that ignores everything."""
 
     def line(self, text: str) -> None:
         """Ignore the line."""
@@ -73,7 +73,7 @@ class RunProgress:
     Args:
         scope: what is run.
         tracker: where its search stands.
-        listener: hears of it.
+        listener: receives them.
 
     Attributes:
         phase: ``search``, ``confirm`` or ``retrain``.
@@ -82,7 +82,7 @@ class RunProgress:
     def __init__(self, scope: "Scope", tracker: "BudgetTracker", listener: Listener) -> None:
         self._scope, self._budget, self._listener = scope, tracker, listener
         self.phase = "search"
-        self._told = 0.0
+        self._shown_at = 0.0
         space, tasks = scope.space, len(scope.tasks)
         self._search = (space.budget.trials or 1) * space.train.steps * tasks
         self._retrain = (1 + _PLAIN_STEP) * (space.retrain.steps or space.train.steps) * tasks
@@ -97,7 +97,7 @@ class RunProgress:
 
     def _search_share(self, running: "Mapping[str, UnderWay]") -> float:
         budget, tracker = self._scope.space.budget, self._budget
-        part = sum(found.share for key, found in running.items() if "trial-" in key)
+        part = sum(each.share for each in running.values() if each.job.purpose == "trial")
         shares = [0.0]
         if budget.trials:
             shares.append((tracker.over + part) / budget.trials)
@@ -110,28 +110,28 @@ class RunProgress:
             return self._search * self._search_share(running) / self._total
         left = self._retrain if self.phase == "confirm" else 0.0
         for job in self._pending:
-            if self._scope.stored(job.key) is None:
+            if not self._scope.have(job):
                 left += _work(job) * (1 - (running[job.key].share if job.key in running else 0.0))
         return max(0.0, 1.0 - left / self._total)
 
-    def _curve(self, found: "UnderWay") -> tuple[float, ...]:
-        objective = self._scope.space.objective
-        return tuple(each.mean(objective) for each in found.curve if objective in each.validators)
+    def _curve(self, job: "UnderWay") -> tuple[float, ...]:
+        objective = self._scope.objective
+        return tuple(e.mean(objective) for e in job.curve if objective in e.validators)
 
     def watch(self, running: "Mapping[str, UnderWay]") -> None:
-        """Tell the listener where the run stands; with many jobs under way not at every event."""
+        """Give the listener a snapshot; with many jobs under way not at every event."""
         now = time.monotonic()
-        if len(running) > _MANY and now - self._told < _PAUSE:
+        if len(running) > _MANY and now - self._shown_at < _PAUSE:
             return
-        self._told = now
+        self._shown_at = now
         best = self._budget.best
-        text = "" if best is None else f"trial {best[0]}, {self._scope.space.objective} {best[1]:.4f}"
+        text = "" if best is None else f"trial {best[0]}, {self._scope.objective} {best[1]:.4f}"
         snapshot = Snapshot(
             phase=self.phase,
             done=self._done(running),
-            running={key: found.share for key, found in running.items()},
+            running={key: job.share for key, job in running.items()},
             best=text,
-            curves={key: self._curve(found) for key, found in running.items()},
+            curves={key: self._curve(job) for key, job in running.items()},
             states=dict(self._budget.states),
         )
         self._listener.snapshot(snapshot)

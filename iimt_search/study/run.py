@@ -11,7 +11,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
-from iimt_search.data.assemble import check_task, load_task
+from iimt_search.data.assemble import check_trainable, load_task
 from iimt_search.errors import StudyInterruptedError, StudyMismatchError
 from iimt_search.records import Choice
 from iimt_search.space import Space, with_defaults
@@ -22,10 +22,10 @@ from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import KeptLimit
 from iimt_search.study.progress import Listener, RunProgress
 from iimt_search.study.retraining.retrain import Retraining
-from iimt_search.study.scope import Scope
+from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import make_pruner
+from iimt_search.study.search.trial_record import read_trials
 from iimt_search.study.search.trials import TrialSource
-from iimt_search.study.selection.candidates import best_trials
 from iimt_search.study.selection.choice import note_change, read_choice, write_choice
 from iimt_search.study.selection.confirm import Confirmation
 from iimt_search.study.storage import sql
@@ -81,10 +81,10 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
 
 def _driver_storage(storage: RDBStorage, writes: GuardedWrites, line: Callable[[str], None]) -> BaseStorage:
     """Return the driver's own storage, or Optuna's where its tables are not those that we know."""
-    known, found = sql.OPTUNA_TABLES, storage.get_head_version()
-    if found == known:
+    known, there = sql.OPTUNA_TABLES, storage.get_head_version()
+    if there == known:
         return DriverStorage(storage, writes)
-    line(f"Optuna {optuna.__version__} has tables {found}, not {known}: studies are written its way, slower")
+    line(f"Optuna {optuna.__version__} has tables {there}, not {known}: studies are written its way, slower")
     return storage
 
 
@@ -123,10 +123,9 @@ def _open_scopes(
 
 def _worst_first(scope: Scope) -> list[str]:
     """Return the keys of the finished trials, those without an objective first, then the worst."""
-    best = [trial.number for trial in best_trials(scope)]
-    over = (TrialState.PRUNED, TrialState.FAIL)
-    others = [trial.number for trial in scope.study.get_trials(deepcopy=False, states=over)]
-    return [f"{scope.prefix}trial-{number}" for number in (*others, *reversed(best))]
+    trials = read_trials(scope.study, (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    others = [trial for trial in trials if trial.state != "complete"]
+    return [scope.key("trial", trial.name) for trial in (*others, *reversed(scope.rank(trials)))]
 
 
 def kept_limit(scope: Scope, line: Callable[[str], None]) -> Callable[[str], None]:
@@ -155,7 +154,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         return timeout is not None and time.monotonic() - began >= timeout
 
     def note(choice: str) -> None:
-        stored = scope.stored(scope.source_only_job().key)
+        stored = scope.stored(scope.key("baseline", SOURCE_ONLY_KEY))
         notes.note_study(scope.study, scope.task_names, scope.space.objective, stored, choice)
 
     previous = read_choice(scope.study)
@@ -191,7 +190,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
 
 
 def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[str, str]:
-    """Prepare every task's data before a worker starts: what is wrong with it is told once, here.
+    """Prepare every task's data before a worker starts: an error in it is raised once, here.
 
     Returns:
         Task name → fingerprint of its data.
@@ -201,7 +200,7 @@ def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[st
         if stop.is_set():
             raise StudyInterruptedError(f"study {space.study!r} is stopped before it began")
         task = load_task(spec, space.train.image_size, space.train.data_fraction)
-        check_task(task, space.train)
+        check_trainable(task, space.train)
         shape = "×".join(map(str, task.sample_shape))
         counts = (
             f"{len(task.source_train)} + {len(task.source_val)} source, {len(task.target)} target samples"
@@ -226,7 +225,7 @@ def run_study(
         folder: where the study lives; made where absent.
         options: storage and device.
         start_executor: called once the study is open and locked.
-        listener: hears how it goes.
+        listener: receives how it goes.
         stop: set it to end the run cleanly; what is under way goes on at the next run.
 
     Returns:

@@ -1,41 +1,42 @@
-"""What one Optuna study of ours covers: all tasks together (joint), or one of them (per task)."""
+"""What one Optuna study of ours covers: all tasks together (``joint``), or one (``per_task``)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 
-from iimt_search.records import Evaluation, Job
+from iimt_search.records import Evaluation, Job, Purpose, job_key
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.search.sampling import settings_for, source_only_settings
+from iimt_search.study.search.trial_record import TrialRecord, trial_name
 from iimt_search.study.veto import CHECKS
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 SOURCE_ONLY_KEY = "source-only"
 
 
+def stored_evaluation(attributes: Mapping[str, Any], key: str) -> Evaluation | None:
+    """Return a job's last evaluation as a study's attributes hold it, None where they do not."""
+    stored = attributes.get(f"job {key}")
+    return None if stored is None else Evaluation(stored["step"], stored["scores"])
+
+
 @dataclass(frozen=True)
-class Scope:
-    """One Optuna study with the space and tasks that it searches.
+class StudyTasks:
+    """The tasks that one Optuna study searches for.
 
     Attributes:
         space: the space file.
-        tasks: the tasks whose mean objective a trial reports.
-        study: the Optuna study.
-        folder: our study's folder.
-        device: where jobs train.
+        tasks: all of its tasks, or with ``scope: per_task`` one: a trial's objective is the mean over them.
     """
 
     space: Space
     tasks: tuple[TaskSpec, ...]
-    study: optuna.Study
-    folder: StudyFolder
-    device: str
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -44,73 +45,113 @@ class Scope:
 
     @property
     def prefix(self) -> str:
-        """What job keys begin with, so that two scopes of one folder never share one."""
+        """What job keys begin with, so that two Optuna studies of one folder never share one."""
         return "" if self.space.scope == "joint" else f"{self.tasks[0].slug}-"
+
+    @property
+    def objective(self) -> str:
+        """The validator that decides."""
+        return self.space.objective
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The objective's direction."""
+        return VALIDATORS[self.objective].higher_is_better
+
+    @property
+    def sign(self) -> int:
+        """+1 where a higher objective is better, else −1."""
+        return 1 if self.higher_is_better else -1
+
+    def key(self, purpose: Purpose, candidate: str, index: int = 0, task: str = "") -> str:
+        """Return the key of one of its jobs, as :func:`~iimt_search.records.job_key`."""
+        return job_key(purpose, candidate, index, prefix=self.prefix, task=task)
+
+    def rank(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """Return the complete ones of some trials, best objective first; of equal ones the earlier first."""
+        complete = [trial for trial in trials if trial.state == "complete"]
+        return sorted(complete, key=lambda trial: (-self.sign * (trial.value or 0.0), trial.number))
+
+
+@dataclass(frozen=True)
+class Scope(StudyTasks):
+    """One Optuna study that a driver runs.
+
+    Attributes:
+        study: the Optuna study.
+        folder: our study's folder.
+        device: where jobs train.
+    """
+
+    study: optuna.Study
+    folder: StudyFolder
+    device: str
 
     @property
     def validators(self) -> tuple[str, ...]:
         """Names of all validators to score: the objective first, and what vetoes look at."""
         named = self.space.validators if self.space.validators is not None else default_validators()
         few_shot = ["few_shot"] if all(task.few_shot is not None for task in self.tasks) else []
-        return tuple(dict.fromkeys([self.space.objective, *CHECKS, *named, *few_shot]))
+        return tuple(dict.fromkeys([self.objective, *CHECKS, *named, *few_shot]))
 
-    @property
-    def higher_is_better(self) -> bool:
-        """The objective's direction."""
-        return VALIDATORS[self.space.objective].higher_is_better
-
-    def _job(self, key: str, settings: TrainSettings, seed: int, **more: Any) -> Job:
-        return Job(
-            key=self.prefix + key,
+    def _job(self, purpose: Purpose, candidate: str, settings: TrainSettings, seed: int, **more: Any) -> Job:
+        """Return a job of all tasks, or of those in ``more``, with its folders in the study's."""
+        job = Job(
+            candidate=candidate,
             tasks=more.pop("tasks", self.tasks),
             settings=settings,
             seed=seed,
             validators=self.validators,
-            folder=str(self.folder.job(self.prefix + key)),
+            folder="",
             device=self.device,
-            kept=str(self.folder.kept / (self.prefix + key)),
+            purpose=purpose,
+            prefix=self.prefix,
             **more,
         )
+        return replace(job, folder=str(self.folder.job(job.key)), kept=str(self.folder.kept / job.key))
 
     def trial_job(self, number: int, params: Mapping[str, Any], seed: int | None = None) -> Job:
         """Return a trial's job; a fork has its donor's seed."""
         if seed is None:
             seed = derive_seed(self.space.seed, "trial", number)
-        return self._job(f"trial-{number}", settings_for(self.space, params), seed)
+        return self._job("trial", trial_name(number), settings_for(self.space, params), seed)
 
     def source_only_job(self) -> Job:
         """Return the baseline's job, recorded beside the trials."""
         seed = derive_seed(self.space.seed, SOURCE_ONLY_KEY)
-        return self._job(SOURCE_ONLY_KEY, source_only_settings(self.space), seed)
+        return self._job("baseline", SOURCE_ONLY_KEY, source_only_settings(self.space), seed)
 
     def confirm_job(self, candidate: str, settings: TrainSettings, index: int) -> Job:
         """Return a candidate's job with a fresh seed: the same one for every candidate, for pairing."""
         seed = derive_seed(self.space.seed, "confirm", index)
-        return self._job(f"confirm-{candidate}-{index}", settings, seed)
+        return self._job("confirmation", candidate, settings, seed, index=index)
 
     def retrain_jobs(self, candidate: str, settings: TrainSettings, task: TaskSpec) -> list[Job]:
-        """Return the jobs that retrain a candidate on one task; the first exports its model."""
-        steps = self.space.retrain.steps or settings.steps
-        return [
-            self._job(
-                f"retrain-{candidate}-{task.slug}" + (f"-{index}" if index else ""),
-                settings.model_copy(update={"steps": steps}),
-                derive_seed(self.space.seed, "retrain", *([index] if index else [])),
-                tasks=(task,),
-                models="" if index else str(self.folder.models / candidate),
-            )
-            for index in range(self.space.retrain.seeds)
-        ]
+        """Return the jobs that retrain a candidate on one task, each with a seed of its own."""
+        settings = settings.model_copy(update={"steps": self.space.retrain.steps or settings.steps})
+        jobs = []
+        for index in range(self.space.retrain.seeds):
+            seed = derive_seed(self.space.seed, "retrain", *([index] if index else []))
+            jobs.append(self._job("retraining", candidate, settings, seed, index=index, tasks=(task,)))
+        return jobs
 
     def baseline(self) -> dict[str, dict[str, float]] | None:
         """Return task → validator → score of source-only, None where it is not known."""
-        found = self.stored(self.source_only_job().key)
-        return None if found is None else {task: dict(scores) for task, scores in found.scores.items()}
+        stored = self.stored(self.key("baseline", SOURCE_ONLY_KEY))
+        return None if stored is None else {task: dict(scores) for task, scores in stored.scores.items()}
 
     def stored(self, key: str) -> Evaluation | None:
-        """Return what :meth:`store` kept under ``key``."""
-        found = self.study.user_attrs.get(f"job {key}")
-        return None if found is None else Evaluation(found["step"], found["scores"])
+        """Return what :meth:`store` kept of the job with this key."""
+        return stored_evaluation(self.study.user_attrs, key)
+
+    def have(self, job: Job) -> bool:
+        """Return whether a job's training is there: its last evaluation, and its kept checkpoints."""
+        stored = self.stored(job.key)
+        return (
+            stored is not None
+            and stored.step == job.settings.steps
+            and all(job.kept_file(task.name, stored.step).exists() for task in job.tasks)
+        )
 
     def store(self, job: Job, evaluation: Evaluation) -> None:
         """Keep a job's last evaluation in the study."""

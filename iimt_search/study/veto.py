@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-Scores = Mapping[str, Mapping[str, float]]
+from iimt_search.records import Scores
 
 # Scored with every evaluation, whatever a space file names: the vetoes look at nothing else.
 CHECKS = ("source_accuracy", "classes_predicted", "embedding_spread")
@@ -17,19 +17,19 @@ _ROUNDING = 1e-9
 
 
 def _of_task(scores: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
-    found = [f"{name} is not finite" for name in CHECKS if not math.isfinite(scores[name])]
-    if found:
-        return found
+    reasons = [f"{name} is not finite" for name in CHECKS if not math.isfinite(scores[name])]
+    if reasons:
+        return reasons
     for name, least, what in (
         ("classes_predicted", LEAST_CLASSES, "of the classes are left in the target predictions"),
         ("source_accuracy", LEAST_SOURCE_ACCURACY, "is the source validation accuracy left"),
     ):
         known = baseline.get(name, math.nan)
         if scores[name] < least * known - _ROUNDING:
-            found.append(f"{100 * scores[name]:.0f} % {what}, source-only has {100 * known:.0f} %")
+            reasons.append(f"{100 * scores[name]:.0f} % {what}, source-only has {100 * known:.0f} %")
     if scores["embedding_spread"] < LEAST_SPREAD:
-        found.append(f"the target embeddings have collapsed (spread {scores['embedding_spread']:.2f})")
-    return found
+        reasons.append(f"the target embeddings have collapsed (spread {scores['embedding_spread']:.2f})")
+    return reasons
 
 
 def veto(scores: Scores, baseline: Scores | None) -> str:
@@ -48,7 +48,7 @@ def veto(scores: Scores, baseline: Scores | None) -> str:
     for task, values in scores.items():
         if any(name not in values for name in CHECKS):
             continue  # scored by an earlier version
-        found = _of_task(values, {} if baseline is None else baseline.get(task, {}))
-        if found:
-            reasons.append(f"{task}: {'; '.join(found)}")
+        of_task = _of_task(values, {} if baseline is None else baseline.get(task, {}))
+        if of_task:
+            reasons.append(f"{task}: {'; '.join(of_task)}")
     return " | ".join(reasons)

@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from iimt_search.data.assemble import load_task
-from iimt_search.exporting.model_folder import export_model
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
-from iimt_search.task_name import slug
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
 from iimt_search.training.kept import rounded, save_kept
 from iimt_search.training.objective import active_terms
@@ -129,16 +127,3 @@ class Trainable:
         states = {name: training.state() for name, training in self._trainings.items()}
         save_checkpoint(self._folder, self._identity(step), self.history, states)
         return evaluation
-
-    def export(self) -> None:
-        """Write every task's model to a folder of ``job.models``, named by the task."""
-        for name, training in self._trainings.items():
-            export_model(
-                Path(self.job.models) / slug(name),
-                model=training.evaluated_model(),
-                task=training.task,
-                settings=training.settings,
-                seed=training.seed,
-                step=training.step,
-                scores=self.history[-1].scores[name],
-            )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iimt_search.data.assemble import check_task, load_task, split_source
+from iimt_search.data.assemble import check_trainable, load_task, split_source
 from iimt_search.data.open import open_domain
 from iimt_search.data.task import DomainTask, Labelled
 from iimt_search.errors import DataError
@@ -158,20 +158,20 @@ def test_what_does_not_fit_is_refused(save: Save) -> None:
 
 def test_fewer_samples_than_a_batch(save: Save) -> None:
     task = load_task(spec(save("a", samples(1), names()), save("b", samples(2, 10))))
-    check_task(task, TrainSettings(batch_size=10))
+    check_trainable(task, TrainSettings(batch_size=10))
     with pytest.raises(
         DataError, match="target has 10 training samples, fewer than a batch of 12; set train"
     ):
-        check_task(task, TrainSettings(batch_size=12))
+        check_trainable(task, TrainSettings(batch_size=12))
     with pytest.raises(DataError, match="source has 16 training samples"):
-        check_task(task, TrainSettings(batch_size=17))
+        check_trainable(task, TrainSettings(batch_size=17))
 
 
 def test_an_augmentation_for_another_kind(save: Save) -> None:
     wanted = spec(save("a", samples(1), names()), save("b", samples(2)))
     turned = wanted.model_copy(update={"target": wanted.target.model_copy(update={"augmentation": "series"})})
     with pytest.raises(DataError, match="augmentation series is for series, these samples are of kind image"):
-        check_task(load_task(turned), TrainSettings(batch_size=8))
+        check_trainable(load_task(turned), TrainSettings(batch_size=8))
 
 
 def test_nearly_the_whole_share(save: Save) -> None:
@@ -181,9 +181,9 @@ def test_nearly_the_whole_share(save: Save) -> None:
 
 def test_a_network_for_another_kind(save: Save) -> None:
     task = load_task(spec(save("a", samples(1), names()), save("b", samples(2))))
-    check_task(task, TrainSettings(batch_size=8, network="conv9-small"))
+    check_trainable(task, TrainSettings(batch_size=8, network="conv9-small"))
     with pytest.raises(DataError, match="network mlp takes samples of kind vector, these are of kind image"):
-        check_task(task, TrainSettings(batch_size=8, network="mlp"))
+        check_trainable(task, TrainSettings(batch_size=8, network="mlp"))
 
 
 def test_real_task() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from iimt_search.iimt.virtual_labels import sharpen, virtual_labels
+from iimt_search.iimt.virtual_labels import mean_prediction, sharpen
 
 
 def naive_sharpen(rows: list[list[float]], temperature: float) -> list[list[float]]:
@@ -72,6 +72,10 @@ def test_invalid_temperature(temperature: float) -> None:
 def test_nan_temperature() -> None:
     with pytest.raises(ValueError, match=r"`temperature > 0` must hold, got nan"):
         sharpen(torch.tensor([[0.5, 0.5]]), math.nan)
+
+
+def virtual_labels(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    return sharpen(mean_prediction(logits), temperature)
 
 
 def test_virtual_labels_average_before_they_sharpen() -> None:

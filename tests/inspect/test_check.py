@@ -16,7 +16,7 @@ from iimt_search.inspect.check import (
     TaskCheck,
     check_json,
     check_task,
-    shared_samples,
+    count_shared,
     summarise,
 )
 from iimt_search.space.task_spec import TaskSpec
@@ -84,10 +84,10 @@ def test_summary_reads_evenly_spaced_samples_of_the_meant_ones() -> None:
 def test_shared_samples_are_those_of_the_second_that_the_first_has() -> None:
     x = vectors(300)
     first = Unlabelled(x)
-    assert shared_samples(first, Unlabelled(vectors(300))) == 0
-    assert shared_samples(first, Unlabelled(x[[0, 0, 299, 150]])) == 4
-    assert shared_samples(Unlabelled(x[[0, 0, 0]]), first) == 1
-    assert shared_samples(Unlabelled(x, np.array([1, 2])), Unlabelled(x, np.array([2, 3]))) == 1
+    assert count_shared(first, Unlabelled(vectors(300))) == 0
+    assert count_shared(first, Unlabelled(x[[0, 0, 299, 150]])) == 4
+    assert count_shared(Unlabelled(x[[0, 0, 0]]), first) == 1
+    assert count_shared(Unlabelled(x, np.array([1, 2])), Unlabelled(x, np.array([2, 3]))) == 1
 
 
 def test_embedded_task_is_clean() -> None:

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 
 from iimt_search.auditing.record import AuditRecord
 from iimt_search.cli.main import cli
-from iimt_search.records import Candidate, Choice
-from iimt_search.report.record import Scores, StudyRecord, TrialRecord
+from iimt_search.records import Candidate, Choice, Scores
+from iimt_search.report.record import StudyRecord
 from iimt_search.space import Space
+from iimt_search.study.search.trial_record import TrialRecord
 from iimt_search.validators.registry import default_validators
 
 MakeStudy = Callable[..., StudyRecord]

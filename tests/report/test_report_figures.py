@@ -24,9 +24,10 @@ from iimt_search.report.figures.progress import best_so_far, draw_progress
 from iimt_search.report.figures.series_samples import draw_series_samples
 from iimt_search.report.figures.tasks import draw_comparison, draw_matrix, task_scores
 from iimt_search.report.figures.validators import draw_correlations
-from iimt_search.report.record import StudyRecord, TrialRecord
+from iimt_search.report.record import StudyRecord
 from iimt_search.report.shown_models import ShownModels, TargetSamples, certain_samples
 from iimt_search.study.search.sampling import distributions
+from iimt_search.study.search.trial_record import TrialRecord
 from iimt_search.validators.contract import Predictions
 
 TASKS = ("digits->digits-m", "syn-digits->digits")

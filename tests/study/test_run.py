@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from optuna.trial import TrialState
 from iimt_search.data.assemble import load_task
 from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import StudyError, StudyInterruptedError, StudyLockedError, StudyMismatchError
-from iimt_search.records import Choice
+from iimt_search.records import Choice, Job
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.study.executors.inline import InlineExecutor
 from iimt_search.study.folder import StudyFolder
@@ -305,3 +306,38 @@ def test_trials_are_counted_in_the_database(tmp_path: Path) -> None:
     expected = {TrialState.COMPLETE: 2, TrialState.PRUNED: 1, TrialState.RUNNING: 1}
     assert count_trials(storage, "a") == expected
     assert count_trials(storage, "b") == {TrialState.COMPLETE: 1}
+
+
+class Counting(InlineExecutor):
+    """Remembers what it was given to train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: list[Job] = []
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+        super().submit(job)
+
+
+def test_models_are_made_of_what_is_kept_and_only_what_is_missing_is_trained_again(
+    tiny_space: Path, tmp_path: Path
+) -> None:
+    space, folder, executor = load(tiny_space), StudyFolder(tmp_path / "tiny"), Counting()
+
+    def carry_out() -> Choice:
+        executor.jobs.clear()
+        options = RunOptions(sqlite_url(folder.database), "cpu")
+        (choice,) = run_study(space, folder, options, lambda: executor, Silent(), threading.Event())
+        return choice
+
+    choice = carry_out()
+    assert {job.purpose for job in executor.jobs} == {"trial", "baseline", "confirmation", "retraining"}
+    weights = {path: path.read_bytes() for path in folder.models.rglob("*.safetensors")}
+    shutil.rmtree(folder.models)
+    assert carry_out() == choice and executor.jobs == []
+    assert {path: path.read_bytes() for path in folder.models.rglob("*.safetensors")} == weights
+    shutil.rmtree(folder.kept / "retrain-source-only-digits_to_digits-m")
+    assert carry_out() == choice
+    assert [job.key for job in executor.jobs] == ["retrain-source-only-digits_to_digits-m"]
+    assert {path: path.read_bytes() for path in folder.models.rglob("*.safetensors")} == weights

@@ -11,9 +11,10 @@ from scipy.interpolate import griddata
 from scipy.spatial import QhullError
 
 from iimt_search.report.figures.drawing import Drawing, Table, brief, marks, number, plain
-from iimt_search.report.record import StudyRecord, TrialRecord
+from iimt_search.report.record import StudyRecord
 from iimt_search.settings import shown_value
 from iimt_search.space import Choices
+from iimt_search.study.search.trial_record import TrialRecord
 
 _LEAST_TRIALS = 5
 _CELLS = 80

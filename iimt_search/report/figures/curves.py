@@ -15,7 +15,8 @@ from iimt_search.report.figures.drawing import (
     marks,
     number,
 )
-from iimt_search.report.record import OUTCOMES, StudyRecord, TrialRecord
+from iimt_search.report.record import StudyRecord
+from iimt_search.study.search.trial_record import OUTCOMES, TrialRecord
 
 _LINES = {"complete": "solid", "vetoed": "dash", "pruned": "dot", "failed": "dashdot"}
 

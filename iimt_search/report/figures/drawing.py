@@ -1,15 +1,16 @@
 """What every figure of the report has, and the signs and colours that all of them share."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
-from iimt_search.report.record import StudyRecord, TrialRecord
+from iimt_search.report.record import StudyRecord
 from iimt_search.settings import shown_value
 from iimt_search.study.scope import SOURCE_ONLY_KEY
+from iimt_search.study.search.trial_record import TrialRecord
 
 # Colour-blind safe (Okabe and Ito 2008), those that are seen on white and on black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#A6761D")
@@ -88,11 +89,6 @@ def arrow(task: str) -> str:
 def number(value: float | None, form: str = ".4f") -> str:
     """Return a number as text, an en dash for none."""
     return "–" if value is None else f"{value:z{form}}"  # z: no −0
-
-
-def params_text(params: Mapping[str, Any], between: str = ", ") -> str:
-    """Return parameters as text."""
-    return between.join(f"{name} {shown_value(value)}" for name, value in params.items())
 
 
 def candidate_label(record: StudyRecord, name: str) -> str:

@@ -18,9 +18,10 @@ from iimt_search.report.figures.drawing import (
     plain,
     trial_table,
 )
-from iimt_search.report.record import OUTCOMES, StudyRecord, TrialRecord
+from iimt_search.report.record import StudyRecord
 from iimt_search.settings import shown_value
 from iimt_search.space import Choices
+from iimt_search.study.search.trial_record import OUTCOMES, TrialRecord
 
 # Colour, width and opacity of the complete trials' quarters, the best first.
 _RANKS = (("#D55E00", 2.0, 1.0), ("#0072B2", 1.2, 0.7), ("#56B4E9", 1.0, 0.6), ("#7F7F7F", 1.0, 0.5))

@@ -10,7 +10,8 @@ from iimt_search.report.figures.drawing import (
     marks,
     trial_table,
 )
-from iimt_search.report.record import OUTCOMES, StudyRecord
+from iimt_search.report.record import StudyRecord
+from iimt_search.study.search.trial_record import OUTCOMES
 
 
 def best_so_far(record: StudyRecord) -> list[tuple[int, float]]:

@@ -5,6 +5,7 @@ from statistics import fmean
 
 import plotly.graph_objects as go
 
+from iimt_search.records import Scores
 from iimt_search.report.figures.drawing import (
     CHOSEN_COLOUR,
     DEFAULT_COLOUR,
@@ -17,7 +18,7 @@ from iimt_search.report.figures.drawing import (
     number,
     plain,
 )
-from iimt_search.report.record import Scores, StudyRecord
+from iimt_search.report.record import StudyRecord
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 
 _MOST = 12

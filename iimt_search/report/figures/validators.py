@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from scipy.stats import spearmanr
 
 from iimt_search.report.figures.drawing import DIVERGING, Drawing, Table, number
-from iimt_search.report.record import StudyRecord, TrialRecord
+from iimt_search.report.record import StudyRecord
+from iimt_search.study.search.trial_record import TrialRecord
 from iimt_search.validators.registry import VALIDATORS
 
 LEAST_TRIALS = 5

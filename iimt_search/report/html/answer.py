@@ -5,9 +5,10 @@ from statistics import fmean, stdev
 from iimt_search.records import Candidate, Choice
 from iimt_search.report.figures.drawing import Table, arrow, number
 from iimt_search.report.html.elements import items, pairs, table, text
-from iimt_search.report.record import OUTCOMES, StudyRecord
+from iimt_search.report.record import StudyRecord
 from iimt_search.settings import shown_value
 from iimt_search.study.scope import SOURCE_ONLY_KEY
+from iimt_search.study.search.trial_record import OUTCOMES
 from iimt_search.study.selection.decide import LEAST_AGREEMENT
 
 

@@ -1,4 +1,4 @@
-"""The executor contract: runs jobs, reports their evaluations, and hears "go on" or "stop".
+"""The executor contract: runs jobs, reports their evaluations, and takes the answer: go on, or stop.
 
 An executor knows nothing of Optuna, samplers or selection. The driver is the only one that does, and
 the only writer of the study.
@@ -15,8 +15,8 @@ class Executor(Protocol):
 
     The life of a job: :meth:`submit`, then for each evaluation a
     :class:`~iimt_search.records.Report` out of :meth:`wait` and one :meth:`answer`, then one
-    :class:`~iimt_search.records.Finished`. A job that was told to stop ends as ``stopped``, one that
-    raised as ``failed``, one whose process died as ``lost``.
+    :class:`~iimt_search.records.Finished`. A stopped job ends as ``stopped``, one that raised
+    as ``failed``, one whose process died as ``lost``.
     """
 
     @property

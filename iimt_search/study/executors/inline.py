@@ -10,7 +10,7 @@ class InlineExecutor:
     """An executor without processes; each :meth:`wait` trains up to the next evaluation.
 
     Args:
-        debug: failed jobs tell their traceback.
+        debug: the error of a failed job is its traceback.
         population: how many jobs train side by side, as one batched computation.
     """
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class _Member:
     job: Job
     trainable: "Trainable | None" = None
-    untold: deque[Evaluation] = field(default_factory=deque)
+    unreported: deque[Evaluation] = field(default_factory=deque)
     waits: bool = False
     go_on: bool = True
 
@@ -28,7 +28,7 @@ class JobSet:
     gets the whole curve. A job that raises fails alone.
 
     Args:
-        debug: failed jobs tell their traceback.
+        debug: the error of a failed job is its traceback.
     """
 
     def __init__(self, debug: bool = False) -> None:
@@ -48,7 +48,7 @@ class JobSet:
         self._members[job.key] = _Member(job)
 
     def answer(self, key: str, go_on: bool) -> None:
-        """Hear whether a job that has reported shall go on."""
+        """Take the answer to a job's report: whether it goes on."""
         member = self._members[key]
         member.waits, member.go_on = False, go_on
 
@@ -70,25 +70,23 @@ class JobSet:
 
     @staticmethod
     def _without_training(member: _Member) -> Event | None:
-        """Return what a job has to say before it trains on; None where it is ready to."""
+        """Return a job's event that needs no training; None where it is ready to train."""
         if not member.go_on:
             return Finished(member.job.key, "stopped")
         if member.trainable is None:
             from iimt_search.training.trainable import Trainable
 
             member.trainable = Trainable(member.job)
-            member.untold.extend(member.trainable.history)
-        if member.untold:
-            return Report(member.job.key, member.untold.popleft())
+            member.unreported.extend(member.trainable.history)
+        if member.unreported:
+            return Report(member.job.key, member.unreported.popleft())
         if member.trainable.done:
-            if member.job.models:
-                member.trainable.export()
             return Finished(member.job.key, "complete")
         return None
 
     @staticmethod
     def _train(member: _Member) -> Event | None:
-        """Train a job up to its next evaluation, where it is not there yet, and evaluate it."""
+        """Train a job up to its next evaluation, and evaluate it."""
         trainable = member.trainable
         return None if trainable is None else Report(member.job.key, trainable.advance())
 
@@ -102,14 +100,14 @@ class JobSet:
     def advance(self) -> list[Event]:
         """Train the jobs that wait for no answer up to their next evaluation.
 
-        Jobs that have something to say before they train on say that first, and nothing is trained.
+        Where a job has an event without training, as a report from its checkpoint, nothing is trained.
 
         Returns:
             What happened, at least one event where a job waits for no answer.
         """
         ready = [member for member in self._members.values() if not member.waits]
-        said = [self._guarded(member, self._without_training) for member in ready]
-        if events := [event for event in said if event is not None]:
+        before = [self._guarded(member, self._without_training) for member in ready]
+        if events := [event for event in before if event is not None]:
             return events
         if len(ready) > 1:
             try:

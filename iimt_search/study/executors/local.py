@@ -24,7 +24,7 @@ def _serve(connection: Connection, population: int, debug: bool) -> None:
     """
     jobs = JobSet(debug)
 
-    def hear() -> None:
+    def receive() -> None:
         message: Job | tuple[str, bool] = connection.recv()
         if isinstance(message, Job):
             jobs.add(message)
@@ -33,16 +33,16 @@ def _serve(connection: Connection, population: int, debug: bool) -> None:
 
     while True:
         while not len(jobs) or jobs.waiting:
-            hear()
+            receive()
         # Who joins now trains with the others, who comes later waits for their next evaluation.
         while len(jobs) < population and connection.poll(_GATHERING_SECONDS if population > 1 else 0):
-            hear()
+            receive()
         for event in jobs.advance():
             connection.send(event)
 
 
 def _die_with_driver() -> None:
-    """End this process when the driver has died: it would learn of it at its next report only."""
+    """End this process when the driver has died: its connection would tell at the next report only."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()
@@ -94,7 +94,7 @@ class LocalExecutor:
     Args:
         workers: how many processes, at least 1.
         threads: PyTorch's threads in each.
-        debug: failed jobs tell their traceback.
+        debug: the error of a failed job is its traceback.
         population: how many jobs each worker trains side by side, as one batched computation.
 
     Raises:
@@ -151,7 +151,7 @@ class LocalExecutor:
         return [event]
 
     def wait(self, timeout: float) -> Sequence[Event]:
-        """Return the events of workers that have something to say."""
+        """Return the events of the workers that have sent one."""
         busy = {worker.connection: worker for worker in self._workers if worker.keys}
         ready = wait(list(busy), timeout)
         return [event for c in ready if isinstance(c, Connection) for event in self._receive(busy[c])]

@@ -133,7 +133,7 @@ class JobRunner:
                 return
             for event in self._executor.wait(_POLL_SECONDS):
                 if isinstance(event, Report):
-                    self._hear(event)
+                    self._report(event)
                 else:
                     self._end(event)
             self._watch(self._running)
@@ -151,7 +151,7 @@ class JobRunner:
         self._executor.submit(job)
         self._running[job.key] = UnderWay(job)
 
-    def _hear(self, report: Report) -> None:
+    def _report(self, report: Report) -> None:
         running = self._running[report.key]
         running.curve.append(report.evaluation)
         job = running.job

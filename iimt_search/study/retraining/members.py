@@ -1,4 +1,4 @@
-"""Which of a configuration's trained models are handed out for a task.
+"""Which of a configuration's trained models are exported for a task.
 
 Those that were trained as long as the retrained ones and that no veto meets, as an ensemble: trainings that
 differ in their seeds only differ by several points of target accuracy, and their mean prediction is better
@@ -11,21 +11,18 @@ changed anything. So an earlier one is taken only where a veto meets all the las
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from optuna.trial import TrialState
-
-from iimt_search.records import Choice, Job
+from iimt_search.records import Choice, Job, Scores
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
-from iimt_search.study.search.forks import configuration
-from iimt_search.study.search.trials import trial_scores
-from iimt_search.study.veto import Scores, veto
+from iimt_search.study.search.trial_record import read_trial
+from iimt_search.study.veto import veto
 from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions
 from iimt_search.validators.contract import score_all
-from iimt_search.validators.registry import at_the_end
+from iimt_search.validators.registry import VALIDATORS, at_the_end
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that may be handed out.
+    """A model that may be exported.
 
     Attributes:
         kept: its checkpoint.
@@ -36,19 +33,6 @@ class TrainedModel:
     scores: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What models are compared by.
-
-    Attributes:
-        name: the validator's.
-        higher_is_better: its direction.
-    """
-
-    name: str
-    higher_is_better: bool
-
-
 def _vetoed(model: TrainedModel, baseline: Scores | None) -> str:
     return veto({model.kept.task: model.scores}, baseline)
 
@@ -56,7 +40,7 @@ def _vetoed(model: TrainedModel, baseline: Scores | None) -> str:
 def choose_models(
     last: Sequence[TrainedModel],
     earlier: Sequence[KeptCheckpoint],
-    objective: Objective,
+    objective: str,
     baseline: Scores | None,
 ) -> tuple[list[TrainedModel], str]:
     """Choose the models of a task.
@@ -64,28 +48,28 @@ def choose_models(
     Args:
         last: each training's last model, a retrained one first.
         earlier: checkpoints of the retraining before its last.
-        objective: what to compare by.
+        objective: the validator to compare by.
         baseline: source-only's scores.
 
     Returns:
         The models, best first, and what to know of them, or "".
     """
     task = last[0].kept.task
-    sign = 1.0 if objective.higher_is_better else -1.0
+    sign = 1.0 if VALIDATORS[objective].higher_is_better else -1.0
     sound = [model for model in last if not _vetoed(model, baseline)]
     if sound:
         steps = {model.kept.step for model in sound}
         wanted = retrained if (retrained := last[0].kept.step) in steps else max(steps)
         equals = [model for model in sound if model.kept.step == wanted]
-        ranked = sorted(equals, key=lambda model: -sign * model.scores[objective.name])
+        ranked = sorted(equals, key=lambda model: -sign * model.scores[objective])
         out = [model.kept.job for model in last if model not in sound]
         return ranked, f"{task}: left out of the ensemble by a veto: {', '.join(out)}" if out else ""
     reason = _vetoed(last[0], baseline)
     names = [name for name in last[0].scores if not at_the_end(name)]
-    for each in sorted(earlier, key=lambda kept: kept.step, reverse=True):
-        model = TrainedModel(each, score_all(names, load_kept_predictions(each.path)))
+    for kept in sorted(earlier, key=lambda kept: kept.step, reverse=True):
+        model = TrainedModel(kept, score_all(names, load_kept_predictions(kept.path)))
         if not _vetoed(model, baseline):
-            return [model], f"the model of {task} is taken after step {each.step}: {reason}"
+            return [model], f"the model of {task} is taken after step {kept.step}: {reason}"
     return [last[0]], f"the retrained model has gone wrong: {reason}"
 
 
@@ -101,11 +85,11 @@ def _of_job(scope: Scope, job: Job, task: str) -> TrainedModel | None:
 
 
 def _of_trial(scope: Scope, number: int, task: str) -> TrainedModel | None:
-    trial = scope.study.get_trials(deepcopy=False)[number]
-    if trial.state is not TrialState.COMPLETE or trial.last_step is None:
+    trial = read_trial(scope.study.get_trials(deepcopy=False)[number])
+    if trial.state != "complete" or not trial.curve:
         return None
-    kept = _kept_checkpoint(scope.trial_job(number, configuration(trial)), task, trial.last_step)
-    return TrainedModel(kept, trial_scores(trial, [task])[task])
+    kept = _kept_checkpoint(scope.trial_job(number, trial.params), task, max(trial.curve))
+    return TrainedModel(kept, trial.scores.get(task, {}))
 
 
 def trained_models(
@@ -124,10 +108,10 @@ def trained_models(
     """
     task, settings = retrained[0].tasks[0].name, retrained[0].settings
     seeds = range(len(choice.candidates[0].scores))
-    found = [_of_job(scope, job, task) for job in retrained]
-    found += [_of_job(scope, scope.confirm_job(candidate, settings, index), task) for index in seeds]
+    models = [_of_job(scope, job, task) for job in retrained]
+    models += [_of_job(scope, scope.confirm_job(candidate, settings, index), task) for index in seeds]
     if candidate == SOURCE_ONLY_KEY:
-        found.append(_of_job(scope, scope.source_only_job(), task))
+        models.append(_of_job(scope, scope.source_only_job(), task))
     elif choice.trial is not None:
-        found.append(_of_trial(scope, choice.trial, task))
-    return [model for model in found if model is not None and model.kept.path.exists()]
+        models.append(_of_trial(scope, choice.trial, task))
+    return [model for model in models if model is not None and model.kept.path.exists()]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -12,7 +11,7 @@ from iimt_search.records import Choice, Job
 from iimt_search.settings import TrainSettings
 from iimt_search.study.executors.runner import FixedJobs, JobRunner
 from iimt_search.study.kept import kept_checkpoints
-from iimt_search.study.retraining.members import Objective, TrainedModel, choose_models, trained_models
+from iimt_search.study.retraining.members import TrainedModel, choose_models, trained_models
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import settings_for, source_only_settings
 from iimt_search.training.kept import load_kept_model, load_kept_predictions
@@ -22,8 +21,8 @@ from iimt_search.validators.registry import at_the_end
 
 def _few_shot(models: Sequence[TrainedModel]) -> dict[str, float] | None:
     """Return the models' accuracy together on the few-shot samples with its interval, None without any."""
-    found = [load_kept_predictions(model.kept.path).few_shot for model in models]
-    known = [each for each in found if each is not None]
+    kept = [load_kept_predictions(model.kept.path).few_shot for model in models]
+    known = [each for each in kept if each is not None]
     if not known:
         return None
     together = torch.stack([each.logits.softmax(dim=-1) for each in known]).mean(dim=0)
@@ -53,23 +52,19 @@ class Retraining:
             for task in scope.tasks
         }
 
-    def _have(self, job: Job) -> bool:
-        stored = self._scope.stored(job.key)
-        exported = not job.models or (Path(job.models) / job.tasks[0].slug / "model.json").exists()
-        return stored is not None and stored.step == job.settings.steps and exported
-
     def missing(self) -> list[Job]:
-        """Return the jobs whose model or scores are not there yet."""
-        return [job for jobs in self._jobs.values() for job in jobs if not self._have(job)]
+        """Return the jobs whose training is not there: what is exported is made of their kept checkpoints."""
+        return [job for jobs in self._jobs.values() for job in jobs if not self._scope.have(job)]
 
     def run(self, runner: JobRunner) -> Choice:
-        """Retrain what is missing; returns the choice with its models and their scores.
+        """Retrain what is missing and export; returns the choice with its models and their scores.
 
         Raises:
-            StudyError: a retraining of the chosen candidate failed.
+            StudyError: a retraining of the chosen candidate failed, or what it has kept is gone.
+            ModelFileError: what it has kept is damaged.
         """
         scope, chosen = self._scope, self._choice.candidate
-        retrainings = FixedJobs(self.missing(), scope.space.objective, scope.store, self._line)
+        retrainings = FixedJobs(self.missing(), scope.objective, scope.store, self._line)
         runner.run(retrainings)
         errors = retrainings.errors
         failed = {at for at, jobs in self._jobs.items() if any(job.key in errors for job in jobs)}
@@ -77,15 +72,15 @@ class Retraining:
         if any(candidate == chosen for candidate, _ in failed):
             raise StudyError("retraining failed: " + "; ".join(f"{k}: {e}" for k, e in errors.items()))
         settled = {at: self._settle(at[0], jobs) for at, jobs in self._jobs.items() if at not in failed}
-        found = {task: each for (candidate, task), each in settled.items() if candidate == chosen}
-        few_shot = {task: _few_shot(models) for task, (models, _) in found.items() if models}
+        mine = {task: each for (candidate, task), each in settled.items() if candidate == chosen}
+        few_shot = {task: _few_shot(models) for task, (models, _) in mine.items()}
         return replace(
             self._choice,
             models=str(scope.folder.models / chosen),
-            members={task: tuple(m.kept.job for m in models) for task, (models, _) in found.items()},
-            retrained={task: dict(models[0].scores) for task, (models, _) in found.items() if models},
+            members={task: tuple(model.kept.job for model in models) for task, (models, _) in mine.items()},
+            retrained={task: dict(models[0].scores) for task, (models, _) in mine.items()},
             few_shot={task: measured for task, measured in few_shot.items() if measured is not None},
-            caveats=(*self._choice.caveats, *(caveat for _, caveat in found.values() if caveat)),
+            caveats=(*self._choice.caveats, *(caveat for _, caveat in mine.values() if caveat)),
         )
 
     def _settle(self, candidate: str, jobs: Sequence[Job]) -> tuple[list[TrainedModel], str]:
@@ -96,29 +91,29 @@ class Retraining:
             jobs: its retrainings on the task.
 
         Returns:
-            The models, best first, and what to know of them, or "". Without models where no kept
-            checkpoint is there: what the retraining itself has exported stays.
+            The models, best first, and what to know of them, or "".
         """
         scope, job = self._scope, jobs[0]
         spec = job.tasks[0]
-        last = trained_models(scope, self._choice, candidate, jobs)
-        if not last:
-            return [], f"{spec.name}: no kept checkpoint is there; the model is the retrained one, unchecked"
-        objective = scope.space.objective
+        for missing in (each for each in jobs if not scope.have(each)):
+            raise StudyError(
+                f"what {missing.key} has kept is not in {missing.kept}/ any more; the same "
+                f"`iimt-search run` trains it again"
+            )
         earlier = [
-            each
-            for each in kept_checkpoints(scope.folder, [spec.name])
-            if each.job == job.key and each.step < job.settings.steps
+            kept
+            for kept in kept_checkpoints(scope.folder, [spec.name])
+            if kept.job == job.key and kept.step < job.settings.steps
         ]
-        models, flag = choose_models(
-            last,
-            [] if at_the_end(objective) else earlier,
-            Objective(objective, scope.higher_is_better),
+        models, caveat = choose_models(
+            trained_models(scope, self._choice, candidate, jobs),
+            [] if at_the_end(scope.objective) else earlier,
+            scope.objective,
             None if candidate == SOURCE_ONLY_KEY else scope.baseline(),
         )
-        folder = Path(job.models) / spec.slug
+        folder = scope.folder.models / candidate / spec.slug
         export_kept(models[0].kept, spec, models[0].scores, folder)
         add_members(folder, [load_kept_model(model.kept.path).model for model in models[1:]])
-        if flag:
-            self._line(flag)
-        return models, flag
+        if caveat:
+            self._line(caveat)
+        return models, caveat

@@ -1,9 +1,9 @@
-"""The source of trials: asks Optuna, hears reports, prunes, and tells how each ended."""
+"""The source of trials: asks Optuna for them, reports to it, prunes, and says how each ended."""
 
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,9 @@ from iimt_search.study.scope import Scope
 from iimt_search.study.search.budget import BudgetTracker
 from iimt_search.study.search.forks import EARLIER, FORKED_AT, SEED, branch_off, forked_at
 from iimt_search.study.search.sampling import default_params, distributions, make_sampler
+from iimt_search.study.search.trial_record import DEFAULT_ORIGIN, SCORES
 from iimt_search.study.storage.driver import transaction
 from iimt_search.study.veto import veto
-
-# Of the trial that has the method's default configuration.
-DEFAULT_ORIGIN = "default"
-# The attribute that holds task → validator → score.
-SCORES = "scores"
 
 
 def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistribution) -> Any:
@@ -39,12 +35,6 @@ def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistributio
             return trial.suggest_categorical(name, dist.choices)
         case _:
             raise TypeError(f"no such distribution: {dist!r}")
-
-
-def trial_scores(trial: FrozenTrial, tasks: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Return task → validator → a trial's last score, as its attributes hold them."""
-    found = trial.user_attrs.get(SCORES, {})
-    return {task: dict(found.get(task, {})) for task in tasks}
 
 
 @dataclass
@@ -82,11 +72,11 @@ class TrialSource:
     Args:
         scope: the study, its space and tasks.
         line: takes a line of text for each finished trial.
-        out_of_time: tells whether the budget's wall time is over.
+        out_of_time: returns whether the budget's wall time is over.
         ended: called with its job's key after each trial's end.
 
     Attributes:
-        tracker: what the trials have used, and the best of them.
+        budget: what the trials have used, and the best of them.
     """
 
     def __init__(
@@ -128,11 +118,11 @@ class TrialSource:
         """Return the next trial as a job."""
         with transaction(self._study):
             if self._left_running:
-                found = self._left_running.pop(0)
-                self._study.sampler = make_sampler(self._space, found.number)
-                trial = Trial(self._study, found._trial_id)
-                reported = set(found.intermediate_values)
-                self._line(f"trial {found.number} was left unfinished, goes on")
+                left = self._left_running.pop(0)
+                self._study.sampler = make_sampler(self._space, left.number)
+                trial = Trial(self._study, left._trial_id)
+                reported = set(left.intermediate_values)
+                self._line(f"trial {left.number} was left unfinished, goes on")
             elif self._budget_left():
                 trial, reported = self._ask(), set()
             else:
@@ -176,7 +166,7 @@ class TrialSource:
             reported.add(evaluation.step)
             self.budget.reach(trial.number, evaluation.step)
         elif evaluation.step < max(reported):
-            return True  # told before, and was let go on then
+            return True  # reported before, and let go on then
         if evaluation.step <= running.forked_at:
             return True  # its donor's
         if evaluation.step >= job.settings.steps:

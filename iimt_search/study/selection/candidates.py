@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial, TrialState
-
 from iimt_search.settings import TrainSettings
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
-from iimt_search.study.search.forks import configuration
 from iimt_search.study.search.sampling import settings_for, source_only_settings
-from iimt_search.study.search.trials import DEFAULT_ORIGIN, trial_scores
+from iimt_search.study.search.trial_record import TrialRecord, default_trial, read_trials
 from iimt_search.study.veto import veto
 
 
@@ -21,27 +18,13 @@ class Candidates:
         vetoed: name → why, of complete trials that were left out before the ranking.
     """
 
-    trials: dict[str, FrozenTrial]
+    trials: dict[str, TrialRecord]
     vetoed: dict[str, str]
 
     def settings(self, scope: Scope) -> dict[str, TrainSettings]:
         """Return every candidate's configuration, source-only's last."""
-        found = {name: settings_for(scope.space, configuration(trial)) for name, trial in self.trials.items()}
-        return {**found, SOURCE_ONLY_KEY: source_only_settings(scope.space)}
-
-
-def best_trials(scope: Scope) -> list[FrozenTrial]:
-    """Return the complete trials, best objective first; of equal ones the earlier first."""
-    trials = scope.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    sign = -1.0 if scope.higher_is_better else 1.0
-    return sorted(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
-
-
-def _default_trial(scope: Scope) -> FrozenTrial | None:
-    """Return the trial of the method's default configuration, however it ended."""
-    trials = scope.study.get_trials(deepcopy=False)
-    found = [t for t in trials if t.user_attrs.get("origin") == DEFAULT_ORIGIN and t.state.is_finished()]
-    return found[0] if found else None
+        settings = {name: settings_for(scope.space, trial.params) for name, trial in self.trials.items()}
+        return {**settings, SOURCE_ONLY_KEY: source_only_settings(scope.space)}
 
 
 def select_candidates(scope: Scope) -> Candidates:
@@ -50,17 +33,15 @@ def select_candidates(scope: Scope) -> Candidates:
     The default configuration is a candidate however it did: a search whose scores mislead must not lose
     to it. Source-only is one too, and has no trial.
     """
-    baseline = scope.baseline()
-    chosen: list[FrozenTrial] = []
+    baseline, trials = scope.baseline(), read_trials(scope.study)
+    chosen: list[TrialRecord] = []
     vetoed: dict[str, str] = {}
-    for trial in best_trials(scope):
-        if reason := veto(trial_scores(trial, scope.task_names), baseline):
-            vetoed[f"trial-{trial.number}"] = reason
-        elif len(chosen) < scope.space.confirm.top and all(
-            configuration(trial) != configuration(t) for t in chosen
-        ):
+    for trial in scope.rank(trials):
+        if reason := veto(trial.scores, baseline):
+            vetoed[trial.name] = reason
+        elif len(chosen) < scope.space.confirm.top and all(trial.params != other.params for other in chosen):
             chosen.append(trial)
-    default = _default_trial(scope)
-    if default is not None and all(default.params != configuration(trial) for trial in chosen):
+    default = default_trial(trials)
+    if default is not None and default.ended and all(default.params != trial.params for trial in chosen):
         chosen.append(default)
-    return Candidates({f"trial-{trial.number}": trial for trial in chosen}, vetoed)
+    return Candidates({trial.name: trial for trial in chosen}, vetoed)

@@ -8,7 +8,6 @@ from iimt_search.errors import StudyError
 from iimt_search.records import Candidate, Choice, Evaluation, Job
 from iimt_search.study.executors.runner import FixedJobs, JobRunner
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
-from iimt_search.study.search.forks import configuration
 from iimt_search.study.selection.agreement import kept_agreement
 from iimt_search.study.selection.candidates import select_candidates
 from iimt_search.study.selection.caveats import caveats
@@ -42,15 +41,9 @@ class Confirmation:
             for name, settings in self._candidates.settings(scope).items()
         }
 
-    def _have(self, job: Job) -> bool:
-        evaluation = self._scope.stored(job.key)
-        return evaluation is not None and all(
-            job.kept_file(task.name, evaluation.step).exists() for task in job.tasks
-        )
-
     def missing(self) -> list[Job]:
-        """Return the jobs whose result the study does not hold yet."""
-        return [job for jobs in self._jobs.values() for job in jobs if not self._have(job)]
+        """Return the jobs whose training is not there yet."""
+        return [job for jobs in self._jobs.values() for job in jobs if not self._scope.have(job)]
 
     def run(self, runner: JobRunner) -> Choice:
         """Run what is missing and decide.
@@ -81,21 +74,21 @@ class Confirmation:
 
     def _decide(self, errors: Mapping[str, str]) -> Choice:
         scope = self._scope
-        found: dict[str, list[Evaluation]] = {}
+        confirmed: dict[str, list[Evaluation]] = {}
         for name, jobs in self._jobs.items():
             stored = [e for job in jobs if (e := scope.stored(job.key)) is not None]
             if len(stored) == len(jobs):  # a candidate that failed with any seed is out
-                found[name] = stored
-        if not found:
+                confirmed[name] = stored
+        if not confirmed:
             listed = "; ".join(f"{key}: {error}" for key, error in errors.items())
             raise StudyError(f"every candidate failed when run again with fresh seeds: {listed}")
-        candidates = [self._candidate(name, evaluations) for name, evaluations in found.items()]
+        candidates = [self._candidate(name, evaluations) for name, evaluations in confirmed.items()]
         candidates.sort(key=lambda c: c.mean, reverse=scope.higher_is_better)
         objective = scope.space.objective
         decision = decide(candidates, objective, scope.higher_is_better)
         winner = decision.winner
         trial = self._candidates.trials.get(winner.name)
-        params = {} if trial is None else dict(configuration(trial))
+        params = {} if trial is None else dict(trial.params)
         return Choice(
             study=scope.folder.name,
             tasks=scope.task_names,
@@ -104,7 +97,7 @@ class Confirmation:
             params=params,
             objective=objective,
             score=winner.mean,
-            scores=_mean_scores(found[winner.name]),
+            scores=_mean_scores(confirmed[winner.name]),
             candidates=tuple(candidates),
             reason=decision.reason,
             caveats=caveats(scope.space, params) if decision.answer == "trial" else (),

@@ -69,18 +69,16 @@ def hear_out(executor: Executor, decide: Decide = lambda _: True) -> list[Event]
     return events
 
 
-def test_reports_every_evaluation_then_ends(executor: Executor, job: Job, tmp_path: Path) -> None:
-    *reports, end = drive(executor, replace(job, models=str(tmp_path / "models")))
+def test_reports_every_evaluation_then_ends(executor: Executor, job: Job) -> None:
+    *reports, end = drive(executor, job)
     assert [report.evaluation.step for report in reports if isinstance(report, Report)] == [2, 4]
     assert end == Finished("job-1", "complete")
-    assert (tmp_path / "models" / "digits_to_digits-m" / "model.json").exists()
 
 
-def test_stops_when_told_and_exports_nothing(executor: Executor, job: Job, tmp_path: Path) -> None:
-    report, end = drive(executor, replace(job, models=str(tmp_path / "models")), lambda _: False)
+def test_stops_when_told(executor: Executor, job: Job) -> None:
+    report, end = drive(executor, job, lambda _: False)
     assert isinstance(report, Report) and report.evaluation.step == 2
     assert end == Finished("job-1", "stopped")
-    assert not (tmp_path / "models").exists()
 
 
 def test_a_failing_job_fails_alone(executor: Executor, job: Job, tmp_path: Path) -> None:
@@ -88,7 +86,7 @@ def test_a_failing_job_fails_alone(executor: Executor, job: Job, tmp_path: Path)
     end = drive(executor, bad)[-1]
     assert isinstance(end, Finished) and end.status == "failed"
     assert end.error == "loss term 'intra_target' of digits->digits-m was not finite at step 1"
-    after = drive(executor, replace(job, key="job-2", folder=str(tmp_path / "job-2")))
+    after = drive(executor, replace(job, candidate="job-2", folder=str(tmp_path / "job-2")))
     assert after[-1] == Finished("job-2", "complete")
 
 
@@ -102,7 +100,7 @@ def test_resends_the_curve_of_a_checkpointed_job(executor: Executor, job: Job) -
 def test_refuses_more_than_its_capacity(executor: Executor, job: Job) -> None:
     executor.submit(job)
     with pytest.raises(RuntimeError):
-        executor.submit(replace(job, key="job-2"))
+        executor.submit(replace(job, candidate="job-2"))
     assert hear_out(executor)[-1] == Finished("job-1", "complete")
 
 

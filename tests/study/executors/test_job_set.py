@@ -29,7 +29,7 @@ TINY = TrainSettings(steps=4, batch_size=8, image_size=8, width=4, evaluations=2
 
 def make_job(folder: Path, number: int, **changes: Any) -> Job:
     return Job(
-        key=f"job-{number}",
+        candidate=f"job-{number}",
         tasks=(TaskSpec.model_validate("digits->digits-m"),),
         settings=TINY.model_copy(update=changes),
         seed=number,

@@ -6,15 +6,14 @@ import torch
 
 from iimt_search.models.network import Architecture, Model
 from iimt_search.settings import TrainSettings
-from iimt_search.study.retraining.members import Objective, TrainedModel, choose_models
+from iimt_search.study.retraining.members import TrainedModel, choose_models
 from iimt_search.study.veto import CHECKS
 from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions, save_kept
 from iimt_search.validators.contract import Mixed, Predictions, score_all
 
 HEALTHY = {"source_accuracy": 1.0, "classes_predicted": 1.0, "embedding_spread": 0.5}
 BASELINE = {"a->b": HEALTHY}
-COMPOSITE = Objective("composite", True)
-ENTROPY = Objective("entropy", False)
+COMPOSITE, ENTROPY = "composite", "entropy"
 COLLAPSED = "a->b: the target embeddings have collapsed (spread 0.00)"
 
 
@@ -27,7 +26,7 @@ def collapsed(job: str, score: float = 0.9, **more: float) -> TrainedModel:
     return model(job, score, embedding_spread=0.0, **more)
 
 
-def choose(*last: TrainedModel, objective: Objective = COMPOSITE) -> tuple[list[str], str]:
+def choose(*last: TrainedModel, objective: str = COMPOSITE) -> tuple[list[str], str]:
     found, flag = choose_models(last, [], objective, BASELINE)
     return [each.kept.job for each in found], flag
 
@@ -70,7 +69,7 @@ def test_shorter_trainings_stay_out_while_a_long_one_is_sound() -> None:
 
 
 @pytest.mark.parametrize("objective", [COMPOSITE, ENTROPY], ids=["higher", "lower"])
-def test_of_equal_ones_the_retrained_is_first(objective: Objective) -> None:
+def test_of_equal_ones_the_retrained_is_first(objective: str) -> None:
     assert choose(model("retrained", 0.7), model("fresh", 0.7), objective=objective)[0] == [
         "retrained",
         "fresh",

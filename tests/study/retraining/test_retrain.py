@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -6,11 +7,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from iimt_search.errors import StudyError
 from iimt_search.records import Candidate, Choice, Evaluation, Job
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.retraining.members import TrainedModel, trained_models
+from iimt_search.study.retraining.retrain import Retraining
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import distributions
 
@@ -183,3 +186,24 @@ def test_a_study_of_one_task_at_a_time(tmp_path: Path) -> None:
         "c_to_d-confirm-trial-0-0": pytest.approx(10.6),
         "c_to_d-trial-0": pytest.approx(10.5),
     }
+
+
+def retraining(scope: Scope) -> Retraining:
+    return Retraining(scope, make_choice(None), lambda _: None)
+
+
+def test_a_retraining_whose_kept_checkpoint_is_gone_is_trained_again(scope: Scope) -> None:
+    assert retraining(scope).missing() == []
+    scope.retrain_jobs(SOURCE_ONLY_KEY, SETTINGS, scope.tasks[1])[0].kept_file("c->d", 4).unlink()
+    assert [job.key for job in retraining(scope).missing()] == ["retrain-source-only-c_to_d"]
+
+
+def test_what_has_gone_since_it_was_looked_for_is_an_error_and_never_another_model(scope: Scope) -> None:
+    class Deleting:
+        def run(self, *_: Any) -> None:
+            shutil.rmtree(scope.folder.kept / "retrain-source-only-a_to_b")
+
+    runner: Any = Deleting()
+    with pytest.raises(StudyError, match=r"retrain-source-only-a_to_b has kept is not in .*trains it again"):
+        retraining(scope).run(runner)
+    assert not scope.folder.models.exists()

@@ -10,8 +10,8 @@ from iimt_search.space import Space
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.scope import Scope
 from iimt_search.study.search.sampling import SOURCE_ONLY, distributions
-from iimt_search.study.search.trials import DEFAULT_ORIGIN
-from iimt_search.study.selection.candidates import best_trials, select_candidates
+from iimt_search.study.search.trial_record import DEFAULT_ORIGIN, read_trials
+from iimt_search.study.selection.candidates import select_candidates
 
 TASK = "a->b"
 HEALTHY = {"source_accuracy": 0.9, "classes_predicted": 1.0, "embedding_spread": 0.5}
@@ -69,7 +69,7 @@ def test_the_best_first_and_of_equal_ones_the_earlier(scope: Scope) -> None:
     for value in (0.5, 0.9, 0.1, 0.9):
         add(scope, value, alpha=1.0)
     add(scope, None, 1.0, TrialState.PRUNED)
-    assert [trial.number for trial in best_trials(scope)] == [1, 3, 0, 2]
+    assert [trial.number for trial in scope.rank(read_trials(scope.study))] == [1, 3, 0, 2]
 
 
 def test_as_many_as_asked_for(scope: Scope) -> None:

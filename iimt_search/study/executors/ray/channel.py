@@ -1,4 +1,4 @@
-"""What the driver's thread and Tune's thread hand each other: jobs, events and answers."""
+"""The channel between the driver's thread and Tune's thread: jobs, events and answers."""
 
 import threading
 from collections import deque
@@ -28,7 +28,7 @@ class Channel:
         return {}  # Tune writes down what it was given; there is nothing in here to read back
 
     def submit(self, config: dict[str, Any]) -> None:
-        """Hand a job over: ``job``, and what its trial's configuration holds beside."""
+        """Send a job to Tune: ``job``, and what its trial's configuration holds beside."""
         with self._changed:
             self._jobs.append(config)
             self._changed.notify_all()
@@ -43,9 +43,9 @@ class Channel:
         """Return what has happened, waiting at most ``timeout`` seconds for it."""
         with self._changed:
             self._changed.wait_for(lambda: self._events or self.closed, timeout)
-            found = tuple(self._events)
+            events = tuple(self._events)
             self._events.clear()
-            return found
+            return events
 
     def close(self, error: BaseException | None = None) -> None:
         """End the channel and wake whoever waits."""
@@ -66,13 +66,13 @@ class Channel:
             self._changed.wait_for(lambda: self._jobs or self.closed, timeout)
 
     def publish(self, event: Event) -> None:
-        """Hand an event to the driver."""
+        """Send an event to the driver."""
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()
 
     def request(self, report: Report) -> bool | None:
-        """Hand a report to the driver and return its answer, None where the channel is closed."""
+        """Send a report to the driver and return its answer, None where the channel is closed."""
         with self._changed:
             self._answers.pop(report.key, None)
             self._events.append(report)

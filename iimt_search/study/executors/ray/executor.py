@@ -26,11 +26,11 @@ class RayOptions:
         folder: the study's folder.
         resources: of each trial.
         address: of a cluster, as ``ray.init`` takes it; None starts Ray on this machine.
-        storage: where machines without a shared disk channel files; None: they share the study's folder.
+        storage: where machines without a shared disk exchange files; None: they share the study's folder.
         workers: at most so many trials at once; by default what the cluster offers.
         cores: processors to offer where Ray is started on this machine.
         space: where its pruner is one of Tune's, Tune decides which trials are stopped early.
-        debug: failed trials tell their traceback.
+        debug: the error of a failed trial is its traceback.
     """
 
     folder: Path
@@ -142,43 +142,39 @@ class RayExecutor:
         # A lost machine's jobs come again at once, and wait for the machines that are left.
         if len(self._live) >= max(self._most, self.capacity):
             raise RuntimeError(f"all {self._most} workers are busy")
-        job = replace(
-            job, folder=_absolute(job.folder), kept=_absolute(job.kept), models=_absolute(job.models)
-        )
+        job = replace(job, folder=_absolute(job.folder), kept=_absolute(job.kept))
         self._live[job.key] = job
-        prepared = [] if self._files is None else self._files.send(job)
+        prepared = [] if self._files is None else self._files.upload_inputs(job)
         self._channel.submit({"job": job, "prepared": prepared})
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Return the events since the last call.
 
         Raises:
-            StudyError: Ray has ended, or what a node has left in the shared storage cannot be fetched.
+            StudyError: Ray has ended, or what a node has left in the shared storage cannot be downloaded.
         """
         events = self._channel.events(timeout)
         for event in events:
-            self._fetch(event)
+            self._download(event)
         if self._channel.closed and not events:
             raise StudyError(f"Ray has ended: {self._channel.error}; run the same command to continue")
         return events
 
-    def _fetch(self, event: Event) -> None:
-        """Fetch the files that an event stands for, so that the driver finds them where it looks."""
-        if self._files is None:
-            if isinstance(event, Finished):
-                del self._live[event.key]
+    def _download(self, event: Event) -> None:
+        """Download the files of an event, so that the driver finds them where it looks."""
+        job, files = self._live[event.key], self._files
+        if isinstance(event, Finished):
+            del self._live[event.key]
+        if files is None:
             return
         try:
             if isinstance(event, Report):
-                self._files.evaluated(self._live[event.key], event.evaluation)
+                files.download_kept(job, event.evaluation)
                 return
-            job = self._live.pop(event.key)
             if event.fork is not None and (donor := self._live.get(event.fork.donor)) is not None:
-                self._files.checkpoint(donor)
-            if event.status == "complete":
-                self._files.complete(job)
+                files.download_checkpoint(donor)
             if event.status != "lost":
-                self._files.delete(job)
+                files.delete(job)
         except OSError as error:
             raise StudyError(f"`ray_storage={self._options.storage}`: {error}") from error
 
@@ -193,5 +189,6 @@ class RayExecutor:
         if self._files is not None:
             for job in self._live.values():
                 self._files.download_checkpoint(job)
+                self._files.delete(job)
         shutil.rmtree(self._runs, ignore_errors=True)
         self._session.close()

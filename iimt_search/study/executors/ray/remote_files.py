@@ -1,8 +1,8 @@
 """A job's files on their way between its node and the study's folder, by way of shared storage.
 
-A node works in a scratch folder of its own. After each evaluation it puts the checkpoint and what is
-kept of it into the storage; the driver fetches what is kept when it hears the report, the models when it
-hears the end, and then deletes them there. Prepared data goes the other way, once for each node.
+A node works in a scratch folder of its own. After each evaluation it uploads what is kept of it and the
+checkpoint; at the report the driver downloads what is kept and deletes it there. Prepared data goes the
+other way, once for each node.
 """
 
 import os
@@ -50,7 +50,7 @@ class RemoteFolder:
         """Return whether there is such a file or folder."""
         return bool(self._fs.get_file_info(self._path(name)).type != fs.FileType.NotFound)
 
-    def put(self, path: Path, name: str) -> None:
+    def upload(self, path: Path, name: str) -> None:
         """Copy a file or folder there; who looks meanwhile finds the old one, or a whole new file."""
         target = self._path(name)
         self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
@@ -61,7 +61,7 @@ class RemoteFolder:
         if on_disk:
             self._fs.move(beside, target)
 
-    def get(self, name: str, path: Path) -> bool:
+    def download(self, name: str, path: Path) -> bool:
         """Copy a file or folder from there; returns whether it was there."""
         found = self._fs.get_file_info(self._path(name)).type
         if found == fs.FileType.NotFound:
@@ -108,7 +108,7 @@ def prepared_keys(job: Job) -> list[str]:
 
 
 class DriverFiles:
-    """What the driver puts and fetches.
+    """What the driver uploads and downloads.
 
     Args:
         storage: path or URI; the study has a folder in it, prepared data is beside.
@@ -118,54 +118,44 @@ class DriverFiles:
     def __init__(self, storage: str, study: str) -> None:
         self._prepared = RemoteFolder(f"{storage}/prepared")
         self._files = RemoteFolder(f"{storage}/{study}")
-        self._sent: set[str] = set()
+        self._uploaded: set[str] = set()
 
-    def send(self, job: Job) -> list[str]:
-        """Put what a job begins with; returns the keys of its prepared data."""
+    def upload_inputs(self, job: Job) -> list[str]:
+        """Upload what a job begins with; returns the keys of its prepared data."""
         keys = prepared_keys(job)
         for key in keys:
-            if key not in self._sent and not self._prepared.exists(f"{key}/meta.json"):
+            if key not in self._uploaded and not self._prepared.exists(f"{key}/meta.json"):
                 for file in sorted(prepared_folder(key).iterdir(), reverse=True):
-                    self._prepared.put(file, f"{key}/{file.name}")
-            self._sent.add(key)
+                    self._prepared.upload(file, f"{key}/{file.name}")
+            self._uploaded.add(key)
         own = checkpoint_path(Path(job.folder))
         if not self._files.exists(_checkpoint(job)):
             if own.exists():
-                self._files.put(own, _checkpoint(job))
+                self._files.upload(own, _checkpoint(job))
             elif job.kept:
                 shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
         return keys
 
-    def evaluated(self, job: Job, evaluation: Evaluation) -> None:
-        """Fetch what is kept of an evaluation."""
+    def download_kept(self, job: Job, evaluation: Evaluation) -> None:
+        """Download what is kept of an evaluation, and delete it there."""
         if job.kept:
             for task in evaluation.scores:
                 name = _kept(job, task, evaluation.step)
-                if self._files.get(name, job.kept_file(task, evaluation.step)):
+                if self._files.download(name, job.kept_file(task, evaluation.step)):
                     self._files.delete(name)
 
-    def complete(self, job: Job) -> None:
-        """Fetch the models of a job that has ended by itself."""
-        if job.models:
-            self._files.get(f"models/{job.key}", Path(job.models))
-
-    def checkpoint(self, job: Job) -> None:
-        """Fetch the last checkpoint of a job under way, for its fork to go on from."""
-        self._files.get(_checkpoint(job), checkpoint_path(Path(job.folder)))
+    def download_checkpoint(self, job: Job) -> None:
+        """Download the last checkpoint of a job under way, for a fork or another backend to go on from."""
+        self._files.download(_checkpoint(job), checkpoint_path(Path(job.folder)))
 
     def delete(self, job: Job) -> None:
         """Delete a job's files in the storage."""
-        for kind in ("jobs", "kept", "models"):
+        for kind in ("jobs", "kept"):
             self._files.delete(f"{kind}/{job.key}")
-
-    def download_checkpoint(self, job: Job) -> None:
-        """Fetch the checkpoint of a job under way, that any backend can go on from it."""
-        self.checkpoint(job)
-        self.delete(job)
 
 
 class NodeFiles:
-    """What a node fetches and puts for one job.
+    """What a node downloads and uploads for one job.
 
     Attributes:
         job: the job, in the node's scratch folder.
@@ -175,42 +165,36 @@ class NodeFiles:
         self._prepared = RemoteFolder(f"{storage}/prepared")
         self._files = RemoteFolder(f"{storage}/{study}")
         self._scratch = Path(tempfile.mkdtemp(prefix=f"iimt-{job.key}-"))
-        self._pushed = 0.0
+        self._uploaded_at = 0.0
         self.job = replace(
             job,
             folder=str(self._scratch / "job"),
             kept=job.kept and str(self._scratch / "kept"),
-            models=job.models and str(self._scratch / "models"),
         )
         for key in prepared:
-            self._fetch_prepared(key)
-        if self._files.get(_checkpoint(job), checkpoint_path(Path(self.job.folder))):
-            self._pushed = checkpoint_path(Path(self.job.folder)).stat().st_mtime_ns
+            self._download_prepared(key)
+        if self._files.download(_checkpoint(job), checkpoint_path(Path(self.job.folder))):
+            self._uploaded_at = checkpoint_path(Path(self.job.folder)).stat().st_mtime_ns
 
-    def _fetch_prepared(self, key: str) -> None:
+    def _download_prepared(self, key: str) -> None:
         folder = prepared_folder(key)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):  # once, by the first of the node's processes
             if read_prepared(folder) is None:
                 shutil.rmtree(folder, ignore_errors=True)
-                self._prepared.get(key, folder)
+                self._prepared.download(key, folder)
 
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """Put what is kept of an evaluation, then the checkpoint; one that was resent is there already."""
+    def upload(self, evaluation: Evaluation) -> None:
+        """Upload what is kept of an evaluation, then the checkpoint; one that was resent is there already."""
         for task in evaluation.scores if self.job.kept else ():
             path = self.job.kept_file(task, evaluation.step)
             if path.exists():
-                self._files.put(path, _kept(self.job, task, evaluation.step))
+                self._files.upload(path, _kept(self.job, task, evaluation.step))
                 path.unlink()
         checkpoint = checkpoint_path(Path(self.job.folder))
-        if (written := checkpoint.stat().st_mtime_ns) != self._pushed:
-            self._files.put(checkpoint, _checkpoint(self.job))
-            self._pushed = written
-
-    def complete(self) -> None:
-        """Put the exported models."""
-        if self.job.models:
-            self._files.put(Path(self.job.models), f"models/{self.job.key}")
+        if (written := checkpoint.stat().st_mtime_ns) != self._uploaded_at:
+            self._files.upload(checkpoint, _checkpoint(self.job))
+            self._uploaded_at = written
 
     def close(self) -> None:
         """Delete the scratch folder."""

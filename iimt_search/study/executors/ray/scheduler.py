@@ -1,4 +1,4 @@
-"""Tune's side: the searcher that hands out the driver's jobs, and the scheduler that asks the driver."""
+"""Tune's side: the searcher that suggests the driver's jobs, and the scheduler that asks the driver."""
 
 import logging
 from pathlib import Path
@@ -42,7 +42,7 @@ class JobSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: the scheduler tells the driver."""
+        """Nothing: the scheduler publishes it to the driver."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the state."""
@@ -71,9 +71,9 @@ def failure_reason(text: str) -> str:
         text: Ray's account of it, many lines.
     """
     low = text.lower()
-    for mark, found in _KNOWN:
+    for mark, reason in _KNOWN:
         if mark in low:
-            return found
+            return reason
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failure #")]
     return f"its process could not go on: {lines[-1]}" if lines else "its process is gone, nobody knows why"
 
@@ -122,7 +122,7 @@ class DriverScheduler(FIFOScheduler):
         return str(TrialScheduler.NOOP)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Report an evaluation and wait for the answer, or tell how the job ended."""
+        """Report an evaluation and wait for the answer, or publish how the job ended."""
         key = job_of(trial).key
         if "ended" in result:
             return self._end(trial, Finished(key, result["ended"], result["error"]))
@@ -145,7 +145,7 @@ class DriverScheduler(FIFOScheduler):
         return self._schedule.end(trial, evaluation, decided)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Tell that the process which ran the job is gone; the driver submits the job again."""
+        """Publish that the process which ran the job is gone; the driver submits the job again."""
         self._gone(trial)
         try:
             text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
@@ -155,7 +155,7 @@ class DriverScheduler(FIFOScheduler):
         self._channel.publish(Finished(job_of(trial).key, "lost", failure_reason(text)))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Nothing: the driver has heard of it."""
+        """Nothing: the driver has it already."""
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         """Nothing: only a closing executor removes trials."""
@@ -178,7 +178,7 @@ class DriverScheduler(FIFOScheduler):
         return None
 
     def _kill(self, tune_controller: Any) -> None:
-        """Kill every actor: a training under way would not hear of the end for minutes."""
+        """Kill every actor: a training under way would not end for minutes."""
         if self._killed:
             return
         self._killed = True

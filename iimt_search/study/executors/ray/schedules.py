@@ -1,6 +1,5 @@
 """Tune's own schedules by our names: who is stopped early is then decided by Tune, not by Optuna."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +12,7 @@ from iimt_search.study.executors.ray.population_based import ForkingPopulation
 from iimt_search.validators.registry import VALIDATORS
 
 _STEP, _OBJECTIVE = "step", "objective"
-_TRIAL = re.compile(r"\btrial-\d+$")
 _CONTROLLER: Any = None  # Tune's own, which they do not look at
-
-
-def searched_in(key: str) -> str | None:
-    """Return the prefix of the keys of a job's scope, None where it is no trial and never stopped early."""
-    found = _TRIAL.search(key)
-    return None if found is None else key[: found.start()]
 
 
 class Schedule:
@@ -36,21 +28,21 @@ class Schedule:
         self._of: dict[str, ASHAScheduler | ForkingPopulation] = {}
 
     def _for(self, trial: Trial) -> ASHAScheduler | ForkingPopulation | None:
-        """Return what decides on a trial, None where nothing does."""
-        prefix = searched_in(trial.config["job"].key)
-        if prefix is None:
+        """Return what decides on a trial, None where nothing does: only trials of the search end early."""
+        job: Job = trial.config["job"]
+        if job.purpose != "trial":
             return None
-        if prefix not in self._of:
-            self._of[prefix] = self._make()
-        return self._of[prefix]
+        if job.prefix not in self._of:
+            self._of[job.prefix] = self._make()
+        return self._of[job.prefix]
 
     def add(self, trial: Trial) -> None:
-        """Hear that a trial has been added."""
+        """Count a trial that has been added."""
         if (tune := self._for(trial)) is not None:
             tune.on_trial_add(_CONTROLLER, trial)
 
     def remove(self, trial: Trial) -> None:
-        """Hear that a trial has ended, or that its process is gone."""
+        """Forget a trial that has ended, or whose process is gone."""
         if (tune := self._for(trial)) is not None:
             tune.on_trial_remove(_CONTROLLER, trial)
 

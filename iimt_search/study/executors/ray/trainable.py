@@ -72,10 +72,8 @@ class JobTrainable(tune.Trainable):
             (event,) = self._jobs.advance()
             if isinstance(event, Report):
                 if self._files is not None:
-                    self._files.evaluated(event.evaluation)
+                    self._files.upload(event.evaluation)
                 return {"evaluation": event.evaluation}
-            if self._files is not None and event.status == "complete":
-                self._files.complete()
         except Exception as error:  # of the shared storage, or the data: it fails this job, not its process
             self._jobs = None
             return {"ended": "failed", "error": describe(error, self._config["debug"])}

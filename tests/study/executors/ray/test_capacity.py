@@ -1,7 +1,18 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from iimt_search.study.executors.ray.schedules import searched_in
+from iimt_search.records import Job
+from iimt_search.settings import TrainSettings
+from iimt_search.space.task_spec import TaskSpec
+from iimt_search.study.executors.ray.schedules import Schedule
 from iimt_search.study.executors.ray.session import node_capacity
+
+
+def named(candidate: str, **more: Any) -> Job:
+    task = TaskSpec.model_validate("digits->digits-m")
+    return Job(candidate, (task,), TrainSettings(), 0, ("entropy",), "", **more)
 
 
 @pytest.mark.parametrize(
@@ -24,14 +35,20 @@ def test_capacity_of_a_node(offered: dict[str, float], wanted: dict[str, float],
 
 
 @pytest.mark.parametrize(
-    ("key", "prefix"),
+    ("job", "prefix"),
     [
-        ("trial-3", ""),
-        ("digits_to_digits-m-trial-12", "digits_to_digits-m-"),
-        ("confirm-trial-3-0", None),
-        ("retrain-trial-3-digits_to_digits-m", None),
-        ("source-only", None),
+        (named("trial-3"), ""),
+        (named("trial-12", prefix="digits_to_digits-m-"), "digits_to_digits-m-"),
+        (named("trial-3", purpose="confirmation"), None),
+        (named("trial-3", purpose="retraining"), None),
+        (named("source-only", purpose="baseline"), None),
     ],
 )
-def test_only_trials_of_the_search_are_stopped_early(key: str, prefix: str | None) -> None:
-    assert searched_in(key) == prefix
+def test_only_trials_of_the_search_are_stopped_early(job: Job, prefix: str | None) -> None:
+    scheduled: dict[str, list[Any]] = {"": [], "digits_to_digits-m-": []}
+    schedule = Schedule(lambda: None, "entropy")  # type: ignore[arg-type,return-value]
+    for key, added in scheduled.items():
+        schedule._of[key] = SimpleNamespace(on_trial_add=lambda _, trial, to=added: to.append(trial))  # type: ignore[assignment]
+    trial: Any = SimpleNamespace(config={"job": job})
+    schedule.add(trial)
+    assert [key for key, added in scheduled.items() if added] == ([] if prefix is None else [prefix])

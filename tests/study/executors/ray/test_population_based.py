@@ -98,7 +98,9 @@ def test_warm_up_repeated_reports_last_steps_and_other_jobs_decide_nothing(made:
     schedule = made(warmup=0.5)
     good, bad = FakeTrial(0), FakeTrial(1)
     other = FakeTrial(2)
-    other.config["job"] = Job("confirm-trial-0-1", (), TrainSettings(steps=60), 0, (), "")
+    other.config["job"] = Job(
+        "trial-0", (), TrainSettings(steps=60), 0, (), "", purpose="confirmation", index=1
+    )
     for trial in (good, bad, other):
         schedule.add(trial)
     assert hear(schedule, other, 30, 0.0) is None
@@ -115,7 +117,7 @@ def test_tasks_that_are_searched_apart_are_not_compared(made: Callable[..., Any]
     schedule = made()
     trials = [FakeTrial(number) for number in range(2)]
     for trial, prefix in zip(trials, ("a_to_b-", "a_to_c-"), strict=True):
-        trial.config["job"] = replace(trial.config["job"], key=f"{prefix}{trial.config['job'].key}")
+        trial.config["job"] = replace(trial.config["job"], prefix=prefix)
         schedule.add(trial)
     assert hear(schedule, trials[0], 10, 0.9) is None and hear(schedule, trials[1], 10, 0.1) is None
 

@@ -22,7 +22,7 @@ JOB = Job(
 
 def test_a_node_fetches_prepared_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = str(tmp_path / "storage")
-    keys = DriverFiles(storage, "s").send(JOB)
+    keys = DriverFiles(storage, "s").upload_inputs(JOB)
     expected = open_domain(DomainSpec(named="digits"), 8).fingerprint
     assert len(keys) == 2
 
@@ -40,12 +40,12 @@ def test_shared_folder_copies_whole_files_and_folders(tmp_path: Path) -> None:
     shared = RemoteFolder(str(tmp_path / "shared"))
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c").write_text("one")
-    shared.put(tmp_path / "a" / "b" / "c", "x/c")
-    shared.put(tmp_path / "a", "tree")
+    shared.upload(tmp_path / "a" / "b" / "c", "x/c")
+    shared.upload(tmp_path / "a", "tree")
     assert shared.exists("x/c") and not shared.exists("x/d")
-    assert shared.get("x/c", tmp_path / "new" / "c") and (tmp_path / "new" / "c").read_text() == "one"
-    assert shared.get("tree", tmp_path / "copy") and (tmp_path / "copy" / "b" / "c").read_text() == "one"
-    assert not shared.get("x/d", tmp_path / "d") and not (tmp_path / "d").exists()
+    assert shared.download("x/c", tmp_path / "new" / "c") and (tmp_path / "new" / "c").read_text() == "one"
+    assert shared.download("tree", tmp_path / "copy") and (tmp_path / "copy" / "b" / "c").read_text() == "one"
+    assert not shared.download("x/d", tmp_path / "d") and not (tmp_path / "d").exists()
     shared.delete("x")
     shared.delete("x")
     assert not shared.exists("x/c")

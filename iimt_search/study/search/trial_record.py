@@ -1,0 +1,125 @@
+"""A trial as a plain record: what selection ranks and the report shows."""
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from iimt_search.records import Scores
+from iimt_search.study.search.forks import configuration, forked_at
+
+# The trial attribute that holds task → validator → score.
+SCORES = "scores"
+# The origin of the trial that has the method's default configuration.
+DEFAULT_ORIGIN = "default"
+
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+# Every way in which a trial can stand, in the order of legends.
+OUTCOMES = ("complete", "vetoed", "pruned", "failed", "running", "waiting")
+
+
+def trial_name(number: int) -> str:
+    """Return the name of a trial as a candidate."""
+    return f"trial-{number}"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        number: Optuna's.
+        state: ``complete``, ``pruned``, ``failed``, ``running`` or ``waiting``.
+        params: searched parameter → value; for a fork ``lambda_schedule`` too.
+        value: its objective, mean over the tasks; None unless complete.
+        curve: training step → objective.
+        scores: task → validator → last score.
+        origin: ``default`` for the method's default configuration, else where it is from, or "".
+        veto: why it was out at its end whatever its scores, or "".
+        error: what went wrong, or "".
+        forked_at: the step after which it branched off another trial, 0 for one of its own.
+    """
+
+    number: int
+    state: str
+    params: Mapping[str, Any]
+    value: float | None
+    curve: Mapping[int, float] = field(default_factory=dict)
+    scores: Scores = field(default_factory=dict)
+    origin: str = ""
+    veto: str = ""
+    error: str = ""
+    forked_at: int = 0
+
+    @property
+    def name(self) -> str:
+        """As the choice names it."""
+        return trial_name(self.number)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is complete, pruned or failed."""
+        return self.state in ("complete", "pruned", "failed")
+
+    @property
+    def outcome(self) -> str:
+        """One of :data:`OUTCOMES`: a complete trial that a veto meets is ``vetoed``."""
+        return "vetoed" if self.veto and self.state == "complete" else self.state
+
+    @property
+    def reached(self) -> float | None:
+        """Its objective, or where it did not come to its end the last one reported."""
+        if self.value is not None or not self.curve:
+            return self.value
+        return self.curve[max(self.curve)]
+
+    @property
+    def reason(self) -> str:
+        """Why it ended as it did, or ""."""
+        parts = [self.error]
+        if self.state == "pruned":
+            parts.append(f"pruned after step {max(self.curve)}" if self.curve else "pruned")
+        parts.append(f"vetoed: {self.veto}" if self.veto else "")
+        return "; ".join(part for part in parts if part)
+
+    def mean(self, validator: str) -> float | None:
+        """Return a validator's last score, mean over the tasks; None where a task has none."""
+        values = [scores.get(validator) for scores in self.scores.values()]
+        known = [value for value in values if value is not None]
+        return fmean(known) if known and len(known) == len(values) else None
+
+
+def read_trial(trial: FrozenTrial) -> TrialRecord:
+    """Return the record of one of Optuna's trials."""
+    attributes = trial.user_attrs
+    return TrialRecord(
+        number=trial.number,
+        state=_STATES[trial.state],
+        params=dict(configuration(trial)),
+        value=trial.value if trial.state is TrialState.COMPLETE else None,
+        curve=dict(sorted(trial.intermediate_values.items())),
+        scores=attributes.get(SCORES, {}),
+        origin=attributes.get("origin", ""),
+        veto=attributes.get("veto", ""),
+        error=attributes.get("error", ""),
+        forked_at=forked_at(trial),
+    )
+
+
+def read_trials(study: optuna.Study, states: Container[TrialState] | None = None) -> tuple[TrialRecord, ...]:
+    """Return a study's trials in the order of their numbers, those in some states or all."""
+    return tuple(read_trial(trial) for trial in study.get_trials(deepcopy=False, states=states))
+
+
+def default_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
+    """Return the trial of the method's default configuration."""
+    return next((trial for trial in trials if trial.origin == DEFAULT_ORIGIN), None)
