@@ -8,7 +8,7 @@ from pathlib import Path
 from iimt_search.data.assemble import load_task
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
-from iimt_search.settings import TrainSettings
+from iimt_search.settings import OLD_NAMES, TrainSettings
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
 from iimt_search.training.kept import rounded, save_kept
 from iimt_search.training.objective import active_terms
@@ -66,7 +66,10 @@ class Trainable:
         progress = step / settings.steps
         earlier = [(until, value) for until, value in settings.lambda_schedule if until < progress]
         now = next((v for until, v in settings.lambda_schedule if until >= progress), settings.lambda_max)
-        parts = [settings.model_dump_json(exclude={"lambda_max", "lambda_schedule"}), str((earlier, now))]
+        named = settings.model_dump_json(exclude={"lambda_max", "lambda_schedule"})
+        for old, new in OLD_NAMES.items():  # checkpoints of earlier versions know them by these
+            named = named.replace(f'"{new}":', f'"{old}":')
+        parts = [named, str((earlier, now))]
         parts += [str(job.seed), *job.validators, *sorted(active_terms(settings))]
         for name, training in self._trainings.items():
             parts += [name, training.task.fingerprint, training.device.type]
