@@ -6,7 +6,6 @@ import optuna
 from optuna.trial import TrialState
 
 from iimt_search.study.open import OpenStudy
-from iimt_search.study.search.forks import configuration
 from iimt_search.study.selection.choice import read_choice
 
 _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
@@ -22,7 +21,7 @@ def _part(opened: OpenStudy, study: optuna.Study) -> dict[str, Any]:
         "budget": study.user_attrs["space"]["budget"],
         "best_trial": None
         if best is None
-        else {"trial": best.number, "value": best.value, "params": configuration(best)},
+        else {"trial": best.number, "value": best.value, "params": best.params},
         "choice": None
         if choice is None
         else {"answer": choice.title, "score": choice.score, "caveats": list(choice.caveats)},
