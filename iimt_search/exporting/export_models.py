@@ -112,27 +112,27 @@ def _read(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def write_card(folder: Path, story: Provenance | None) -> None:
+def write_card(folder: Path, provenance: Provenance | None) -> None:
     """Write the model card of an exported model.
 
     Args:
         folder: the exported model.
-        story: the study that chose it; None for a checkpoint that no study chose.
+        provenance: the study that chose it; None for a checkpoint that no study chose.
     """
-    write_text(folder / CARD, model_card(_read(folder), story))
+    write_text(folder / CARD, model_card(_read(folder), provenance))
 
 
-def _finish(folder: Path, task: str, story: Provenance, formats: Sequence[str]) -> ExportedModel:
+def _finish(folder: Path, task: str, provenance: Provenance, formats: Sequence[str]) -> ExportedModel:
     """Write the formats and the card of one exported model."""
     differences: dict[str, float] = {}
     real = None
     if formats:
         from iimt_search.exporting.convert import write_formats
 
-        spec = next(each for each in story.space.tasks if each.name == task)
+        spec = next(each for each in provenance.space.tasks if each.name == task)
         real = _real_samples(spec, _read(folder))
         differences = write_formats(folder, formats, real)
-    write_card(folder, story)
+    write_card(folder, provenance)
     count = 0 if real is None else len(real)
     return ExportedModel(folder, 1 + len(_read(folder)["others"]), differences, count)
 
@@ -163,7 +163,7 @@ def _check_places(folder: Path, tasks: Sequence[str]) -> None:
 
 
 def export_models(
-    stories: Mapping[str, Provenance],
+    provenances: Mapping[str, Provenance],
     models: Path,
     folder: Path,
     formats: Sequence[str] = (),
@@ -175,7 +175,7 @@ def export_models(
     Nothing is written where anything fails.
 
     Args:
-        stories: task → how a study came to its model.
+        provenances: task → how a study came to its model.
         models: the study's exported models.
         folder: made where absent.
         formats: names in :data:`iimt_search.exporting.formats.FORMATS`, beside safetensors.
@@ -191,23 +191,23 @@ def export_models(
         ModelFileError: a format does not compute the same as the safetensors model.
     """
     check_formats(formats)
-    _check_places(folder, list(stories))
+    _check_places(folder, list(provenances))
     wanted = [name for name in dict.fromkeys(formats) if name != "safetensors"]
-    choices = list({id(story.choice): story.choice for story in stories.values()}.values())
+    choices = list({id(provenance.choice): provenance.choice for provenance in provenances.values()}.values())
     with _unfinished(folder) as inside:
         staged = copy_models(choices, models, inside, single)
         found = {}
         for done, (task, path) in enumerate(staged.items(), 1):
-            found[task] = _finish(path, task, stories[task], wanted)
+            found[task] = _finish(path, task, provenances[task], wanted)
             if progress is not None:
                 progress("exported", done, len(staged))
-        cards = [(_read(path), stories[task]) for task, path in staged.items()]
-        delivered = {}
+        cards = [(_read(path), provenances[task]) for task, path in staged.items()]
+        written = {}
         for task, each in found.items():
             target = folder / each.folder.name
             shutil.rmtree(target, ignore_errors=True)
             each.folder.rename(target)
-            delivered[task] = ExportedModel(target, each.members, each.differences, each.real)
+            written[task] = ExportedModel(target, each.members, each.differences, each.real)
         if len(cards) > 1:
             write_text(folder / CARD, folder_card(cards))
-    return delivered
+    return written

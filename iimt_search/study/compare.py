@@ -33,25 +33,25 @@ def differences(first: dict[str, Any], second: dict[str, Any], path: str = "") -
 
     Keys within mappings are joined by dots: ``train.steps``.
     """
-    found: dict[str, list[Any]] = {}
+    differing: dict[str, list[Any]] = {}
     for key in dict.fromkeys([*first, *second]):
         one, other = first.get(key), second.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
-            found |= differences(one, other, f"{path}{key}.")
+            differing |= differences(one, other, f"{path}{key}.")
         elif one != other:
-            found[f"{path}{key}"] = [one, other]
-    return found
+            differing[f"{path}{key}"] = [one, other]
+    return differing
 
 
 def incomparable(first: OpenStudy, second: OpenStudy) -> list[str]:
     """Return why the objectives of two studies cannot be compared; empty where they can."""
-    found = []
+    reasons = []
     spaces = with_defaults(first.space), with_defaults(second.space)
-    found += [f"other {name}" for name in _CONDITIONS if spaces[0][name] != spaces[1][name]]
+    reasons += [f"other {name}" for name in _CONDITIONS if spaces[0][name] != spaces[1][name]]
     data = [{k: v for s in each.studies for k, v in s.user_attrs["data"].items()} for each in (first, second)]
     shared = data[0].keys() & data[1].keys()
-    found += [f"other data of {task}" for task in sorted(shared) if data[0][task] != data[1][task]]
-    return found
+    reasons += [f"other data of {task}" for task in sorted(shared) if data[0][task] != data[1][task]]
+    return reasons
 
 
 def compare_studies(first: OpenStudy, second: OpenStudy) -> dict[str, Any]:

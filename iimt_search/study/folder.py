@@ -108,12 +108,12 @@ def newest_study(root: Path) -> StudyFolder:
     Raises:
         StudyError: there is none.
     """
-    found = [StudyFolder(path.parent) for path in root.glob("*/study.json")]
-    if not found:
+    studies = [StudyFolder(path.parent) for path in root.glob("*/study.json")]
+    if not studies:
         raise StudyError(f"there is no study in {root}/; start one with: iimt-search run --space FILE")
 
     def written(folder: StudyFolder) -> float:
         files = (folder.description, folder.database, folder.path / "study.db-wal")
         return max(file.stat().st_mtime for file in files if file.exists())
 
-    return max(found, key=written)
+    return max(studies, key=written)

@@ -15,12 +15,12 @@ def kept_checkpoints(folder: StudyFolder, tasks: Iterable[str]) -> list[KeptChec
 
 
 def _of_job(job: Path, tasks: Iterable[str]) -> list[KeptCheckpoint]:
-    found = []
+    kept = []
     for task in tasks:
         files = (job / slug(task)).glob("*.safetensors")
         for step, path in sorted((int(path.stem), path) for path in files if path.stem.isdecimal()):
-            found.append(KeptCheckpoint(job.name, task, step, path))
-    return found
+            kept.append(KeptCheckpoint(job.name, task, step, path))
+    return kept
 
 
 def last_checkpoints(kept: Iterable[KeptCheckpoint]) -> list[KeptCheckpoint]:

@@ -126,10 +126,10 @@ def _open_stored(root: Path, name: str | None, storage_url: str) -> OpenStudy:
 def _known_folder(root: Path, name: str | None, storage_url: str | None) -> StudyFolder | None:
     """Return the folder of a study on this machine; None where only the storage can know it."""
     if name is None:
-        found = newest_study(root) if storage_url is None or any(root.glob("*/study.json")) else None
-        if found is not None and storage_url is not None:
-            return found if found.storage_url() == hide_password(storage_url) else None
-        return found
+        newest = newest_study(root) if storage_url is None or any(root.glob("*/study.json")) else None
+        if newest is not None and storage_url is not None:
+            return newest if newest.storage_url() == hide_password(storage_url) else None
+        return newest
     folder = StudyFolder(root / name)
     if folder.description.exists():
         return folder

@@ -18,12 +18,12 @@ _MARGIN = 0.02
 
 def _limits(name: str) -> set[float]:
     """Return the setting's own limits, beyond which no range can be widened."""
-    found = set()
+    limits = set()
     for limit in TrainSettings.model_fields[name].metadata:
         match limit:
             case Ge(ge=value) | Gt(gt=value) | Le(le=value) | Lt(lt=value) if isinstance(value, (int, float)):
-                found.add(float(value))
-    return found
+                limits.add(float(value))
+    return limits
 
 
 def _place(dist: FloatDistribution | IntDistribution, value: float) -> float:
@@ -35,8 +35,8 @@ def _place(dist: FloatDistribution | IntDistribution, value: float) -> float:
 
 
 def at_bounds(space: Space, params: Mapping[str, Any]) -> list[str]:
-    """Return a flag for each parameter that lies at a bound of its range which could be widened."""
-    found = []
+    """Return a caveat for each parameter that lies at a bound of its range which could be widened."""
+    texts = []
     for name, dist in distributions(space).items():
         if isinstance(dist, CategoricalDistribution) or name not in params or dist.single():
             continue
@@ -46,17 +46,17 @@ def at_bounds(space: Space, params: Mapping[str, Any]) -> list[str]:
         side = "lower" if place <= _MARGIN else "upper" if place >= 1 - _MARGIN else ""
         bound = float(dist.low if side == "lower" else dist.high)
         if side and bound not in _limits(name):
-            found.append(
+            texts.append(
                 f"{name} = {params[name]:.4g} is at the {side} bound of its range ({bound:g}): "
                 f"what is best may lie beyond; widen the range"
             )
-    return found
+    return texts
 
 
 def caveats(space: Space, params: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a user should know: parameters at a bound, an objective that IIMT itself trains."""
-    found = at_bounds(space, params)
+    texts = at_bounds(space, params)
     trained = VALIDATORS[space.objective].trained
     if trained:
-        found.append(f"chosen by {space.objective}, which the method trains directly: {trained}")
-    return tuple(found)
+        texts.append(f"chosen by {space.objective}, which the method trains directly: {trained}")
+    return tuple(texts)

@@ -12,8 +12,8 @@ ATTRIBUTE = "choice"
 
 def read_choice(study: optuna.Study) -> Choice | None:
     """Return the choice that a study holds, or None where it has not come to one (by this version)."""
-    found = study.user_attrs.get(ATTRIBUTE)
-    return None if found is None or found["schema"] != CHOICE_SCHEMA else Choice.from_json(found)
+    stored = study.user_attrs.get(ATTRIBUTE)
+    return None if stored is None or stored["schema"] != CHOICE_SCHEMA else Choice.from_json(stored)
 
 
 def write_choice(study: optuna.Study, choice: Choice | None) -> None:
@@ -39,8 +39,8 @@ class AuditMark:
 
 def read_mark(study: optuna.Study) -> AuditMark | None:
     """Return the study's first audit, None where there was none."""
-    found = study.user_attrs.get(AUDITED)
-    return None if found is None else AuditMark(found["at"], found["digest"])
+    stored = study.user_attrs.get(AUDITED)
+    return None if stored is None else AuditMark(stored["at"], stored["digest"])
 
 
 def leave_mark(study: optuna.Study, choice: Choice) -> None:

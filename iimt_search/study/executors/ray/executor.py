@@ -133,9 +133,9 @@ class RayExecutor:
         if time.monotonic() - self._looked >= _LOOK_EVERY:
             self._known = cluster_capacity(self._options.resources)
             self._looked = time.monotonic()
-        found = max(1, min(self._known, self._options.workers or self._known))
-        self._most = max(self._most, found)
-        return found
+        count = max(1, min(self._known, self._options.workers or self._known))
+        self._most = max(self._most, count)
+        return count
 
     def submit(self, job: Job) -> None:
         """Hand the job to Tune."""

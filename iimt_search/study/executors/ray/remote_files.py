@@ -63,12 +63,12 @@ class RemoteFolder:
 
     def download(self, name: str, path: Path) -> bool:
         """Copy a file or folder from there; returns whether it was there."""
-        found = self._fs.get_file_info(self._path(name)).type
-        if found == fs.FileType.NotFound:
+        kind = self._fs.get_file_info(self._path(name)).type
+        if kind == fs.FileType.NotFound:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as beside:
-            if found == fs.FileType.Directory:
+            if kind == fs.FileType.Directory:
                 beside.mkdir()
                 if path.is_dir():  # what is there already stays
                     shutil.copytree(path, beside, dirs_exist_ok=True)
@@ -77,10 +77,10 @@ class RemoteFolder:
 
     def delete(self, name: str) -> None:
         """Delete a file or folder, where there is one."""
-        found = self._fs.get_file_info(self._path(name)).type
-        if found == fs.FileType.Directory:
+        kind = self._fs.get_file_info(self._path(name)).type
+        if kind == fs.FileType.Directory:
             self._fs.delete_dir(self._path(name))
-        elif found == fs.FileType.File:
+        elif kind == fs.FileType.File:
             self._fs.delete_file(self._path(name))
 
 

@@ -173,8 +173,8 @@ class DriverScheduler(FIFOScheduler):
             if trial.status == Trial.PENDING and trial not in self._placed:
                 self._placed = {t for t in self._placed if t.status == Trial.PENDING} | {trial}
                 tune_controller.stop_trial(self._held.pop())
-                found: Trial = trial
-                return found
+                chosen: Trial = trial
+                return chosen
         return None
 
     def _kill(self, tune_controller: Any) -> None:
