@@ -7,13 +7,13 @@ from pathlib import Path
 
 from iimt_search.data.assemble import load_task
 from iimt_search.exporting.model_folder import export_model
+from iimt_search.methods import active_terms
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.task_name import slug
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
 from iimt_search.training.kept import rounded, save_kept
-from iimt_search.training.objective import active_terms
 from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.contract import score_all
