@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from iimt_search.data.augment import AUGMENTATIONS
 from iimt_search.data.task import DomainTask
 from iimt_search.iimt import losses
 from iimt_search.iimt.mixup import mix, mixing_coefficients
 from iimt_search.iimt.reversal import reverse_gradient
 from iimt_search.iimt.schedule import warmup_cosine
 from iimt_search.iimt.virtual_labels import mean_prediction, sharpen
+from iimt_search.kinds import AUGMENTATIONS
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
 from iimt_search.training.objective import term_weights
@@ -52,7 +52,7 @@ class PlainTraining:
         self.generator = torch.Generator().manual_seed(seed)
 
     def _augment(self, x: Tensor) -> Tensor:
-        return AUGMENTATIONS[self.task.augmentation](x, self.settings.augmentation, self.generator)
+        return AUGMENTATIONS[self.task.augmentation].load()(x, self.settings.augmentation, self.generator)
 
     def _normalised(self, x: np.ndarray) -> Tensor:
         return ((torch.from_numpy(x).float() - 127.5) / 127.5).contiguous()
@@ -86,17 +86,24 @@ class PlainTraining:
         z_ss = model.embed(mix(x_s, x_s[order_s], within_s))
         z_tt = model.embed(mix(x_t, x_t[order_t], within_t))
         strength = settings.reversal * weights["consistency"]
+        step = losses.Step(
+            embeddings={"s": z_s, "t": z_t, "st": z_st, "ts": z_ts, "ss": z_ss, "tt": z_tt},
+            labels={
+                "st": mix(y_s, q_t, between),
+                "ts": mix(q_t, y_s, between),
+                "ss": mix(y_s, y_s[order_s], within_s),
+                "tt": mix(q_t, q_t[order_t], within_t),
+            },
+            between=between,
+            classify=model.classify,
+            discriminate=lambda z: self.discriminator(reverse_gradient(z, strength)),
+        )
         terms = {
-            "inter_domain": losses.inter_domain(
-                mix(y_s, q_t, between), model.classify(z_st), mix(q_t, y_s, between), model.classify(z_ts)
-            ),
-            "adversarial": losses.domain_adversarial(
-                self.discriminator(reverse_gradient(z_s, strength)),
-                self.discriminator(reverse_gradient(z_t, strength)),
-            ),
-            "consistency": losses.consistency(mix(z_s, z_t, between), z_st),
-            "intra_source": losses.soft_cross_entropy(mix(y_s, y_s[order_s], within_s), model.classify(z_ss)),
-            "intra_target": losses.probability_error(mix(q_t, q_t[order_t], within_t), model.classify(z_tt)),
+            "inter_domain": losses.inter_domain(step),
+            "adversarial": losses.adversarial(step),
+            "consistency": losses.consistency(step),
+            "intra_source": losses.intra_source(step),
+            "intra_target": losses.intra_target(step),
         }
         total: Tensor = sum((weights[name] * term for name, term in terms.items()), torch.zeros(()))
         return total

@@ -38,8 +38,8 @@ def known_names() -> KnownNames:
     return KnownNames(
         DOMAINS,
         VALIDATORS,
-        comparing=[name for name, found in VALIDATORS.items() if found.cost == "pool"],
-        few_shot=[name for name, found in VALIDATORS.items() if "few-shot labels" in found.needs],
+        comparing=lambda name: VALIDATORS[name].cost == "pool",
+        few_shot=lambda name: "few-shot labels" in VALIDATORS[name].needs,
     )
 
 

@@ -9,24 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-# What kind of samples each network takes.
-NETWORK_KINDS = {
-    "small": "image",
-    "conv9-small": "image",
-    "conv9-large": "image",
-    "series": "series",
-    "mlp": "vector",
-}
-
-# What kinds of samples each augmentation takes.
-AUGMENTATION_KINDS = {
-    "digits": ("image",),
-    "image": ("image",),
-    "objects": ("image",),
-    "series": ("series",),
-    "noise": ("series", "vector"),
-    "none": ("image", "series", "vector"),
-}
+from iimt_search.kinds import NetworkName
+from iimt_search.methods import active_terms
 
 # Names that settings had in earlier versions, in space files and studies; read, never written.
 OLD_NAMES = {"lambda_before": "lambda_schedule", "share": "data_fraction"}
@@ -88,7 +72,7 @@ class TrainSettings(BaseModel):
         le=512,
         description="side of the square images in pixels; 0: what is natural for the task's data",
     )
-    network: Literal["auto", "small", "conv9-small", "conv9-large", "series", "mlp"] = Field(
+    network: NetworkName = Field(
         "auto", description="encoder by name; auto: small for images, series for series, mlp for vectors"
     )
     width: int = Field(
@@ -124,8 +108,7 @@ class TrainSettings(BaseModel):
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:
-        weights = (self.w_q, self.w_d, self.w_z, self.w_s, self.w_source, self.lambda_max)
-        if not any((*weights, *(value for _, value in self.lambda_schedule))):
+        if not active_terms(self):
             raise ValueError("every weight is 0: nothing would be learned")
         return self
 

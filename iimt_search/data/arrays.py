@@ -13,8 +13,9 @@ from PIL import Image
 
 from iimt_search.data.images import to_square
 from iimt_search.data.store import PartStream
-from iimt_search.data.task import SAMPLE_DIMENSIONS, Kind, Labels, Samples
+from iimt_search.data.task import SAMPLE_DIMENSIONS, Labels, Samples
 from iimt_search.errors import DataError
+from iimt_search.kinds import Kind
 
 _CHUNK_BYTES = 1 << 24
 

@@ -11,7 +11,8 @@ from sklearn.model_selection import train_test_split
 from iimt_search.data.open import natural_size, open_domain
 from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled
 from iimt_search.errors import DataError
-from iimt_search.settings import AUGMENTATION_KINDS, NETWORK_KINDS, TrainSettings
+from iimt_search.kinds import AUGMENTATIONS, ENCODERS
+from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 
 _VAL_SHARE = 0.2
@@ -144,16 +145,16 @@ def check_trainable(task: DomainTask, settings: TrainSettings) -> None:
         DataError: a domain has fewer samples than a batch, or the network or augmentation is for
             another kind.
     """
-    taken = AUGMENTATION_KINDS[task.augmentation]
+    taken = AUGMENTATIONS[task.augmentation].kinds
     if task.kind not in taken:
         raise DataError(
             f"{task.name}: augmentation {task.augmentation} is for {' and '.join(taken)}, these samples "
             f"are of kind {task.kind}"
         )
     batch_size = settings.batch_size
-    kind = NETWORK_KINDS.get(settings.network, task.kind)
+    kind = task.kind if settings.network == "auto" else ENCODERS[settings.network].kind
     if kind != task.kind:
-        fitting = [name for name, taken in NETWORK_KINDS.items() if taken == task.kind]
+        fitting = [name for name, entry in ENCODERS.items() if entry.kind == task.kind]
         raise DataError(
             f"{task.name}: network {settings.network} takes samples of kind {kind}, these are of kind "
             f"{task.kind}; set train.network to auto, {', '.join(fitting)}"

@@ -3,7 +3,8 @@
 Every augmentation takes normalised samples float (B, ...), a strength that multiplies every range (0 returns
 the samples themselves) and a generator on the samples' device, and returns a tensor of the same shape.
 Sampling and applying are apart, so that what several trainings have sampled can be applied in one go.
-The ranges are ours.
+Their names and the kinds of samples that they take stand in :data:`iimt_search.kinds.AUGMENTATIONS`. The
+ranges are ours.
 """
 
 import math
@@ -160,12 +161,3 @@ augment_noise = Augmentation(_sample_noise, _apply_noise)
 
 augment_none = Augmentation(lambda x, generator: (), lambda x, strength, sampled: x)
 """Return the samples themselves."""
-
-AUGMENTATIONS: dict[str, Augmentation] = {
-    "digits": augment_digits,
-    "image": augment_image,
-    "objects": augment_objects,
-    "series": augment_series,
-    "noise": augment_noise,
-    "none": augment_none,
-}

@@ -16,8 +16,9 @@ from iimt_search.data.folder import ImageFolder, same_classes
 from iimt_search.data.images import to_square
 from iimt_search.data.registry import DOMAINS, load_domain
 from iimt_search.data.store import DomainStream, PartStream, array_hash, cached, fingerprint_of
-from iimt_search.data.task import SAMPLE_DIMENSIONS, SAMPLE_TYPES, Domain, Kind, Labelled, Labels, Unlabelled
+from iimt_search.data.task import SAMPLE_DIMENSIONS, SAMPLE_TYPES, Domain, Labelled, Labels, Unlabelled
 from iimt_search.errors import DataError
+from iimt_search.kinds import Kind
 from iimt_search.space.task_spec import DomainSpec
 
 FOLDER_SIZE = 32

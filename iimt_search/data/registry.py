@@ -1,12 +1,12 @@
 """The domains that have a name. Torch-free, and nothing is imported before a domain is built."""
 
 import hashlib
-from importlib import import_module
 from typing import NamedTuple
 
 from iimt_search.data.store import DomainStream, cached, data_root, stream_of
 from iimt_search.data.task import Domain
 from iimt_search.errors import DataError
+from iimt_search.registry import Registry, load_object
 
 
 class NamedDomain(NamedTuple):
@@ -35,7 +35,7 @@ class NamedDomain(NamedTuple):
 
 _HERE = "iimt_search.data.domains"
 
-DOMAINS: dict[str, NamedDomain] = {
+_BUILT_IN = {
     "digits": NamedDomain(f"{_HERE}.digits:build", 2, 16, False, "scikit-learn's real handwritten digits"),
     "digits-m": NamedDomain(
         f"{_HERE}.digits_m:build", 2, 16, False, "the same blended with photographs, as MNIST-M"
@@ -64,6 +64,8 @@ DOMAINS: dict[str, NamedDomain] = {
     ),
 }
 
+DOMAINS = Registry("domain", NamedDomain, _BUILT_IN)
+
 
 def _listing(folder: str) -> str:
     """Return a hash of the names and sizes of the files in a folder of the data root."""
@@ -90,10 +92,9 @@ def load_domain(name: str, image_size: int, count: int | None = None) -> Domain:
         made = ", ".join(other for other, domain in DOMAINS.items() if domain.counted)
         raise DataError(f"domain {name!r} has as many samples as it has; `count` goes with {made}")
     arguments = {} if count is None else {"count": count}
-    module, function = entry.builder.split(":")
 
     def build() -> DomainStream:
-        built = getattr(import_module(module), function)(image_size, **arguments)
+        built = load_object(entry.builder)(image_size, **arguments)
         return stream_of(built) if isinstance(built, Domain) else built
 
     files = f"-{_listing(entry.reads)}" if entry.reads else ""

@@ -14,9 +14,10 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from iimt_search.data.task import SAMPLE_TYPES, Domain, Kind, Labelled, Labels, Samples, Unlabelled
+from iimt_search.data.task import SAMPLE_TYPES, Domain, Labelled, Labels, Samples, Unlabelled
 from iimt_search.errors import DataError
 from iimt_search.files import atomic_write
+from iimt_search.kinds import Kind
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ reachable only through :mod:`iimt_search.data.sealed`, which the audit alone imp
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["image", "series", "vector"]
+from iimt_search.kinds import Kind
+
 # uint8 for images, float32 for everything else.
 Samples = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -105,7 +106,7 @@ class Domain:
         test: the samples that only the audit may read, where there are any.
         classes: class names, in label order; None where the domain has no labels at all.
         kind: of the samples.
-        augmentation: name in :data:`iimt_search.data.augment.AUGMENTATIONS` of what keeps its classes.
+        augmentation: name in :data:`iimt_search.kinds.AUGMENTATIONS` of what keeps its classes.
         fingerprint: SHA-256 over classes, training samples and their labels; set when it is prepared.
         sample_fingerprint: SHA-256 over the training samples alone.
     """
@@ -127,7 +128,7 @@ class DomainTask:
         name: such as ``source->target``.
         classes: class names, in label order.
         kind: of the samples.
-        augmentation: name in :data:`iimt_search.data.augment.AUGMENTATIONS`, the target's.
+        augmentation: name in :data:`iimt_search.kinds.AUGMENTATIONS`, the target's.
         source_train: labelled source samples to train on.
         source_val: labelled source samples held out for validators.
         target: target samples to adapt to, without labels. Validators score the same of them every time.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iimt_search.exporting.formats import FORMATS
+from iimt_search.methods import method_title
 from iimt_search.records import Candidate, Choice
 from iimt_search.settings import TrainSettings, shown_value, with_new_names
 from iimt_search.space import Space
@@ -251,12 +252,8 @@ def _configuration(metadata: Mapping[str, Any], searched: Mapping[str, Any]) -> 
 def _training(metadata: Mapping[str, Any], members: Sequence[str]) -> str:
     count = 1 + len(metadata["others"])
     architecture, settings = metadata["architecture"], metadata["hyperparameters"]
-    adapted = any(settings[weight] for weight in ("w_q", "w_d", "w_z", "w_s", "lambda_max"))
-    method = "IIMT (inter- and intra-domain mixup training, Yan et al. 2020)"
-    if not adapted:
-        method = "Without adaptation, on labelled source samples alone"
     found = (
-        f"## Training\n\n{method}; network "
+        f"## Training\n\n{method_title(with_new_names(settings))}; network "
         f"`{architecture['network']}` of width {architecture['width']}; {metadata['step']} of "
         f"{settings['steps']} steps, seed {metadata['seed']}.\n"
     )

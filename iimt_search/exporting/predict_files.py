@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from iimt_search.data.arrays import open_array, open_pair, stream_array
 from iimt_search.data.images import SUFFIXES, read_image
-from iimt_search.data.task import Kind, Samples
+from iimt_search.data.task import Samples
 from iimt_search.errors import DataError, UsageError
 from iimt_search.exporting.load import Predictor
+from iimt_search.kinds import Kind
 
 ARRAYS = frozenset({".npy", ".npz"})
 

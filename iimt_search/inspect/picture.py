@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from iimt_search.data.augment import AUGMENTATIONS
 from iimt_search.data.task import DomainTask, Labels, Samples
 from iimt_search.files import atomic_write, write_text
 from iimt_search.iimt.mixup import mix, mixing_coefficients
 from iimt_search.inspect.check import MEASURED, summarise
+from iimt_search.kinds import AUGMENTATIONS
 from iimt_search.seeding import derive_seed
 from iimt_search.training.batches import evenly_spaced
 
@@ -122,7 +122,7 @@ def picture_rows(task: DomainTask, strength: float = 1.0, seed: int = 0) -> tupl
     classes = tuple(task.classes[label] for label in task.source_train.y[at])
     few = len(task.target) < COLUMNS
     target = task.target.rows(rng.choice(len(task.target), COLUMNS, replace=few))
-    augmented = AUGMENTATIONS[task.augmentation](normalised(target), strength, generator)
+    augmented = AUGMENTATIONS[task.augmentation].load()(normalised(target), strength, generator)
     share = mixing_coefficients(1.0, COLUMNS, rng)
     captions = tuple(f"λ′ {value:.2f}" for value in share.tolist())
     blank = ("",) * COLUMNS

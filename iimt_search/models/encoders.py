@@ -1,11 +1,8 @@
 """Encoders f: normalised samples (B, ...) → embeddings (B, D).
 
-A builder takes the shape of one sample and the width of the first stage, and returns the encoder and D.
+A builder takes the shape of one sample and the width of the first stage, and returns the encoder and D. Their
+names stand in :data:`iimt_search.kinds.ENCODERS`.
 """
-
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -156,29 +153,3 @@ def mlp_encoder(sample_shape: tuple[int, ...], width: int) -> Built:
         The encoder, float (B, features) → (B, D), and D = width.
     """
     return nn.Sequential(*_dense(sample_shape[0], width), *_dense(width, width)), width
-
-
-class EncoderEntry(NamedTuple):
-    """An encoder as the registry knows it.
-
-    Attributes:
-        kind: of the samples that it takes: ``image``, ``series`` or ``vector``.
-        width: of its first stage, where none is asked for.
-        build: (sample_shape, width) → the encoder and the dimension D of its embeddings.
-    """
-
-    kind: str
-    width: int
-    build: Callable[[tuple[int, ...], int], Built]
-
-
-ENCODERS: dict[str, EncoderEntry] = {
-    "small": EncoderEntry("image", 32, small_encoder),
-    "conv9-small": EncoderEntry("image", 64, partial(conv9_encoder, growth=1)),
-    "conv9-large": EncoderEntry("image", 96, partial(conv9_encoder, growth=2)),
-    "series": EncoderEntry("series", 32, series_encoder),
-    "mlp": EncoderEntry("vector", 128, mlp_encoder),
-}
-
-# What "auto" stands for.
-DEFAULT_ENCODERS: dict[str, str] = {"image": "small", "series": "series", "vector": "mlp"}

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from iimt_search.models.encoders import DEFAULT_ENCODERS, ENCODERS
+from iimt_search.kinds import DEFAULT_ENCODERS, ENCODERS
 
 
 class Architecture(NamedTuple):
     """What it takes to build a model again.
 
     Attributes:
-        network: the encoder's name in :data:`iimt_search.models.encoders.ENCODERS`, or ``auto``.
+        network: the encoder's name in :data:`iimt_search.kinds.ENCODERS`, or ``auto``.
         kind: of the samples: ``image``, ``series`` or ``vector``.
         sample_shape: of one sample: (channels, H, W), (channels, length) or (features,).
         classes: number of classes C.
@@ -33,7 +33,7 @@ def resolve_network(network: str, kind: str) -> str:
     """Return the encoder's name that ``network`` means for samples of ``kind``.
 
     Args:
-        network: a name in :data:`iimt_search.models.encoders.ENCODERS`, or ``auto``.
+        network: a name in :data:`iimt_search.kinds.ENCODERS`, or ``auto``.
         kind: ``image``, ``series`` or ``vector``.
 
     Raises:

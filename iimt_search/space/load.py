@@ -1,6 +1,6 @@
 """Reads a space file; every error says file, line, key, and what would be right."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,14 +29,14 @@ class KnownNames:
     Attributes:
         domains: the domains of ``source->target``.
         validators: the validators of ``objective`` and ``validators``.
-        comparing: those of them that compare all candidates, which a training cannot be scored by.
-        few_shot: those of them that need labelled target samples in every task.
+        comparing: whether one of them compares all candidates, which a training cannot be scored by.
+        few_shot: whether one of them needs labelled target samples in every task.
     """
 
     domains: Collection[str]
     validators: Collection[str]
-    comparing: Collection[str] = ()
-    few_shot: Collection[str] = ()
+    comparing: Callable[[str], bool] = lambda name: False
+    few_shot: Callable[[str], bool] = lambda name: False
 
 
 def nearest(name: str, valid: Collection[str]) -> str:
@@ -162,13 +162,13 @@ def _check_names(space: Space, known: KnownNames, lines: LineMap) -> None:
         if name not in known.validators:
             hint = nearest(name, known.validators)
             raise SpaceError(f"{path[0]}: unknown validator {name!r}; {hint}", line=lines.line(path))
-        if name in known.comparing:
+        if known.comparing(name):
             raise SpaceError(
                 f"{path[0]}: {name} compares all candidates; `iimt-search score` computes it afterwards",
                 line=lines.line(path),
             )
         without = [task.name for task in space.tasks if task.few_shot is None]
-        if name in known.few_shot and without:
+        if known.few_shot(name) and without:
             raise SpaceError(
                 f"{path[0]}: {name} needs labelled target samples; give {without[0]} a `few_shot` domain",
                 line=lines.line(path),

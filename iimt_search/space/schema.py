@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from iimt_search.errors import UsageError
+from iimt_search.methods import used_settings
 from iimt_search.settings import TrainSettings, with_new_names
 from iimt_search.space.task_spec import TaskSpec
 
@@ -75,14 +76,19 @@ SearchRange = Annotated[
 ]
 
 
-def default_search() -> dict[str, NumberRange | Choices]:
-    """Return what is searched where a space file does not say: the method's four parameters."""
-    return {
+def default_search(settings: TrainSettings | None = None) -> dict[str, NumberRange | Choices]:
+    """Return what is searched where a space file does not say.
+
+    The method's four parameters, or those of them that mean something to the active terms of ``settings``.
+    """
+    used = used_settings(settings or TrainSettings())
+    ranges: dict[str, NumberRange | Choices] = {
         "lambda_max": NumberRange(low=0.01, high=100, log=True),
         "alpha": NumberRange(low=0.1, high=2.0, log=True),
         "temperature": NumberRange(low=0.1, high=1.0),
         "k": NumberRange(low=1, high=4, type="int"),
     }
+    return {name: searched for name, searched in ranges.items() if name in used}
 
 
 class Budget(_Strict):
@@ -267,13 +273,17 @@ class Space(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _default_search(cls, content: Any) -> Any:
-        """Search the method's four parameters where nothing is said, less those that are fixed."""
-        if isinstance(content, dict) and "search" not in content:
-            train = content.get("train")
-            fixed = train if isinstance(train, dict) else {}
-            left = {name: found for name, found in default_search().items() if name not in fixed}
-            return {**content, "search": left}
-        return content
+        """Search the method's parameters where nothing is said, less those that are fixed."""
+        if not isinstance(content, dict) or "search" in content:
+            return content
+        train = content.get("train", {})
+        try:
+            settings = TrainSettings.model_validate(train)
+        except ValidationError:
+            settings = None  # what is wrong with them is told by their own errors
+        fixed = train if isinstance(train, dict) else {}
+        left = {name: found for name, found in default_search(settings).items() if name not in fixed}
+        return {**content, "search": left}
 
     @field_validator("sampler", "pruner", mode="before")
     @classmethod

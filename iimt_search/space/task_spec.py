@@ -1,14 +1,13 @@
 """How a space file names a domain task: two embedded domains, or the user's own data."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
+from iimt_search.kinds import AugmentationName, Kind
 from iimt_search.task_name import parse_task_name, slug
 
-Kind = Literal["image", "series", "vector"]
-AugmentationName = Literal["digits", "image", "objects", "series", "noise", "none"]
 _WAYS = ("named", "arrays", "folder", "python")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from iimt_search.methods import active_groups
 from iimt_search.records import Job
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ _PLAIN_STEP = 0.2
 def _work(job: Job) -> float:
     """Return what a job costs, in full training steps."""
     settings = job.settings
-    plain = settings.w_q == 0 and settings.w_s == 0 and settings.lambda_max == 0
+    plain = set(active_groups(settings)) <= {"s", "t"}
     return settings.steps * len(job.tasks) * (_PLAIN_STEP if plain else 1.0)
 
 

@@ -4,23 +4,22 @@ Nothing here draws a random number (dropout and noise layers do): the same input
 ``torch.vmap`` may compute many members' at once.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from iimt_search.iimt import losses
+from iimt_search.iimt.losses import Step
 from iimt_search.iimt.mixup import mix
 from iimt_search.iimt.reversal import reverse_gradient
 from iimt_search.iimt.schedule import dann_ramp, linear, stepwise
 from iimt_search.iimt.virtual_labels import mean_prediction
+from iimt_search.methods import TERMS, Group, Term, active_groups, active_terms
 from iimt_search.models.batch_norm import running_statistics_held
 from iimt_search.models.network import Discriminator, Model
+from iimt_search.registry import load_object
 from iimt_search.settings import TrainSettings
-
-TERMS = ("source", "inter_domain", "adversarial", "consistency", "intra_source", "intra_target")
 
 
 class Batch(NamedTuple):
@@ -55,31 +54,23 @@ def term_weights(settings: TrainSettings, progress: float) -> dict[str, float]:
     embedding (ours).
     """
     ramp = dann_ramp(progress) if settings.ramp else 1.0
-    return {
-        "source": settings.w_source,
-        "inter_domain": settings.w_q,
-        "adversarial": settings.w_d,
-        "consistency": settings.w_z * ramp,
-        "intra_source": settings.w_s,
-        "intra_target": linear(progress, stepwise(progress, settings.lambda_schedule, settings.lambda_max)),
-    }
 
+    def weight(term: Term) -> float:
+        value: float = getattr(settings, term.weight)
+        match term.schedule:
+            case "constant":
+                return value
+            case "ramped":
+                return value * ramp
+            case "linear":
+                return linear(progress, stepwise(progress, settings.lambda_schedule, value))
 
-def active_terms(settings: TrainSettings) -> frozenset[str]:
-    """Return the terms that have a weight above 0 at some step; the others are not computed."""
-    weights = term_weights(settings, 1.0)
-    weights["intra_target"] = max(settings.lambda_max, *(value for _, value in settings.lambda_schedule), 0.0)
-    return frozenset(name for name, weight in weights.items() if weight > 0)
+    return {name: weight(term) for name, term in TERMS.items()}
 
 
 def reversal_strength(settings: TrainSettings, progress: float) -> float:
     """Return the strength of the gradient reversal at ``progress`` (step / steps)."""
     return settings.reversal * (dann_ramp(progress) if settings.ramp else 1.0)
-
-
-def needs_virtual_labels(settings: TrainSettings) -> bool:
-    """Return whether an active term needs virtual labels."""
-    return bool(active_terms(settings) & {"inter_domain", "intra_target"})
 
 
 def predict_augmented(model: Model, augmented: Tensor, k: int) -> Tensor:
@@ -108,38 +99,26 @@ def _embed_groups(model: Model, groups: Mapping[str, Tensor], joint: bool) -> di
     return dict(zip(groups, parts, strict=True))
 
 
-@dataclass(frozen=True)
-class _Mixtures:
-    """One step's groups of samples and their labels.
-
-    Groups are ``s`` source, ``t`` target, ``st`` source-dominant, ``ts`` target-dominant, ``ss`` and
-    ``tt`` intra-domain mixtures; only those that an active term needs are there.
-    """
-
-    samples: dict[str, Tensor]
-    labels: dict[str, Tensor]
-
-
-def _mixtures(batch: Batch, q_t: Tensor | None, active: frozenset[str]) -> _Mixtures:
-    """Make the groups that the active terms need. ``q_t`` is None where none needs virtual labels."""
-    x_s, x_t, y_s, between = batch.source, batch.target, batch.labels, batch.between
-    samples, labels = {}, {"s": y_s}
-    if active & {"source", "adversarial", "consistency"}:
-        samples["s"] = x_s
-    if active & {"adversarial", "consistency"}:
-        samples["t"] = x_t
-    if active & {"inter_domain", "consistency"}:
-        samples["st"] = mix(x_s, x_t, between)
-    if "inter_domain" in active and q_t is not None:
-        samples["ts"] = mix(x_t, x_s, between)
-        labels["st"], labels["ts"] = mix(y_s, q_t, between), mix(q_t, y_s, between)
-    if "intra_source" in active:
-        order, within = batch.order_source, batch.within_source
-        samples["ss"], labels["ss"] = mix(x_s, x_s[order], within), mix(y_s, y_s[order], within)
-    if "intra_target" in active and q_t is not None:
-        order, within = batch.order_target, batch.within_target
-        samples["tt"], labels["tt"] = mix(x_t, x_t[order], within), mix(q_t, q_t[order], within)
-    return _Mixtures(samples, labels)
+def _in_groups(
+    source: Tensor, target: Tensor | None, batch: Batch, groups: Iterable[Group]
+) -> dict[str, Tensor]:
+    """Return each group's samples, or labels; no labels of what the target is in where its own are None."""
+    of_domain = {"s": source, "t": target}
+    within = {
+        "ss": (batch.order_source, batch.within_source),
+        "tt": (batch.order_target, batch.within_target),
+    }
+    rows: dict[str, Tensor] = {}
+    for group in groups:
+        dominant, other = of_domain[group[0]], of_domain[group[-1]]
+        if dominant is None or other is None:
+            continue
+        if group in within:
+            order, coefficients = within[group]
+            rows[group] = mix(dominant, other[order], coefficients)
+        else:
+            rows[group] = dominant if len(group) == 1 else mix(dominant, other, batch.between)
+    return rows
 
 
 def loss_terms(
@@ -150,7 +129,7 @@ def loss_terms(
     strength: float | Tensor,
     settings: TrainSettings,
 ) -> dict[str, Tensor]:
-    """Compute the unweighted terms of :func:`active_terms`, each a scalar, in the order of :data:`TERMS`.
+    """Compute the unweighted active terms, each a scalar, in the order of :data:`~iimt_search.methods.TERMS`.
 
     Args:
         model: h = g ∘ f, in training mode.
@@ -160,36 +139,16 @@ def loss_terms(
         strength: of the gradient reversal.
         settings: tells which terms are active and how BatchNorm groups samples; nothing else of it is used.
     """
-    active = active_terms(settings)
-    mixtures = _mixtures(batch, q_t, active)
-    groups = _embed_groups(model, mixtures.samples, settings.joint_batch_norm)
+    dtype, groups = model.shift.dtype, active_groups(settings)
+    samples = _in_groups(batch.source, batch.target, batch, groups)
     # Products may be bfloat16; losses are not.
-    z = {name: embedded.to(model.shift.dtype) for name, embedded in groups.items()}
-    labels = mixtures.labels
-
-    def logits(group: str) -> Tensor:
-        return model.classify(z[group]).to(model.shift.dtype)
-
-    def source() -> Tensor:
-        return losses.soft_cross_entropy(labels["s"], logits("s"))
-
-    def inter_domain() -> Tensor:
-        return losses.inter_domain(labels["st"], logits("st"), labels["ts"], logits("ts"))
-
-    def adversarial() -> Tensor:
-        of_source, of_target = (
-            discriminator(reverse_gradient(z[name], strength)).to(model.shift.dtype) for name in ("s", "t")
-        )
-        return losses.domain_adversarial(of_source, of_target)
-
-    def consistency() -> Tensor:
-        return losses.consistency(mix(z["s"], z["t"], batch.between), z["st"])
-
-    def intra_source() -> Tensor:
-        return losses.soft_cross_entropy(labels["ss"], logits("ss"))
-
-    def intra_target() -> Tensor:
-        return losses.probability_error(labels["tt"], logits("tt"))
-
-    terms = (source, inter_domain, adversarial, consistency, intra_source, intra_target)
-    return {term.__name__: term() for term in terms if term.__name__ in active}
+    step = Step(
+        embeddings={
+            name: z.to(dtype) for name, z in _embed_groups(model, samples, settings.joint_batch_norm).items()
+        },
+        labels=_in_groups(batch.labels, q_t, batch, groups),
+        between=batch.between,
+        classify=lambda z: model.classify(z).to(dtype),
+        discriminate=lambda z: discriminator(reverse_gradient(z, strength)).to(dtype),
+    )
+    return {name: load_object(TERMS[name].loss)(step) for name in active_terms(settings)}

@@ -18,6 +18,7 @@ from torch.func import functional_call, vmap
 
 from iimt_search.errors import NonFiniteLossError
 from iimt_search.iimt.virtual_labels import sharpen
+from iimt_search.methods import needs_virtual_labels
 from iimt_search.models.network import Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
@@ -25,7 +26,6 @@ from iimt_search.training.batches import SampledAugmentations, SampledStep
 from iimt_search.training.objective import (
     Batch,
     loss_terms,
-    needs_virtual_labels,
     predict_augmented,
     reversal_strength,
     term_weights,

@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from iimt_search.data.augment import AUGMENTATIONS
 from iimt_search.data.task import DomainTask
 from iimt_search.errors import NonFiniteLossError
 from iimt_search.iimt.schedule import warmup_cosine
 from iimt_search.iimt.virtual_labels import sharpen
+from iimt_search.kinds import AUGMENTATIONS
+from iimt_search.methods import active_terms, needs_virtual_labels
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
@@ -28,11 +29,8 @@ from iimt_search.training.batches import (
 )
 from iimt_search.training.device import resolve_device, use_bfloat16
 from iimt_search.training.objective import (
-    TERMS,
     Batch,
-    active_terms,
     loss_terms,
-    needs_virtual_labels,
     predict_augmented,
     reversal_strength,
     term_weights,
@@ -106,11 +104,11 @@ class TaskTraining:
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        self.augmentation = AUGMENTATIONS[task.augmentation]
+        self.augmentation = AUGMENTATIONS[task.augmentation].load()
         self._rng = np.random.default_rng(derive_seed(seed, "batches"))
         self._generator = torch.Generator(self.device).manual_seed(derive_seed(seed, "augmentation"))
         self.bfloat16 = use_bfloat16(settings.precision, self.device)
-        self.terms = [name for name in TERMS if name in active_terms(settings)]
+        self.terms = list(active_terms(settings))
         # Read when evaluated, not at each step: that would wait for the device.
         self.first_bad = torch.full((len(self.terms),), -1, dtype=torch.int64, device=self.device)
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from iimt_search.data.assemble import load_task
+from iimt_search.methods import active_terms
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import OLD_NAMES, TrainSettings
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
 from iimt_search.training.kept import rounded, save_kept
-from iimt_search.training.objective import active_terms
 from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.contract import score_all

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from iimt_search.registry import Registry
+
 Cost = Literal["free", "probe", "short training", "training", "pool"]
 Need = Literal[
     "source logits",
@@ -53,7 +55,7 @@ _RATIO: tuple[Need, ...] = ("source logits", "source labels", "source embeddings
 _REVERSE: tuple[Need, ...] = ("source labels", "reverse training")
 _DISCRIMINATOR = "the adversarial term makes the domains look alike, which levels the weights"
 
-VALIDATORS: dict[str, Validator] = {
+_BUILT_IN = {
     "composite": Validator(
         f"{_HERE}.composite",
         True,
@@ -289,6 +291,8 @@ VALIDATORS: dict[str, Validator] = {
     ),
 }
 
+VALIDATORS = Registry("validator", Validator, _BUILT_IN)
+
 
 def at_the_end(name: str) -> bool:
     """Return whether a validator is computed at a training's end only: it needs more than predictions."""
@@ -301,12 +305,12 @@ _DEFAULT_PROBES = ("composite", "class_ami", "reverse_probe")
 
 
 def default_validators() -> tuple[str, ...]:
-    """Return the validators scored during training where a space file does not say: all quick ones.
+    """Return the validators scored during training where a space file does not say: all quick built-in ones.
 
     The others can be computed later, from the kept checkpoints, by ``iimt-search score``.
     """
     return tuple(
         name
-        for name, validator in VALIDATORS.items()
+        for name, validator in VALIDATORS.built_in.items()
         if name in _DEFAULT_PROBES or (validator.cost == "free" and "few-shot labels" not in validator.needs)
     )

@@ -1,19 +1,18 @@
 import math
-from typing import get_args
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from iimt_search.data.augment import (
-    AUGMENTATIONS,
     augment_digits,
     augment_image,
     augment_noise,
     augment_objects,
     augment_series,
 )
-from iimt_search.space.task_spec import AugmentationName
+from iimt_search.kinds import AUGMENTATIONS, AugmentationName
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -40,13 +39,13 @@ def samples(shape: tuple[int, ...]) -> Tensor:
 
 
 def test_a_space_file_offers_every_augmentation() -> None:
-    assert set(AUGMENTATIONS) == set(get_args(AugmentationName)) == set(SHAPES)
+    assert set(AUGMENTATIONS) == set(TypeAdapter(AugmentationName).json_schema()["enum"]) == set(SHAPES)
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shape_and_type_are_kept(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    out = AUGMENTATIONS[name](samples(shape).to(dtype), 1.0, seeded())
+    out = AUGMENTATIONS[name].load()(samples(shape).to(dtype), 1.0, seeded())
     assert out.shape == shape
     assert out.dtype == dtype
     assert out.isfinite().all()
@@ -56,13 +55,13 @@ def test_shape_and_type_are_kept(name: str, shape: tuple[int, ...], dtype: torch
 def test_strength_zero_is_the_identity(name: str, shape: tuple[int, ...]) -> None:
     x, generator = samples(shape), seeded()
     state = generator.get_state()
-    assert torch.equal(AUGMENTATIONS[name](x, 0.0, generator), x)
+    assert torch.equal(AUGMENTATIONS[name].load()(x, 0.0, generator), x)
     assert torch.equal(generator.get_state(), state)
 
 
 @pytest.mark.parametrize(("name", "shape"), RANDOM)
 def test_reproducible_from_the_generator(name: str, shape: tuple[int, ...]) -> None:
-    augment, x = AUGMENTATIONS[name], samples(shape)
+    augment, x = AUGMENTATIONS[name].load(), samples(shape)
     first = augment(x, 1.0, seeded(1))
     assert torch.equal(first, augment(x, 1.0, seeded(1)))
     assert not torch.equal(first, augment(x, 1.0, seeded(2)))
@@ -75,7 +74,7 @@ def test_reproducible_from_the_generator(name: str, shape: tuple[int, ...]) -> N
 def test_neither_the_input_nor_the_global_state_is_touched(name: str, shape: tuple[int, ...]) -> None:
     x, state = samples(shape), torch.get_rng_state()
     before = x.clone()
-    AUGMENTATIONS[name](x, 1.0, seeded())
+    AUGMENTATIONS[name].load()(x, 1.0, seeded())
     assert torch.equal(x, before)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -84,7 +83,7 @@ def test_neither_the_input_nor_the_global_state_is_touched(name: str, shape: tup
 def test_every_sample_is_changed_in_its_own_way(name: str) -> None:
     _, *shape = SHAPES[name][0]
     x = samples((1, *shape)).expand(8, *shape).contiguous()
-    out = AUGMENTATIONS[name](x, 1.0, seeded())
+    out = AUGMENTATIONS[name].load()(x, 1.0, seeded())
     assert len({sample.numpy().tobytes() for sample in out}) == 8
 
 
@@ -92,7 +91,7 @@ def test_every_sample_is_changed_in_its_own_way(name: str) -> None:
 def test_none_changes_nothing(shape: tuple[int, ...]) -> None:
     x, generator = samples(shape), seeded()
     state = generator.get_state()
-    assert torch.equal(AUGMENTATIONS["none"](x, 4.0, generator), x)
+    assert torch.equal(AUGMENTATIONS["none"].load()(x, 4.0, generator), x)
     assert torch.equal(generator.get_state(), state)
 
 
@@ -111,7 +110,7 @@ def test_next_to_no_strength_only_inverts() -> None:
 def test_flat_images_stay_flat_and_within_the_ranges(name: str, value: float, strength: float) -> None:
     # Border padding brings in no other value; colour then moves by at most 30 % + 0.2 + its own range.
     own = 0.4 if name == "digits" else 0.1
-    out = AUGMENTATIONS[name](torch.full((200, 3, 8, 8), value), strength, seeded())
+    out = AUGMENTATIONS[name].load()(torch.full((200, 3, 8, 8), value), strength, seeded())
     channels = out[:, :, :1, :1]
     torch.testing.assert_close(out, channels.expand_as(out))
     size = channels.abs()
@@ -124,7 +123,7 @@ def test_a_point_moves_no_further_than_the_ranges_allow(name: str) -> None:
     # A bright 2×2 spot in the middle of 33×33: 12 % of the width is 4 pixels, rotation moves it by none.
     x = torch.full((100, 1, 33, 33), -1.0)
     x[:, :, 16, 16] = 1.0
-    out = AUGMENTATIONS[name](x, 1.0, seeded())[:, 0]
+    out = AUGMENTATIONS[name].load()(x, 1.0, seeded())[:, 0]
     background = out[:, :1, :1]
     spot = (out - background).abs()
     place = spot.flatten(1).argmax(dim=1)
@@ -140,7 +139,7 @@ def senses_of_rotation(name: str, count: int) -> tuple[Tensor, float]:
     x = torch.full((count, 3, 27, 27), 0.0)
     for channel, (row, column) in enumerate(corners.int().tolist()):
         x[:, channel, row - 1 : row + 2, column - 1 : column + 2] = 1.0
-    out = AUGMENTATIONS[name](x, 1.0, seeded())
+    out = AUGMENTATIONS[name].load()(x, 1.0, seeded())
     shown = (out - out[:, :, -1:, -1:]).abs().flatten(2)
     place = shown.argmax(dim=2)
     points = torch.stack([place // 27, place % 27], dim=2).double()
@@ -177,7 +176,7 @@ def test_next_to_no_strength_leaves_images() -> None:
 
 def test_objects_are_images_of_which_every_second_is_mirrored() -> None:
     x = batch(count=32)
-    image, objects = (AUGMENTATIONS[name](x, 1.0, seeded()) for name in ("image", "objects"))
+    image, objects = (AUGMENTATIONS[name].load()(x, 1.0, seeded()) for name in ("image", "objects"))
     tossed = (objects == image.flip(-1)).flatten(1).all(dim=1)
     assert 4 < int(tossed.sum()) < 28  # 16 expected, standard deviation 2.8
     coin = tossed.reshape(-1, 1, 1, 1)

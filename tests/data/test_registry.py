@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 
-from iimt_search.data.augment import AUGMENTATIONS
 from iimt_search.data.registry import load_domain
 from iimt_search.errors import DataError
+from iimt_search.kinds import AUGMENTATIONS
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-m", "syn-digits"])

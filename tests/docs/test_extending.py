@@ -34,7 +34,7 @@ def add_module(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> ModuleT
 @pytest.fixture
 def margin(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (name, entry), *_ = eval(f"{{{MARGIN_ENTRY}}}", vars(validators)).items()
-    monkeypatch.setitem(validators.VALIDATORS, name, entry)
+    monkeypatch.setitem(validators.VALIDATORS.built_in, name, entry)
     return add_module(monkeypatch, entry.module, MARGIN)
 
 
@@ -57,7 +57,7 @@ def test_the_validators_test_passes(margin: ModuleType, monkeypatch: pytest.Monk
 
 def test_the_domain_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     (name, entry), *_ = eval(f"{{{DOMAIN_ENTRY}}}", vars(domains)).items()
-    monkeypatch.setitem(domains.DOMAINS, name, entry)
+    monkeypatch.setitem(domains.DOMAINS.built_in, name, entry)
     add_module(monkeypatch, entry.builder.split(":")[0], DOMAIN)
     found, digits = load_domain(name, 8), load_domain("digits", 8)
     assert isinstance(found.train, Labelled)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from iimt_search.iimt.losses import (
+    Step,
+    adversarial,
     consistency,
-    domain_adversarial,
     inter_domain,
     probability_error,
     soft_cross_entropy,
@@ -16,6 +17,27 @@ from iimt_search.iimt.losses import (
 
 LabelLoss = Callable[[Tensor, Tensor], Tensor]
 UNIFORM = torch.zeros(1, 2)  # logits of (0.5, 0.5)
+
+
+def step(
+    embeddings: dict[str, Tensor], labels: dict[str, Tensor] | None = None, between: Tensor | None = None
+) -> Step:
+    """A step whose embeddings are the logits, too."""
+    coefficients = torch.ones(len(next(iter(embeddings.values())))) if between is None else between
+    return Step(embeddings, labels or {}, coefficients, lambda z: z, lambda z: z)
+
+
+def inter_domain_of(labels_st: Tensor, logits_st: Tensor, labels_ts: Tensor, logits_ts: Tensor) -> Tensor:
+    return inter_domain(step({"st": logits_st, "ts": logits_ts}, {"st": labels_st, "ts": labels_ts}))
+
+
+def consistency_of(mixed_embeddings: Tensor, embeddings_of_mixed: Tensor) -> Tensor:
+    nothing = torch.full_like(mixed_embeddings, math.pi)  # λ' = 1: the source's alone
+    return consistency(step({"s": mixed_embeddings, "t": nothing, "st": embeddings_of_mixed}))
+
+
+def adversarial_of(source_logits: Tensor, target_logits: Tensor) -> Tensor:
+    return adversarial(step({"s": source_logits, "t": target_logits}))
 
 
 def softmax(row: list[float]) -> list[float]:
@@ -124,28 +146,38 @@ def test_label_losses_pass_nan_on(loss: LabelLoss) -> None:
 def test_inter_domain_takes_cross_entropy_for_source_and_error_for_target() -> None:
     one_hot = torch.tensor([[1.0, 0.0]])
     perfect = torch.tensor([[1000.0, 0.0]])
-    assert inter_domain(one_hot, UNIFORM, one_hot, perfect).item() == pytest.approx(math.log(2))
-    assert inter_domain(one_hot, perfect, one_hot, UNIFORM).item() == pytest.approx(0.5)
+    assert inter_domain_of(one_hot, UNIFORM, one_hot, perfect).item() == pytest.approx(math.log(2))
+    assert inter_domain_of(one_hot, perfect, one_hot, UNIFORM).item() == pytest.approx(0.5)
 
 
 def test_inter_domain_against_loop() -> None:
     labels_st, logits_st = draw(seed=1)
     labels_ts, logits_ts = draw(seed=2)
     expected = naive_soft_cross_entropy(labels_st, logits_st) + naive_probability_error(labels_ts, logits_ts)
-    actual = inter_domain(labels_st, logits_st, labels_ts, logits_ts)
+    actual = inter_domain_of(labels_st, logits_st, labels_ts, logits_ts)
     assert actual.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_consistency_by_hand() -> None:
     # Differences (1, 2) and (0, −3): (1 + 4 + 0 + 9) / (B·D = 4).
     z = torch.tensor([[2.0, 4.0], [1.0, 0.0]])
-    assert consistency(z, torch.tensor([[1.0, 2.0], [1.0, 3.0]])).item() == 3.5
-    assert consistency(z, z).item() == 0.0
+    assert consistency_of(z, torch.tensor([[1.0, 2.0], [1.0, 3.0]])).item() == 3.5
+    assert consistency_of(z, z).item() == 0.0
+
+
+def test_consistency_mixes_the_embeddings_as_the_samples_are_mixed() -> None:
+    # z = 0.75 · 4 + 0.25 · 0 = 3 against 1; 0.5 · 2 + 0.5 · 6 = 4 against 4.
+    z = {
+        "s": torch.tensor([[4.0], [2.0]]),
+        "t": torch.tensor([[0.0], [6.0]]),
+        "st": torch.tensor([[1.0], [4.0]]),
+    }
+    assert consistency(step(z, between=torch.tensor([0.75, 0.5]))).item() == 2.0
 
 
 def test_consistency_does_not_grow_with_the_dimension() -> None:
-    one = consistency(torch.zeros(3, 1), torch.full((3, 1), 2.0))
-    many = consistency(torch.zeros(3, 128), torch.full((3, 128), 2.0))
+    one = consistency_of(torch.zeros(3, 1), torch.full((3, 1), 2.0))
+    many = consistency_of(torch.zeros(3, 128), torch.full((3, 128), 2.0))
     assert one.item() == many.item() == 4.0
 
 
@@ -153,15 +185,15 @@ def test_consistency_against_loop() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 4, 6))
     expected = sum((a[i, d] - b[i, d]) ** 2 for i in range(4) for d in range(6)) / (4 * 6)
-    actual = consistency(torch.from_numpy(a), torch.from_numpy(b))
+    actual = consistency_of(torch.from_numpy(a), torch.from_numpy(b))
     assert actual.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_domain_adversarial_by_hand() -> None:
     # D(source) = 3/4 and D(target) = 1/4: −ln 0.75 − ln 0.75.
     source, target = torch.tensor([math.log(3)]), torch.tensor([-math.log(3)])
-    assert domain_adversarial(source, target).item() == pytest.approx(-2 * math.log(0.75), rel=1e-6)
-    assert domain_adversarial(torch.zeros(5), torch.zeros(5)).item() == pytest.approx(2 * math.log(2))
+    assert adversarial_of(source, target).item() == pytest.approx(-2 * math.log(0.75), rel=1e-6)
+    assert adversarial_of(torch.zeros(5), torch.zeros(5)).item() == pytest.approx(2 * math.log(2))
 
 
 def test_domain_adversarial_against_loop() -> None:
@@ -170,13 +202,13 @@ def test_domain_adversarial_against_loop() -> None:
     total = 0.0
     for s, t in zip(source, target, strict=True):
         total += math.log(1 / (1 + math.exp(-s))) + math.log(1 - 1 / (1 + math.exp(-t)))
-    actual = domain_adversarial(torch.from_numpy(source), torch.from_numpy(target))
+    actual = adversarial_of(torch.from_numpy(source), torch.from_numpy(target))
     assert actual.item() == pytest.approx(-total / 6, rel=1e-12)
 
 
 def test_domain_adversarial_falls_as_the_domains_part() -> None:
     source, target = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
-    domain_adversarial(source, target).backward()
+    adversarial_of(source, target).backward()
     # d/ds −ln σ(s) at 0 is −1/2, for each of 3 samples; the target's is the opposite.
     torch.testing.assert_close(source.grad, torch.full((3,), -0.5 / 3))
     torch.testing.assert_close(target.grad, torch.full((3,), 0.5 / 3))
@@ -184,5 +216,5 @@ def test_domain_adversarial_falls_as_the_domains_part() -> None:
 
 def test_domain_adversarial_is_finite_where_the_sigmoid_is_flat() -> None:
     far = torch.tensor([1000.0])
-    assert domain_adversarial(-far, far).item() == pytest.approx(2000.0)
-    assert domain_adversarial(far, -far).item() == 0.0
+    assert adversarial_of(-far, far).item() == pytest.approx(2000.0)
+    assert adversarial_of(far, -far).item() == 0.0

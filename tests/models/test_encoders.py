@@ -1,10 +1,9 @@
-from typing import get_args
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from iimt_search.models.encoders import DEFAULT_ENCODERS, ENCODERS, GaussianNoise, GlobalAverage
+from iimt_search.kinds import DEFAULT_ENCODERS, ENCODERS
+from iimt_search.models.encoders import GaussianNoise, GlobalAverage
 from iimt_search.settings import TrainSettings
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {
@@ -154,7 +153,7 @@ def test_noise_has_its_standard_deviation_and_keeps_type_and_input() -> None:
 
 
 def test_the_settings_offer_every_encoder() -> None:
-    offered = get_args(TrainSettings.model_fields["network"].annotation)
+    offered = TrainSettings.model_json_schema()["properties"]["network"]["enum"]
     assert set(offered) == {"auto", *ENCODERS}
 
 

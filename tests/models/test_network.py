@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iimt_search.iimt.losses import domain_adversarial
+from iimt_search.iimt.losses import Step, adversarial
 from iimt_search.models.network import Architecture, Discriminator, Model, resolve_network
 
 
@@ -282,9 +282,10 @@ def test_discriminator_learns_to_be_positive_for_source() -> None:
     discriminator = Discriminator(2, 8)
     source, target = torch.tensor([[1.0, 0.0]] * 4), torch.tensor([[0.0, 1.0]] * 4)
     optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.5)
+    step = Step({"s": source, "t": target}, {}, torch.ones(0), discriminator, discriminator)
     for _ in range(30):
         optimizer.zero_grad()
-        domain_adversarial(discriminator(source), discriminator(target)).backward()
+        adversarial(step).backward()
         optimizer.step()
     assert (discriminator(source) > 0).all()
     assert (discriminator(target) < 0).all()

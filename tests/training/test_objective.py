@@ -7,15 +7,13 @@ import pytest
 import torch
 
 from iimt_search.iimt.virtual_labels import sharpen
+from iimt_search.methods import TERMS, active_terms, needs_virtual_labels
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
 from iimt_search.training.batches import sample_step
 from iimt_search.training.objective import (
-    TERMS,
     Batch,
-    active_terms,
     loss_terms,
-    needs_virtual_labels,
     predict_augmented,
     reversal_strength,
     term_weights,

@@ -22,15 +22,12 @@ from optuna.pruners import (
 )
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 
+from iimt_search.methods import METHODS
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Choices, SearchRange, Space
 
-SOURCE_ONLY: Mapping[str, Any] = {
-    "w_source": 1.0,
-    **dict.fromkeys(("w_q", "w_d", "w_z", "w_s", "lambda_max"), 0.0),
-    "lambda_schedule": (),
-}
+SOURCE_ONLY: Mapping[str, Any] = METHODS["source-only"].settings
 
 
 def distribution(name: str, searched: SearchRange) -> BaseDistribution:

@@ -10,10 +10,10 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
+from iimt_search.methods import used_settings
 from iimt_search.records import Fork, Job
 from iimt_search.space import Space
 from iimt_search.study.search.sampling import distributions
-from iimt_search.training.objective import active_terms
 
 _SEARCHED = "lambda_max"
 _QUANTILE = 0.25
@@ -120,7 +120,7 @@ class ForkingPopulation(PopulationBasedTraining):
         if self._curves[donor][self._step] <= self._curves[trial][self._step]:
             return
         job: Job = donor.config["job"]
-        if "intra_target" not in active_terms(job.settings):
+        if _SEARCHED not in used_settings(job.settings):
             return  # it was 0 so far: with another value the training would have been another from the start
         for _ in range(_ATTEMPTS):  # until it is another value: an equal one would be the same training
             config, _ = self._get_new_config(trial, donor)
