@@ -64,7 +64,7 @@ class Registry(Mapping[str, Entry]):
         """
         for name in self._offered.keys() & self.built_in.keys():
             raise UsageError(
-                f"{_package(self._offered[name][0])} offers a {self._what} {name!r}; that name is built "
+                f"{_package(self._offered[name][0])} offers {self._what} {name!r}; that name is built "
                 f"in, the package must choose another"
             )
         yield from self.built_in
@@ -89,7 +89,7 @@ class Registry(Mapping[str, Entry]):
     def _load(self, name: str, points: "list[EntryPoint]") -> Entry:
         if len(points) > 1:
             packages = " and ".join(map(_package, points))
-            raise UsageError(f"{packages} both offer a {self._what} {name!r}; uninstall one")
+            raise UsageError(f"{packages} both offer {self._what} {name!r}; uninstall one")
         where = f"{_package(points[0])}: its {self._what} {name!r} ({points[0].value})"
         try:
             entry = points[0].load()
@@ -99,7 +99,7 @@ class Registry(Mapping[str, Entry]):
             raise UsageError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
         if not isinstance(entry, self._kind):
             wanted, given = self._kind.__name__, type(entry).__name__
-            raise UsageError(f"{where} must be a {wanted}, or a function that returns one, got {given}")
+            raise UsageError(f"{where} must be of class {wanted}, or a function returning one, got {given}")
         return entry
 
     def checked(self, name: str, *besides: str) -> str:

@@ -1,5 +1,7 @@
 """What docs/extending.md adds, added: to the registries of this process, and to a copy of the package."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,11 @@ from iimt_search.validators.contract import Predictions, score_all
 
 ROOT = Path(__file__).parents[2]
 TOKENS = MarkdownIt().parse((ROOT / "docs" / "extending.md").read_text())
-MARGIN, MARGIN_ENTRY, MARGIN_TEST, DOMAIN, DOMAIN_ENTRY = (t.content for t in TOKENS if t.info == "python")
+MARGIN, MARGIN_ENTRY, MARGIN_TEST, DOMAIN, DOMAIN_ENTRY, PACKAGE, PARTS = (
+    t.content for t in TOKENS if t.info == "python"
+)
+(PYPROJECT,) = (t.content for t in TOKENS if t.info == "toml")
+(SPACE,) = (t.content for t in TOKENS if t.info == "yaml")
 (LOSS,) = (t.content for t in TOKENS if t.info == "diff")
 
 
@@ -98,3 +104,60 @@ def test_the_loss_term_is_trained(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", TRAIN, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["False", "True"]
+
+
+@pytest.fixture(scope="module")
+def extras(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process in which the page's package is installed."""
+    source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    (source / "iimt_extras").mkdir()
+    for name, text in {
+        "pyproject.toml": PYPROJECT,
+        "iimt_extras/__init__.py": PACKAGE,
+        "iimt_extras/margin.py": MARGIN,
+        "iimt_extras/parts.py": PARTS,
+    }.items():
+        (source / name).write_text(text)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    command += ["--no-index", "--target", str(site), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
+
+
+def iimt_search_of(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "iimt_search", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_a_package_adds_one_of_each(extras: dict[str, str], tmp_path: Path) -> None:
+    space, studies = tmp_path / "extras.yaml", tmp_path / "s"
+    space.write_text(SPACE)
+    done = iimt_search_of(extras, "run", "--space", space, "--studies-dir", studies, "--workers", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    choice = json.loads(done.stdout)
+    assert choice["objective"] == "margin" and 0 < choice["score"] <= 1
+    done = iimt_search_of(extras, "best", "--studies-dir", studies, "--export", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    model = json.loads((tmp_path / "out" / "inverted" / "model.json").read_text())
+    assert model["architecture"]["network"] == "flat"
+    listed = [iimt_search_of(extras, *verb, "--json").stdout for verb in (["data", "list"], ["validators"])]
+    assert "digits, black on white" in listed[0] and "margin" in json.loads(listed[1])
+    # Without the package, the same file is told what is wrong with it.
+    without = iimt_search_of({**extras, "PYTHONPATH": str(ROOT)}, "run", "--space", space)
+    assert without.returncode == 2 and "extras.yaml:" in without.stderr and "fade" in without.stderr
+
+
+@pytest.mark.slow
+def test_a_broken_package_is_named(extras: dict[str, str]) -> None:
+    site = Path(extras["PYTHONPATH"].split(os.pathsep)[0])
+    (site / "iimt_extras" / "__init__.py").write_text("import nothing_of_this_name")
+    try:
+        done = iimt_search_of(extras, "validators")
+        assert done.returncode == 2
+        assert "error: package iimt-extras: its validator 'margin'" in done.stderr
+        assert "No module named 'nothing_of_this_name'" in done.stderr
+        assert iimt_search_of(extras, "--help").returncode == 0
+    finally:
+        (site / "iimt_extras" / "__init__.py").write_text(PACKAGE)
