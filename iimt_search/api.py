@@ -442,7 +442,7 @@ def audit(
     """
     from iimt_search.auditing.measure import AuditOptions, audit_choice, audit_json
     from iimt_search.auditing.record import write_audit
-    from iimt_search.report.audit_page import write_audit_picture
+    from iimt_search.report.write import write_audit_page
     from iimt_search.study.selection.choice import leave_mark
     from iimt_search.study.storage.lock import driver_session
 
@@ -464,5 +464,5 @@ def audit(
             leave_mark(optuna_study, choice)
         content = audit_json(folder.name, audits)
         write_audit(folder.path, content, audits, choices)
-        write_audit_picture(content, folder.path / "audit.html")
+        write_audit_page(content, folder.path / "audit.html")
     return audits

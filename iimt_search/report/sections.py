@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from iimt_search.report.figures.audited import (
+    audited_tasks,
     draw_accuracies,
     draw_confusion,
     draw_objective_and_accuracy,
@@ -115,8 +116,8 @@ def _parameters(record: StudyRecord) -> Section:
         [
             (
                 importance,
-                f"Importance: too few trials, or one parameter only. It takes {LEAST_TRIALS} finished "
-                "trials.",
+                "Importance: too few trials, or one parameter only. "
+                f"It takes {LEAST_TRIALS} finished trials.",
             ),
             (draw_contour(record, order), "Two parameters together: too few complete trials."),
             (draw_parallel(record), "All parameters at once: too few trials, or one parameter only."),
@@ -136,15 +137,16 @@ def _trust(record: StudyRecord) -> Section:
         drawings.append(
             (
                 None,
-                "Target labels: not read. `iimt-search audit` measures the choice with them, once it is "
-                "made.",
+                "Target labels: not read. "
+                "`iimt-search audit` measures the choice with them, once it is made.",
             )
         )
     else:
+        measured = audited_tasks(record)
         drawings += [
-            (draw_accuracies(record), "The audit has not measured these tasks."),
+            (draw_accuracies(measured), "The audit has not measured these tasks."),
             (draw_objective_and_accuracy(record), "The audit has measured fewer than three of these trials."),
-            (draw_picks(record), "The audit has not scored the validators on these tasks."),
+            (draw_picks(measured), "The audit has not scored the validators on these tasks."),
         ]
     return _section("trust", "How far the scores can be trusted", drawings)
 

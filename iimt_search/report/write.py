@@ -1,15 +1,16 @@
-"""Writes the report of a study, and its figures one by one."""
+"""Writes the report of a study, its figures one by one, and its audit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import plotly.io
 
 from iimt_search.files import write_text
 from iimt_search.report.figures.drawing import Drawing, standing_alone
-from iimt_search.report.html.page import Part, render
+from iimt_search.report.page import Part, render, render_audit
 from iimt_search.report.record import read_records
 from iimt_search.report.sections import study_sections
 from iimt_search.study.open import OpenStudy
@@ -34,6 +35,16 @@ def write_report(opened: OpenStudy, parts: Sequence[Part], path: Path) -> None:
     driver = opened.driver()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, render(parts, opened.place, "The search runs now" if driver else "Not running"))
+
+
+def write_audit_page(content: Mapping[str, Any], path: Path) -> None:
+    """Write an audit as one HTML file that needs no network.
+
+    Args:
+        content: what :func:`iimt_search.auditing.measure.audit_json` returned.
+        path: the file.
+    """
+    write_text(path, render_audit(content))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An audit as JSON and as a picture, of accuracies made by hand."""
+"""An audit as JSON and as a page, of accuracies made by hand."""
 
 import json
 import math
@@ -11,7 +11,9 @@ import pytest
 
 from iimt_search.auditing.measure import TaskAudit, audit_json
 from iimt_search.auditing.validators import ValidatorAudit
-from iimt_search.report.audit_page import audit_figure, write_audit_picture
+from iimt_search.report.figures.audited import draw_accuracies, draw_picks
+from iimt_search.report.figures.drawing import Drawing
+from iimt_search.report.write import write_audit_page
 
 NAN = math.nan
 
@@ -131,37 +133,41 @@ def test_what_was_not_trained_for_every_task_has_no_mean() -> None:
     json.dumps(found, allow_nan=False)
 
 
-def traces(content: dict[str, Any]) -> dict[str, Any]:
-    return {trace.name: trace for trace in audit_figure(content).data}
+def traces(drawing: Drawing | None) -> dict[str, Any]:
+    assert drawing is not None
+    return {trace.name: trace for trace in drawing.figure.data}
 
 
-def test_the_picture_has_bars_of_the_accuracies() -> None:
-    found = traces(audit_json("digits", audits()))
-    bars = {
+def test_the_page_has_marks_of_the_accuracies() -> None:
+    found = traces(draw_accuracies(audit_json("digits", audits())["tasks"]))
+    accuracies = {
         "source-only": (70.0, 50.0),
-        "default configuration": (65.0, 45.0),
-        "our choice": (85.0, 20.0),
+        "default": (65.0, 45.0),
+        "one model of the choice": (82.0, 30.0),
+        "what is handed out": (85.0, 20.0),
         "best there is (oracle)": (90.0, 60.0),
+        "trained on target labels (ceiling)": (99.0, 97.0),
     }
-    assert list(found) == [*bars, "a->b", "c->d"]
-    for name, heights in bars.items():
-        assert found[name].type == "bar" and found[name].x == ("a->b", "c->d") and found[name].y == heights
+    assert list(found) == [*accuracies]
+    for name, values in accuracies.items():
+        assert found[name].x == values and found[name].y == ("a<br>→ b", "c<br>→ d")
+    assert len({(trace.marker.symbol, trace.marker.color) for trace in found.values()}) == len(found)
 
 
-def test_the_picture_has_a_mark_for_each_pick_the_worst_first_and_ours_last() -> None:
-    found = traces(audit_json("digits", audits()))
-    for task, gaps in (("a->b", (30.0, 10.0, 0.0, 5.0)), ("c->d", (40.0, 5.0, None, 40.0))):
+def test_the_page_has_a_mark_for_each_pick_the_worst_first_and_ours_last() -> None:
+    found = traces(draw_picks(audit_json("digits", audits())["tasks"]))
+    for task, gaps in (("a → b", (30.0, 10.0, 0.0, 5.0)), ("c → d", (40.0, 5.0, None, 40.0))):
         assert found[task].type == "scatter" and found[task].mode == "markers" and found[task].x == gaps
         assert found[task].y == ("entropy", "composite", "few_shot", "<b>our choice</b>")
-    assert found["a->b"].marker.symbol != found["c->d"].marker.symbol
+    assert found["a → b"].marker.symbol != found["c → d"].marker.symbol
 
 
-def test_bars_of_nothing_are_left_out() -> None:
+def test_marks_of_nothing_are_left_out() -> None:
     given = audits(default=None)
     del given["c->d"]
-    assert "default configuration" not in traces(audit_json("digits", given))
-    some = traces(audit_json("digits", audits(default=None)))
-    assert some["default configuration"].y == (None, 45.0)
+    assert "default" not in traces(draw_accuracies(audit_json("digits", given)["tasks"]))
+    some = traces(draw_accuracies(audit_json("digits", audits(default=None))["tasks"]))
+    assert some["default"].x == (None, 45.0)
 
 
 class References(HTMLParser):
@@ -175,9 +181,9 @@ class References(HTMLParser):
         self.found += [f"{tag} {name}={value}" for name, value in attrs if name in ("src", "href", "data")]
 
 
-def test_the_picture_needs_no_network(tmp_path: Path) -> None:
+def test_the_page_needs_no_network(tmp_path: Path) -> None:
     path = tmp_path / "audit.html"
-    write_audit_picture(audit_json("digits", audits()), path)
+    write_audit_page(audit_json("digits", audits()), path)
     text = path.read_text(encoding="utf-8")
     parser = References()
     parser.feed(text)

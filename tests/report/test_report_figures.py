@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from iimt_search.data.task import DomainTask, Labelled, Unlabelled
-from iimt_search.report.figures.audited import draw_accuracies, draw_confusion, draw_objective_and_accuracy
+from iimt_search.report.figures.audited import (
+    audited_tasks,
+    draw_accuracies,
+    draw_confusion,
+    draw_objective_and_accuracy,
+)
 from iimt_search.report.figures.contour import draw_contour, interpolated
 from iimt_search.report.figures.curves import draw_curves
 from iimt_search.report.figures.drawing import Drawing, number, plain, wrapped
@@ -250,12 +255,12 @@ def test_confusion_counts_and_audited_figures(study) -> None:
     assert [list(row) for row in heat.z] == [[0.8, 0.2], [0, 1]] and drawing.caption.startswith("13 of 15 ")
     assert drawing.table.rows == (("cat", "8", "2"), ("dog", "0", "5"))
     record = study(audited=True)
-    accuracies = traces(draw_accuracies(record))
+    accuracies = traces(draw_accuracies(audited_tasks(record)))
     assert accuracies["what is handed out"].x == (88.0, 88.0)
     assert "best there is (oracle)" in accuracies
     known = traces(draw_objective_and_accuracy(record))
     assert len(known["digits → digits-m"].x) == sum(each.value is not None for each in record.trials)
-    assert draw_accuracies(study()) is None and draw_objective_and_accuracy(study()) is None
+    assert draw_accuracies(audited_tasks(study())) is None and draw_objective_and_accuracy(study()) is None
 
 
 def test_all_figures_are_json_that_plotly_reads(study) -> None:

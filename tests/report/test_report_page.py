@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iimt_search.report.html import answer
-from iimt_search.report.html.elements import data_uri, in_script, items, text
-from iimt_search.report.html.page import Part, render
+from iimt_search.report.page import Part, data_uri, render, templates, text, trials_and_budget
 from iimt_search.report.record import StudyRecord
 from iimt_search.report.sections import study_sections
 from iimt_search.study.folder import StudyFolder
@@ -87,7 +85,7 @@ def test_the_answer_comes_first_with_its_reasons_flags_and_command(study, tmp_pa
 
 def test_a_fork_tells_what_lambda_max_was_before(study, tmp_path: Path) -> None:
     record = study()
-    steps = int(answer.standing(record).split("; ")[1].split()[0])
+    steps = int(trials_and_budget(record).split("; ")[1].split()[0])
     params = {**record.choice.params, "lambda_schedule": [[0.6, 0.25]]}
     trials = tuple(
         replace(t, params=params, forked_at=min(t.curve)) if t.number == record.choice.trial else t
@@ -98,7 +96,8 @@ def test_a_fork_tells_what_lambda_max_was_before(study, tmp_path: Path) -> None:
     (forked,) = [trial for trial in trials if trial.forked_at]
     # What its donor has trained is counted there.
     assert (
-        int(answer.standing(found).split("; ")[1].split()[0]) == steps - len(record.tasks) * forked.forked_at
+        int(trials_and_budget(found).split("; ")[1].split()[0])
+        == steps - len(record.tasks) * forked.forked_at
     )
 
 
@@ -144,8 +143,11 @@ def test_what_users_wrote_is_escaped_everywhere(study, tmp_path: Path) -> None:
 
 def test_pieces() -> None:
     assert text("`a<b` & c") == "<code>a&lt;b</code> &amp; c" and text("a ` b") == "a ` b"
-    assert items([]) == "" and items(["<"]) == '<ul class=""><li>&lt;</li></ul>'
-    assert "<" not in in_script({"a": "</script>"}) and "\\u003c/script\\u003e" in in_script(["</script>"])
+    bullets = templates().get_template("macros.html").module.bullets
+    assert bullets([]).strip() == "" and bullets(["<"]).strip() == '<ul class=""><li>&lt;</li></ul>'
+    in_script = templates().from_string("{{ content|tojson }}")
+    assert "<" not in in_script.render(content={"a": "</script>"})
+    assert "\\u003c/script\\u003e" in in_script.render(content=["</script>"])
 
 
 def test_thumbnails_are_small() -> None:

@@ -11,12 +11,14 @@ from iimt_search.report.figures.drawing import (
     COLOURS,
     DEFAULT_COLOUR,
     SOURCE_ONLY_COLOUR,
-    SYMBOLS,
     Drawing,
     Table,
     arrow,
+    heatmap,
+    in_two_lines,
     number,
     plain,
+    task_marks,
 )
 from iimt_search.report.record import StudyRecord
 
@@ -31,31 +33,38 @@ _POINTS = {
 _MOST_NUMBERED = 12
 
 
-def _rows(record: StudyRecord) -> dict[str, dict[str, Any]]:
-    """Return task → what the audit measured, of the study's own tasks."""
-    if record.audit is None:
-        return {}
-    found = record.audit.content["tasks"]
+Measured = Mapping[str, Mapping[str, Any]]
+
+
+def audited_tasks(record: StudyRecord) -> Measured:
+    """Return task → what an audit has measured, of the study's own tasks; nothing where there was none."""
+    found = {} if record.audit is None else record.audit.content["tasks"]
     return {task.name: found[task.name] for task in record.tasks if task.name in found}
 
 
 def _value(row: Mapping[str, Any], name: str) -> float | None:
-    found: float | None = row["choice"]["target_accuracy"] if name == "choice" else row[name]
-    return found
+    value: float | None = row["choice"]["target_accuracy"] if name == "choice" else row[name]
+    return value
 
 
-def draw_accuracies(record: StudyRecord) -> Drawing | None:
-    """Draw the target accuracies; None where no audit was made."""
-    rows = _rows(record)
-    if not rows:
+def draw_accuracies(tasks: Measured) -> Drawing | None:
+    """Draw the target accuracies.
+
+    Args:
+        tasks: ``tasks`` of what :func:`iimt_search.auditing.measure.audit_json` returns.
+
+    Returns:
+        The figure; None without any task.
+    """
+    if not tasks:
         return None
     figure = go.Figure()
     for name, (label, colour, symbol) in _POINTS.items():
-        values = [_value(row, name) for row in rows.values()]
+        values = [_value(row, name) for row in tasks.values()]
         if any(value is not None for value in values):
             figure.add_scatter(
                 x=values,
-                y=[plain(arrow(task)).replace(" → ", "<br>→ ") for task in rows],
+                y=[in_two_lines(task) for task in tasks],
                 mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": 13, "line": {"width": 2, "color": colour}},
                 name=label,
@@ -65,71 +74,63 @@ def draw_accuracies(record: StudyRecord) -> Drawing | None:
     figure.update_yaxes(autorange="reversed")
     cells = tuple(
         (arrow(task), *(number(_value(row, name), ".1f") for name in _POINTS), str(row["test_samples"]))
-        for task, row in rows.items()
+        for task, row in tasks.items()
     )
     return Drawing(
         "accuracies",
         "Measured with the target's labels",
         "Read by the audit, after the choice. The search did its work where the star lies right of "
-        "source-only "
-        "and near the triangle, the best model that the study has.",
+        "source-only and near the triangle, the best model that the study has.",
         figure,
         Table(("task", *(label for label, _, _ in _POINTS.values()), "samples"), cells),
-        height=250 + 60 * len(rows),
+        height=250 + 60 * len(tasks),
     )
 
 
-def _gaps(rows: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _gaps(tasks: Measured) -> dict[str, dict[str, float]]:
     """Return picker → task → gap to the oracle, in points; the widest mean gap first."""
-    found: dict[str, dict[str, float]] = {}
-    for task, row in rows.items():
-        for name, each in row["validators"].items():
-            found.setdefault(name, {})[task] = each["oracle_gap"]
-    found = dict(sorted(found.items(), key=lambda item: -sum(item[1].values()) / len(item[1])))
-    found["our choice"] = {task: row["choice"]["oracle_gap"] for task, row in rows.items()}
-    return found
+    gaps: dict[str, dict[str, float]] = {}
+    for task, row in tasks.items():
+        for name, pick in row["validators"].items():
+            gaps.setdefault(name, {})[task] = pick["oracle_gap"]
+    gaps = dict(sorted(gaps.items(), key=lambda item: -sum(item[1].values()) / len(item[1])))
+    gaps["our choice"] = {task: row["choice"]["oracle_gap"] for task, row in tasks.items()}
+    return gaps
 
 
-def draw_picks(record: StudyRecord) -> Drawing | None:
-    """Draw how far each validator's pick lies below the oracle; None where no audit was made."""
-    rows = _rows(record)
-    if not rows:
+def draw_picks(tasks: Measured) -> Drawing | None:
+    """Draw how far each validator's pick lies below the oracle; takes and returns as the accuracies do."""
+    if not tasks:
         return None
-    gaps = _gaps(rows)
+    gaps = _gaps(tasks)
     figure = go.Figure()
-    for index, task in enumerate(rows):
+    for index, task in enumerate(tasks):
         figure.add_scatter(
-            x=[found.get(task) for found in gaps.values()],
+            x=[of_task.get(task) for of_task in gaps.values()],
             y=[f"<b>{name}</b>" if name == "our choice" else name for name in gaps],
             mode="markers",
             cliponaxis=False,
-            marker={
-                "color": COLOURS[index % len(COLOURS)],
-                "symbol": SYMBOLS[index % len(SYMBOLS)],
-                "size": 9,
-            },
+            marker=task_marks(index),
             name=plain(arrow(task)),
             hovertemplate="%{y}: %{x:.1f} points<extra></extra>",
         )
     figure.update_xaxes(title="points below the best model", rangemode="tozero")
-    figure.update_yaxes(
-        dtick=1, ticks="outside", ticklen=8, tickcolor="rgba(0,0,0,0)"
-    )  # marks lie on the axis
+    # Marks lie on the axis.
+    figure.update_yaxes(dtick=1, ticks="outside", ticklen=8, tickcolor="rgba(0,0,0,0)")
 
     def rank(name: str, task: str) -> str:
-        return number(rows[task]["validators"].get(name, {}).get("spearman"), ".2f")
+        return number(tasks[task]["validators"].get(name, {}).get("spearman"), ".2f")
 
-    head = [f"{what}, {arrow(task)}" for what in ("gap", "Spearman") for task in rows]
+    head = [f"{what}, {arrow(task)}" for what in ("gap", "Spearman") for task in tasks]
     cells = tuple(
-        (name, *(number(found.get(task), ".1f") for task in rows), *(rank(name, task) for task in rows))
-        for name, found in list(gaps.items())[::-1]
+        (name, *(number(of_task.get(task), ".1f") for task in tasks), *(rank(name, task) for task in tasks))
+        for name, of_task in list(gaps.items())[::-1]
     )
     return Drawing(
         "oracle-gaps",
         "Validators against the oracle",
         "How far the model that each validator alone scores best lies below the best there is; left is "
-        "better. "
-        "One study says little of a validator in general: its picks are one draw.",
+        "better. One study says little of a validator in general: its picks are one draw.",
         figure,
         Table(("validator", *head), cells),
         height=170 + 22 * len(gaps),
@@ -155,11 +156,7 @@ def draw_objective_and_accuracy(record: StudyRecord) -> Drawing | None:
             x=[round(score, 4) for _, score, _ in found],
             y=[round(accuracy, 2) for _, _, accuracy in found],
             mode="markers",
-            marker={
-                "color": COLOURS[index % len(COLOURS)],
-                "symbol": SYMBOLS[index % len(SYMBOLS)],
-                "size": 9,
-            },
+            marker=task_marks(index),
             name=plain(arrow(task.name)),
             customdata=[trial.number for trial, _, _ in found],
             hovertemplate="trial %{customdata}: %{x:.4f}, %{y:.1f} %<extra></extra>",
@@ -189,31 +186,25 @@ def draw_confusion(task: str, classes: Sequence[str], counts: Sequence[Sequence[
     values = np.array(counts)
     shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
     names = [plain(name) for name in classes]
-    figure = go.Figure(
-        go.Heatmap(
-            z=shares.round(3).tolist(),
-            x=names,
-            y=names,
-            text=values.tolist(),
-            texttemplate="%{text}" if len(classes) <= _MOST_NUMBERED else None,
-            zmin=0,
-            zmax=1,
-            colorscale="Cividis",
-            xgap=1,
-            ygap=1,
-            hovertemplate="true %{y}, predicted %{x}: %{text} (%{z:.0%})<extra></extra>",
-            showscale=False,
-        )
+    figure = heatmap(
+        shares.round(3).tolist(),
+        names,
+        names,
+        text=values.tolist(),
+        texttemplate="%{text}" if len(classes) <= _MOST_NUMBERED else None,
+        zmin=0,
+        zmax=1,
+        colorscale="Cividis",
+        hovertemplate="true %{y}, predicted %{x}: %{text} (%{z:.0%})<extra></extra>",
     )
-    figure.update_yaxes(title="true class", autorange="reversed", type="category", showgrid=False)
-    figure.update_xaxes(title="predicted class", type="category", showgrid=False)
+    figure.update_yaxes(title="true class", type="category")
+    figure.update_xaxes(title="predicted class", type="category")
     right = int(np.trace(values))
     return Drawing(
         "confusion",
         f"Confusion on {arrow(task)}",
         f"{right} of {values.sum()} target test samples are right. Off the diagonal are the classes taken "
-        "for "
-        "each other; a whole column lit up is a class that swallows others.",
+        "for each other; a whole column lit up is a class that swallows others.",
         figure,
         Table(
             ("true \\ predicted", *classes),

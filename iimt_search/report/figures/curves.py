@@ -9,10 +9,10 @@ from iimt_search.report.figures.drawing import (
     OUTCOME_MARKS,
     Drawing,
     Table,
+    add_outcome,
     add_source_only,
     brief,
     hover,
-    marks,
     number,
 )
 from iimt_search.report.record import StudyRecord
@@ -45,16 +45,9 @@ def _add(figure: go.Figure, record: StudyRecord, outcome: str, trials: Sequence[
         showlegend=False,
         hoverinfo="skip",
     )
-    figure.add_scatter(
-        x=[max(trial.curve) for trial in trials],
-        y=[trial.reached for trial in trials],
-        mode="markers",
-        marker=marks(outcome, 8),
-        name=outcome,
-        legendgroup=outcome,
-        hovertext=[brief(record, trial) for trial in trials],
-        hoverinfo="text",
-    )
+    texts = [brief(record, trial) for trial in trials]
+    ends = [max(trial.curve) for trial in trials]
+    add_outcome(figure, outcome, ends, trials, legendgroup=outcome, hovertext=texts)
 
 
 def draw_curves(record: StudyRecord) -> Drawing | None:

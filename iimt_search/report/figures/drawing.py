@@ -86,6 +86,11 @@ def arrow(task: str) -> str:
     return task.replace("->", " → ")
 
 
+def in_two_lines(task: str) -> str:
+    """Return a task's name for people in two lines, for plotly's axes."""
+    return plain(arrow(task)).replace(" → ", "<br>→ ")
+
+
 def number(value: float | None, form: str = ".4f") -> str:
     """Return a number as text, an en dash for none."""
     return "–" if value is None else f"{value:z{form}}"  # z: no −0
@@ -134,6 +139,34 @@ def marks(outcome: str, size: int = 9) -> dict[str, Any]:
     """Return the marker of an outcome."""
     colour, symbol = OUTCOME_MARKS[outcome]
     return {"color": colour, "symbol": symbol, "size": size, "line": {"width": 1.5, "color": colour}}
+
+
+def task_marks(index: int) -> dict[str, Any]:
+    """Return the marker of the study's task of this index."""
+    return {"color": COLOURS[index % len(COLOURS)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 9}
+
+
+def add_outcome(
+    figure: go.Figure, outcome: str, x: Sequence[Any], trials: Sequence[TrialRecord], **more: Any
+) -> None:
+    """Add trials of one outcome as marks at what they have reached.
+
+    Args:
+        figure: to add to.
+        outcome: theirs.
+        x: where each of them stands.
+        trials: these.
+        more: of plotly's, ``hovertext`` among it.
+    """
+    given = {"marker": marks(outcome, 8), "mode": "markers", "name": outcome, "hoverinfo": "text", **more}
+    figure.add_scatter(x=x, y=[trial.reached for trial in trials], **given)
+
+
+def heatmap(z: Sequence[Sequence[float]], x: Sequence[str], y: Sequence[str], **more: Any) -> go.Figure:
+    """Return a matrix whose first row is at the top; ``more`` is plotly's."""
+    figure = go.Figure(go.Heatmap(z=z, x=x, y=y, showscale=False, **{"xgap": 1, "ygap": 1, **more}))
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure.update_xaxes(showgrid=False)
 
 
 def add_source_only(figure: go.Figure, record: StudyRecord) -> None:

@@ -101,8 +101,7 @@ def draw_embeddings(
         f"{arrow(task)}, {when} adaptation: {model}",
         "Open signs are source samples by their true class, filled ones target samples by the predicted "
         "one. Adapted well, the filled signs of a class lie on its open ones, and classes lie apart. Two "
-        "dimensions "
-        "hide much: the axes tell how much of the variance they show.",
+        "dimensions hide much: the axes tell how much of the variance they show.",
         figure,
         Table(("class", "source samples", "target samples predicted"), rows),
         height=460,

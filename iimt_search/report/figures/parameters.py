@@ -12,8 +12,8 @@ from iimt_search.report.figures.drawing import (
     OUTCOME_MARKS,
     Drawing,
     Table,
+    add_outcome,
     brief,
-    marks,
     number,
     plain,
     trial_table,
@@ -45,15 +45,8 @@ def _slice(record: StudyRecord, name: str, trials: list[TrialRecord]) -> Drawing
     for outcome in OUTCOMES:
         mine = [trial for trial in trials if trial.outcome == outcome]
         if mine:
-            figure.add_scatter(
-                x=[_position(trial.params[name]) for trial in mine],
-                y=[trial.reached for trial in mine],
-                mode="markers",
-                marker=marks(outcome, 8),
-                name=outcome,
-                hovertext=[brief(record, trial) for trial in mine],
-                hoverinfo="text",
-            )
+            texts = [brief(record, trial) for trial in mine]
+            add_outcome(figure, outcome, [_position(t.params[name]) for t in mine], mine, hovertext=texts)
     shown = next((trial for trial in trials if trial.name == record.shown), None)
     if shown is not None:
         figure.add_scatter(

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from iimt_search.report.figures.drawing import (
     GREY,
     Drawing,
+    add_outcome,
     add_source_only,
     hover,
     marks,
@@ -43,15 +44,8 @@ def draw_progress(record: StudyRecord) -> Drawing | None:
     for outcome in OUTCOMES:
         mine = [trial for trial in shown if trial.outcome == outcome]
         if mine:
-            figure.add_scatter(
-                x=[trial.number for trial in mine],
-                y=[trial.reached for trial in mine],
-                mode="markers",
-                marker=marks(outcome),
-                name=outcome,
-                hovertext=[hover(record, trial) for trial in mine],
-                hoverinfo="text",
-            )
+            numbers, texts = [t.number for t in mine], [hover(record, t) for t in mine]
+            add_outcome(figure, outcome, numbers, mine, marker=marks(outcome), hovertext=texts)
     add_source_only(figure, record)
     figure.update_xaxes(title="trial", tickformat="d", dtick=1 if len(record.trials) <= 12 else None)
     figure.update_yaxes(title=f"{record.objective}, mean over tasks")
@@ -60,10 +54,8 @@ def draw_progress(record: StudyRecord) -> Drawing | None:
         "progress",
         "Objective of every trial",
         f"{better} is better. The line is the best so far of the complete trials that no veto meets; a "
-        "search "
-        "that still climbs at its end has not had enough trials. Pruned and failed trials stand at their "
-        "last "
-        "report, which is not comparable with a finished one's.",
+        "search that still climbs at its end has not had enough trials. Pruned and failed trials stand at "
+        "their last report, which is not comparable with a finished one's.",
         figure,
         trial_table(record, record.trials),
     )

@@ -15,6 +15,8 @@ from iimt_search.report.figures.drawing import (
     Table,
     arrow,
     candidate_label,
+    heatmap,
+    in_two_lines,
     number,
     plain,
 )
@@ -72,24 +74,20 @@ def draw_matrix(record: StudyRecord) -> Drawing | None:
     reach = max(abs(gain) for row in gains for gain in row) or 1.0
     labels = [plain(candidate_label(record, name)) for name in order]
     against = "source-only" if baseline else "the mean"
-    figure = go.Figure(
-        go.Heatmap(
-            z=gains,
-            x=[plain(arrow(task)).replace(" → ", "<br>→ ") for task in tasks],
-            y=labels,
-            text=[[f"{means[name][task]:.3f}" for task in tasks] for name in order],
-            texttemplate="%{text}",
-            zmin=-reach,
-            zmax=reach,
-            colorscale=DIVERGING,
-            xgap=2,
-            ygap=2,
-            hovertemplate="%{y}<br>%{x}<br>" + record.objective + " %{text}, %{z:+.3f}<extra></extra>",
-            showscale=False,
-        )
+    figure = heatmap(
+        gains,
+        [in_two_lines(task) for task in tasks],
+        labels,
+        text=[[f"{means[name][task]:.3f}" for task in tasks] for name in order],
+        texttemplate="%{text}",
+        zmin=-reach,
+        zmax=reach,
+        colorscale=DIVERGING,
+        xgap=2,
+        ygap=2,
+        hovertemplate="%{y}<br>%{x}<br>" + record.objective + " %{text}, %{z:+.3f}<extra></extra>",
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(showgrid=False, side="top")
+    figure.update_xaxes(side="top")
     rows = tuple(
         (candidate_label(record, name), *(number(means[name][task]) for task in tasks)) for name in order
     )
@@ -109,13 +107,12 @@ def draw_matrix(record: StudyRecord) -> Drawing | None:
 def _add_candidate(
     figure: go.Figure, label: str, scores: Mapping[str, list[float]], kind: tuple[str, str]
 ) -> None:
-    axis = [plain(arrow(task)).replace(" → ", "<br>→ ") for task in scores]
     colour, symbol = kind
-    each = [(at, value) for at, task in zip(axis, scores, strict=True) for value in scores[task]]
-    if len(each) > len(scores):
+    seeds = [(in_two_lines(task), value) for task, values in scores.items() for value in values]
+    if len(seeds) > len(scores):
         figure.add_scatter(
-            x=[value for _, value in each],
-            y=[at for at, _ in each],
+            x=[value for _, value in seeds],
+            y=[task for task, _ in seeds],
             mode="markers",
             marker={"color": colour, "symbol": f"{symbol}-open", "size": 8},
             legendgroup=label,
@@ -124,7 +121,7 @@ def _add_candidate(
         )
     figure.add_scatter(
         x=[fmean(scores[task]) for task in scores],
-        y=axis,
+        y=[in_two_lines(task) for task in scores],
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 14},
         name=label,
@@ -155,8 +152,8 @@ def draw_comparison(record: StudyRecord) -> Drawing | None:
     return Drawing(
         "comparison",
         "What is handed out, against source-only and the default",
-        "Large signs are means, small ones single seeds. A lead no wider than the small signs are apart "
-        "is luck. " + _seeds(found, record),
+        "Large signs are means, small ones single seeds. A lead no wider than the small signs are apart is "
+        "luck. " + _seeds(found, record),
         figure,
         Table(("task", *(candidate_label(record, name) for name in kinds)), rows),
         height=150 + 70 * len(tasks),

@@ -4,10 +4,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import plotly.graph_objects as go
 from scipy.stats import spearmanr
 
-from iimt_search.report.figures.drawing import DIVERGING, Drawing, Table, number
+from iimt_search.report.figures.drawing import DIVERGING, Drawing, Table, heatmap, number
 from iimt_search.report.record import StudyRecord
 from iimt_search.study.search.trial_record import TrialRecord
 from iimt_search.validators.registry import VALIDATORS
@@ -38,32 +37,25 @@ def draw_correlations(record: StudyRecord) -> Drawing | None:
         return None
     names = list(columns)
     ranks = [[float(spearmanr(columns[a], columns[b]).statistic) for b in names] for a in names]
-    figure = go.Figure(
-        go.Heatmap(
-            z=np.round(ranks, 3).tolist(),
-            x=names,
-            y=names,
-            zmin=-1,
-            zmax=1,
-            colorscale=DIVERGING,
-            texttemplate="%{z:.1f}",
-            textfont={"size": 10},
-            xgap=1,
-            ygap=1,
-            hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
-            showscale=False,
-        )
+    figure = heatmap(
+        np.round(ranks, 3).tolist(),
+        names,
+        names,
+        zmin=-1,
+        zmax=1,
+        colorscale=DIVERGING,
+        texttemplate="%{z:.1f}",
+        textfont={"size": 10},
+        hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False, dtick=1)
-    figure.update_xaxes(tickangle=-60, showgrid=False, dtick=1)
+    figure.update_yaxes(dtick=1).update_xaxes(tickangle=-60, dtick=1)
     rows = tuple((a, *(number(value, ".2f") for value in row)) for a, row in zip(names, ranks, strict=True))
     return Drawing(
         "validators",
         "Validators against each other",
         f"Rank correlation over {len(trials)} complete trials, each validator turned so that higher is "
-        "better. "
-        f"Where most of the row of {record.objective} is near 1, different views agree; a validator that "
-        "disagrees with all the others, or an objective that does, is a reason to look closer.",
+        f"better. Where most of the row of {record.objective} is near 1, different views agree; a validator "
+        "that disagrees with all the others, or an objective that does, is a reason to look closer.",
         figure,
         Table(("", *names), rows),
         height=190 + 26 * len(names),

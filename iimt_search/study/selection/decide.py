@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import stdev
+from statistics import fmean, stdev
 
 from iimt_search.records import Answer, Candidate
 from iimt_search.study.scope import SOURCE_ONLY_KEY
@@ -28,6 +28,21 @@ class Decision:
     reason: str
 
 
+def lead(candidate: Candidate, baseline: Candidate, sign: float) -> tuple[float, float | None]:
+    """Return by how much a candidate is better than another of the same fresh seeds.
+
+    Args:
+        candidate: whose lead it is.
+        baseline: compared seed by seed; of as many scores.
+        sign: +1 where a higher objective is better, else −1.
+
+    Returns:
+        Mean of the differences, and its standard error; None with one seed.
+    """
+    leads = [sign * (a - b) for a, b in zip(candidate.scores, baseline.scores, strict=True)]
+    return fmean(leads), stdev(leads) / math.sqrt(len(leads)) if len(leads) > 1 else None
+
+
 def _doubt(best: Candidate, baseline: Candidate | None, objective: str, sign: float) -> str:
     """Return why the best candidate cannot be trusted, or ""."""
     if best.agreement is not None and best.agreement < LEAST_AGREEMENT:
@@ -35,12 +50,11 @@ def _doubt(best: Candidate, baseline: Candidate | None, objective: str, sign: fl
             f"{best.name} is best, but its trainings with other seeds agree on the target by "
             f"κ = {best.agreement:.2f} only, less than {LEAST_AGREEMENT}"
         )
-    if baseline is not None and len(best.scores) > 1:
-        leads = [sign * (a - b) for a, b in zip(best.scores, baseline.scores, strict=True)]
-        lead, error = sum(leads) / len(leads), stdev(leads) / math.sqrt(len(leads))
-        if lead <= error:
+    if baseline is not None:
+        ahead, error = lead(best, baseline, sign)
+        if error is not None and ahead <= error:
             return (
-                f"{best.name} is best, but leads source-only by {lead:.4f} ± {error:.4f} of {objective} "
+                f"{best.name} is best, but leads source-only by {ahead:.4f} ± {error:.4f} of {objective} "
                 f"only, which is no more than its seeds differ"
             )
     return ""
