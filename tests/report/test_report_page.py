@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iimt_search.report.page import Part, data_uri, render, templates, text, trials_and_budget
+from iimt_search.report.page import Part, data_uri, render, render_audit, templates, text, trials_and_budget
 from iimt_search.report.record import StudyRecord
 from iimt_search.report.sections import study_sections
 from iimt_search.study.folder import StudyFolder
@@ -139,6 +139,24 @@ def test_what_users_wrote_is_escaped_everywhere(study, tmp_path: Path) -> None:
     assert page.tags.count("script") == before.tags.count("script") and "img" not in page.tags
     assert page.text.count("onerror=alert(2)") >= 5  # as text
     assert EVIL not in content and "<img src=x" not in content
+
+
+def test_the_audit_s_page_escapes_too() -> None:
+    row = {
+        "source_only": 50.0,
+        "default": None,
+        "single": 60.0,
+        "oracle": 70.0,
+        "ceiling": None,
+        "test_samples": 9,
+    }
+    row |= {"choice": {"target_accuracy": 65.0, "oracle_gap": 5.0}}
+    row |= {"validators": {EVIL: {"oracle_gap": 1.0, "spearman": None}}}
+    content = render_audit({"study": EVIL, "tasks": {f"{EVIL}->b": row}})
+    page = Page(content)
+    assert EVIL not in content and "img" not in page.tags and page.text.count("onerror=alert(2)") >= 3
+    assert page.tags.count("figure") == 2 and {"accuracies", "oracle-gaps"} <= set(page.ids)
+    assert "default-src 'none'" in content and page.loads == []
 
 
 def test_pieces() -> None:

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from iimt_search.records import Candidate
-from iimt_search.study.selection.decide import Decision, decide
+from iimt_search.study.selection.decide import Decision, decide, lead
 
 
 def source_only(*scores: float, veto: str = "", agreement: float | None = 0.9) -> Candidate:
@@ -135,3 +135,12 @@ def test_a_vetoed_source_only_is_no_rival_and_not_handed_out() -> None:
     assert answer(trial(1, 0.8, 0.81), collapsed) == ("trial", "trial-1")
     unsure = Candidate("trial-1", (0.8, 0.81), 0.1)
     assert answer(unsure, collapsed) == ("none", "trial-1")
+
+
+def test_the_lead_is_the_mean_of_the_differences_seed_by_seed_with_its_standard_error() -> None:
+    given = trial(1, 0.8, 0.6, 0.7), source_only(0.5, 0.5, 0.6)
+    ahead, error = lead(*given, 1)
+    # 0.3, 0.1, 0.1: mean 1/6, sample variance 0.04/3, over three seeds.
+    assert ahead == pytest.approx(1 / 6) and error == pytest.approx(math.sqrt(0.04 / 9))
+    assert lead(*given, -1) == pytest.approx((-ahead, error))
+    assert lead(trial(1, 0.75), source_only(0.5), 1) == (0.25, None)
