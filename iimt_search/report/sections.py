@@ -179,11 +179,12 @@ def _models(record: StudyRecord, folder: StudyFolder) -> Section:
     drawings: list[Drawing] = []
     grids: list[SampleGrid] = []
     shown = read_shown(record, folder)
-    for each in shown:
-        found, grid = _models_of_task(record, each)
-        drawings += found
+    for models in shown:
+        of_task, grid = _models_of_task(record, models)
+        drawings += of_task
         grids += [] if grid is None else [grid]
-    without = [arrow(t.name) for t in record.tasks if t.name not in {each.task.name for each in shown}]
+    known = {models.task.name for models in shown}
+    without = [arrow(task.name) for task in record.tasks if task.name not in known]
     absent = [f"No kept checkpoint of a model for {', '.join(without)} on this machine."] if without else []
     # Figures of one kind stand side by side.
     drawings.sort(key=lambda drawing: _KINDS.index(drawing.name.split("-")[0]))

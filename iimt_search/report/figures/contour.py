@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import griddata
 from scipy.spatial import QhullError
 
-from iimt_search.report.figures.drawing import Drawing, Table, brief, marks, number, plain
+from iimt_search.report.figures.drawing import Drawing, Table, brief, is_log, marks, number, plain
 from iimt_search.report.record import StudyRecord
 from iimt_search.settings import shown_value
 from iimt_search.space import Choices
@@ -24,12 +24,11 @@ Values = NDArray[np.float64]
 
 def _axis(record: StudyRecord, name: str, trials: Sequence[TrialRecord]) -> Values | None:
     """Return a parameter's values on its own scale, float64 (N,); None where it has none."""
-    searched = record.space.search[name]
-    if isinstance(searched, Choices):
+    if isinstance(record.space.search[name], Choices):
         return None
     values = [float(trial.params[name]) for trial in trials]
-    found = np.array([math.log10(value) for value in values] if searched.log else values)
-    return found if np.ptp(found) > 0 else None
+    scaled = np.array([math.log10(value) for value in values] if is_log(record, name) else values)
+    return scaled if np.ptp(scaled) > 0 else None
 
 
 def interpolated(
@@ -59,14 +58,7 @@ def interpolated(
 
 
 def _on_scale(record: StudyRecord, name: str, values: Values) -> list[float]:
-    searched = record.space.search[name]
-    log = not isinstance(searched, Choices) and searched.log
-    return [float(f"{value:.5g}") for value in (10**values if log else values)]
-
-
-def _kind(record: StudyRecord, name: str) -> str:
-    searched = record.space.search[name]
-    return "log" if not isinstance(searched, Choices) and searched.log else "linear"
+    return [float(f"{value:.5g}") for value in (10**values if is_log(record, name) else values)]
 
 
 def _points(
@@ -101,8 +93,9 @@ def _figure(record: StudyRecord, names: Sequence[str], trials: Sequence[TrialRec
     figure.add_trace(_points(record, names, pruned, marks("pruned", 8)))
     known = {"color": "#FFFFFF", "size": 7, "line": {"color": "#000000", "width": 1}}
     figure.add_trace(_points(record, names, trials, known))
-    figure.update_xaxes(title=plain(names[0]), type=_kind(record, names[0]))
-    figure.update_yaxes(title=plain(names[1]), type=_kind(record, names[1]))
+    kinds = ["log" if is_log(record, name) else "linear" for name in names]
+    figure.update_xaxes(title=plain(names[0]), type=kinds[0])
+    figure.update_yaxes(title=plain(names[1]), type=kinds[1])
     return figure
 
 

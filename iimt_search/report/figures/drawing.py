@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from iimt_search.report.record import StudyRecord
 from iimt_search.settings import shown_value
+from iimt_search.space import Choices
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 from iimt_search.study.search.trial_record import TrialRecord
 
@@ -94,6 +95,12 @@ def in_two_lines(task: str) -> str:
 def number(value: float | None, form: str = ".4f") -> str:
     """Return a number as text, an en dash for none."""
     return "–" if value is None else f"{value:z{form}}"  # z: no −0
+
+
+def is_log(record: StudyRecord, name: str) -> bool:
+    """Return whether a searched parameter has a logarithmic scale."""
+    searched = record.space.search[name]
+    return not isinstance(searched, Choices) and searched.log
 
 
 def candidate_label(record: StudyRecord, name: str) -> str:

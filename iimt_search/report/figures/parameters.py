@@ -14,6 +14,7 @@ from iimt_search.report.figures.drawing import (
     Table,
     add_outcome,
     brief,
+    is_log,
     number,
     plain,
     trial_table,
@@ -29,11 +30,6 @@ _RANKS = (("#D55E00", 2.0, 1.0), ("#0072B2", 1.2, 0.7), ("#56B4E9", 1.0, 0.6), (
 _IN_TABLE = 10
 
 Places = dict[str, dict[str, float]]
-
-
-def _is_log(record: StudyRecord, name: str) -> bool:
-    searched = record.space.search[name]
-    return not isinstance(searched, Choices) and searched.log
 
 
 def _position(value: Any) -> Any:
@@ -59,7 +55,7 @@ def _slice(record: StudyRecord, name: str, trials: list[TrialRecord]) -> Drawing
             hoverinfo="text",
         )
     categories = isinstance(record.space.search[name], Choices)
-    kind = "category" if categories else "log" if _is_log(record, name) else "linear"
+    kind = "category" if categories else "log" if is_log(record, name) else "linear"
     figure.update_xaxes(title=plain(name), type=kind)
     figure.update_yaxes(title=record.objective)
     order = sorted(trials, key=lambda trial: (str(type(trial.params[name])), trial.params[name]))
@@ -93,7 +89,7 @@ def _places(record: StudyRecord, name: str, trials: list[TrialRecord]) -> dict[s
     if isinstance(searched, Choices):
         names = list(dict.fromkeys(str(value) for value in searched.choices))
         return {value: at / max(1, len(names) - 1) for at, value in enumerate(names)}
-    scaled = {str(value): math.log(value) if _is_log(record, name) else float(value) for value in values}
+    scaled = {str(value): math.log(value) if is_log(record, name) else float(value) for value in values}
     low, high = min(scaled.values()), max(scaled.values())
     return {value: (at - low) / (high - low) if high > low else 0.5 for value, at in scaled.items()}
 
