@@ -78,8 +78,7 @@ def _make(path: Path, write: Callable[[Path], Path]) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    said = " ".join(str(error).split())
-    reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     return DataError(
         f"{path} cannot be read, it is damaged or cut short ({reason}): delete it, or put the right "
         f"file there"
@@ -87,11 +86,8 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def check(name: str, path: Path, md5: str, made_from: Path | None = None) -> None:
@@ -106,13 +102,11 @@ def check(name: str, path: Path, md5: str, made_from: Path | None = None) -> Non
     Raises:
         DataError: it is missing or another.
     """
-    again = made_from or path
-    remedy = f"put the right file there, or delete {again} to have it made again"
+    remedy = f"put the right file there, or delete {made_from or path} to have it made again"
     if not path.is_file():
         raise DataError(f"{name} needs {path} (md5 {md5}), which is missing: {remedy}")
-    found = _md5(path)
-    if found != md5:
-        raise DataError(f"{name}: {path} has md5 {found} instead of {md5}: {remedy}")
+    if (actual := _md5(path)) != md5:
+        raise DataError(f"{name}: {path} has md5 {actual} instead of {md5}: {remedy}")
 
 
 def _download(url: str) -> Iterator[bytes]:
@@ -126,6 +120,8 @@ def _download(url: str) -> Iterator[bytes]:
 
 
 def _fetch_one(name: str, file: RemoteFile, path: Path) -> None:
+    """Download a file to ``path`` from the first of its addresses that has the right one."""
+
     def write(part: Path) -> Path:
         reasons = []
         for url in (file.url, *file.mirrors):
