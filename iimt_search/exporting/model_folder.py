@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from safetensors.torch import save
 from iimt_search import __version__
 from iimt_search.data.assemble import load_task
 from iimt_search.data.task import DomainTask
-from iimt_search.exporting.formats import FORMATS
-from iimt_search.files import atomic_write, write_text
+from iimt_search.exporting.formats import FORMATS, read_metadata, write_metadata
+from iimt_search.files import atomic_write
 from iimt_search.models.network import Model
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
@@ -24,13 +25,11 @@ _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "safeten
 
 
 def _versions() -> dict[str, str]:
-    found = {"iimt-search": __version__}
+    versions = {"iimt-search": __version__}
     for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 _RESIZE = {
@@ -46,10 +45,6 @@ def _write_weights(path: Path, model: Model) -> None:
         beside.write_bytes(save(weights))  # save_file would keep other users from reading it
 
 
-def _describe(folder: Path, content: Mapping[str, Any]) -> None:
-    write_text(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
 def _remove_all_but(folder: Path, members: Sequence[str]) -> None:
     """Delete the weights of former members, and what was made of the model in other formats."""
     for path in folder.glob("member-*.safetensors"):
@@ -57,13 +52,6 @@ def _remove_all_but(folder: Path, members: Sequence[str]) -> None:
             path.unlink()
     for kind in FORMATS.values():
         (folder / kind.file).unlink(missing_ok=True)
-
-
-def drop_members(folder: Path) -> None:
-    """Make a single model of an exported ensemble: its first member stays."""
-    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    _describe(folder, {**content, "others": [], "formats": {}})
-    _remove_all_but(folder, ())
 
 
 def add_members(folder: Path, others: Sequence[Model]) -> None:
@@ -76,14 +64,14 @@ def add_members(folder: Path, others: Sequence[Model]) -> None:
     Raises:
         ValueError: a member is of another architecture.
     """
-    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    content = read_metadata(folder)
     for other in others:
         if json.loads(json.dumps(other.architecture._asdict())) != content["architecture"]:
             raise ValueError(f"an ensemble needs members of one architecture, got {other.architecture}")
     names = [f"member-{index}.safetensors" for index in range(1, len(others) + 1)]
     for name, other in zip(names, others, strict=True):
         _write_weights(folder / name, other)
-    _describe(folder, {**content, "others": names, "formats": {}})
+    write_metadata(folder, {**content, "others": names, "formats": {}})
     _remove_all_but(folder, names)
 
 
@@ -136,7 +124,7 @@ def export_model(
         },
         "packages": _versions(),
     }
-    _describe(folder, content)
+    write_metadata(folder, content)
     _remove_all_but(folder, ())
 
 

@@ -149,13 +149,13 @@ def principal_plane(task: DomainTask) -> Plane:
     places = np.zeros((len(x), 2))
     places[:, :count] = pca.transform(x)
     # All samples equal: there is no variance to have a share of.
-    first, second, *_ = [*np.nan_to_num(pca.explained_variance_ratio_).tolist(), 0.0]
+    explained = [*np.nan_to_num(pca.explained_variance_ratio_).tolist(), 0.0]
     return Plane(
         source=places[: len(at)],
         source_labels=task.source_train.y[at],
         classes=task.classes,
         target=places[len(at) :],
-        explained=(first, second),
+        explained=(explained[0], explained[1]),
     )
 
 

@@ -30,7 +30,7 @@ _STL10_NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monke
 _Load = Callable[[Path, str], tuple[NDArray[np.uint8], Labels]]
 
 
-def _digits(name: str, files: dict[str, list[str]], load: _Load, image_size: int) -> DomainStream:
+def _digits(name: str, files: dict[str, tuple[str, str, str]], load: _Load, image_size: int) -> DomainStream:
     """Build a set of digits that has one file for each split: (url, file name, md5)."""
     folder = data_root() / "torchvision"
     parts = []
