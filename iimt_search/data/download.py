@@ -8,7 +8,6 @@ import tarfile
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -43,29 +42,14 @@ class _DownloadError(Exception):
     """One address did not give the file."""
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a :class:`DataError` that names ``path``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(
-                f"the disk is full: no room for {path}; free some, or set IIMT_DATA to a folder on "
-                f"another disk"
-            ) from error
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}; set IIMT_DATA to a folder that can be written"
-        ) from error
-
-
 def _make(path: Path, write: Callable[[Path], Path]) -> None:
     """Make ``path`` in one process at a time, and whole or not at all.
 
-    ``write`` receives a temporary name beside it and returns what is to be renamed to ``path``.
+    ``write`` receives a temporary name beside it and returns what is to be renamed to ``path``. What the disk
+    refuses becomes a :class:`DataError` that names ``path``.
     """
     part = path.with_name(path.name + ".part")
-    with _writing(path):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(path.name + ".lock")):
             if path.exists():
@@ -75,6 +59,15 @@ def _make(path: Path, write: Callable[[Path], Path]) -> None:
                 os.replace(write(part), path)
             finally:
                 remove(part)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"the disk is full: no room for {path}; free some, or set IIMT_DATA to a folder on "
+                f"another disk"
+            ) from error
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}; set IIMT_DATA to a folder that can be written"
+        ) from error
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -16,7 +17,15 @@ from iimt_search.data.folder import ImageFolder, same_classes
 from iimt_search.data.images import to_square
 from iimt_search.data.registry import DOMAINS, load_domain
 from iimt_search.data.store import DomainStream, array_hash, cached, fingerprint_of
-from iimt_search.data.task import SAMPLE_DIMENSIONS, SAMPLE_TYPES, Domain, Labelled, Labels, Unlabelled
+from iimt_search.data.task import (
+    SAMPLE_DIMENSIONS,
+    SAMPLE_TYPES,
+    Domain,
+    Labelled,
+    Labels,
+    Samples,
+    Unlabelled,
+)
 from iimt_search.errors import DataError
 from iimt_search.kinds import Kind
 from iimt_search.space.task_spec import DomainSpec
@@ -57,23 +66,26 @@ def open_domain(spec: DomainSpec, image_size: int) -> Domain:
     return _resized(_python_domain(spec.python or ""), image_size)
 
 
+def _with_samples(domain: Domain, samples: Callable[[Unlabelled], Samples]) -> Domain:
+    """Return a domain with other samples, made of those of each part, and the labels that it has."""
+
+    def part(old: Labelled | Unlabelled) -> Labelled | Unlabelled:
+        if isinstance(old, Labelled):
+            return Labelled(samples(old.unlabelled), old.y)
+        return Unlabelled(samples(old))
+
+    return replace(domain, train=part(domain.train), test=None if domain.test is None else part(domain.test))
+
+
 def _resized(domain: Domain, size: int) -> Domain:
     """Return a domain of images with its images at ``size``; any other as it is."""
     if domain.kind != "image" or domain.train.x.shape[2:] == (size, size):
         return domain
 
-    def part(of: Labelled | Unlabelled) -> Labelled | Unlabelled:
-        x = np.stack([to_square(Image.fromarray(image.transpose(1, 2, 0)), size) for image in of.x])
-        return Labelled(x, of.y) if isinstance(of, Labelled) else Unlabelled(x)
+    def squares(part: Unlabelled) -> Samples:
+        return np.stack([to_square(Image.fromarray(image.transpose(1, 2, 0)), size) for image in part.x])
 
-    return replace(domain, train=part(domain.train), test=None if domain.test is None else part(domain.test))
-
-
-def _gathered(part: Labelled | Unlabelled) -> Labelled | Unlabelled:
-    """Return a part of which every row is meant."""
-    if isinstance(part, Labelled):
-        return Labelled(part.unlabelled.gather(), part.y)
-    return Unlabelled(part.gather())
+    return _with_samples(domain, squares)
 
 
 def _open_folder(spec: DomainSpec, size: int) -> Domain:
@@ -168,8 +180,7 @@ def _python_domain(path: str) -> Domain:
         raise DataError(
             f"python: {path} must return an iimt_search.data.task.Domain, got {type(made).__name__}"
         )
-    test = None if made.test is None else _gathered(made.test)
-    made = replace(made, train=_gathered(made.train), test=test)
+    made = _with_samples(made, Unlabelled.gather)  # every row is meant
     for name, part in (("train", made.train), ("test", made.test)):
         if part is not None:
             _check_part(f"python: {path} ({name})", made, part)

@@ -39,15 +39,7 @@ class PartStream:
 
 @dataclass(frozen=True)
 class DomainStream:
-    """A domain to be prepared.
-
-    Attributes:
-        train: the part that training may draw from.
-        test: the part that only the audit may read, or None.
-        classes: class names in label order, or None where there are no labels.
-        kind: of the samples.
-        augmentation: name of what keeps its classes.
-    """
+    """A domain to be prepared: as :class:`~iimt_search.data.task.Domain`, its parts read piece by piece."""
 
     train: PartStream
     test: PartStream | None
@@ -152,22 +144,12 @@ def read_prepared(folder: Path) -> Domain | None:
     """Return the domain kept in ``folder``; None where it is absent, cut short or of another schema."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta["schema"] != SCHEMA:
+        whole = all((folder / name).stat().st_size == size for name, size in meta["sizes"].items())
+        if meta["schema"] != SCHEMA or not whole or (train := _read_part(folder, "train")) is None:
             return None
-        if any((folder / name).stat().st_size != size for name, size in meta["sizes"].items()):
-            return None
-        train = _read_part(folder, "train")
-        if train is None:
-            return None
-        return Domain(
-            train=train,
-            test=_read_part(folder, "test"),
-            classes=None if meta["classes"] is None else tuple(meta["classes"]),
-            kind=meta["kind"],
-            augmentation=meta["augmentation"],
-            fingerprint=meta["fingerprint"],
-            sample_fingerprint=meta["sample_fingerprint"],
-        )
+        fields = ("kind", "augmentation", "fingerprint", "sample_fingerprint")
+        classes = None if meta["classes"] is None else tuple(meta["classes"])
+        return Domain(train, _read_part(folder, "test"), classes, **{name: meta[name] for name in fields})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -181,7 +163,7 @@ def prepared_sizes(name: str, version: str | int) -> list[int]:
     """Return the image sizes in pixels that a version of a named domain is kept in; 0 where it has none."""
     key = re.compile(rf"{re.escape(name)}-v{version}-(\d+)px(-\w+)?")
     names = [path.name for path in prepared_root().glob("*") if path.is_dir()]
-    return sorted({int(found[1]) for found in map(key.fullmatch, names) if found is not None})
+    return sorted({int(match[1]) for match in map(key.fullmatch, names) if match is not None})
 
 
 def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
@@ -194,12 +176,12 @@ def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
         DataError: the disk is full, or what ``build`` raises.
     """
     folder = prepared_folder(key)
-    if (found := read_prepared(folder)) is not None:
-        return found
+    if (domain := read_prepared(folder)) is not None:
+        return domain
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
-        if (found := read_prepared(folder)) is not None:
-            return found
+        if (domain := read_prepared(folder)) is not None:
+            return domain
         try:
             with atomic_write(folder, locked=True) as beside:
                 beside.mkdir()
@@ -211,7 +193,6 @@ def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
                     f"to a folder on another disk"
                 ) from error
             raise
-    found = read_prepared(folder)
-    if found is None:
+    if (domain := read_prepared(folder)) is None:
         raise DataError(f"what was just written to {folder} cannot be read back; is the disk in order?")
-    return found
+    return domain
