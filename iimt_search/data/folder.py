@@ -1,6 +1,6 @@
 """A domain from a folder of images: one folder for each class, or, for a target, all in one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,17 +63,3 @@ class ImageFolder:
 
         y = None if self.labels is None else np.array(self.labels, dtype=np.int64)
         return PartStream(len(self.files), (3, size, size), chunks, y)
-
-
-def same_classes(parts: Sequence[ImageFolder], where: str) -> tuple[str, ...] | None:
-    """Return the classes that the labelled ones of some folders share.
-
-    Raises:
-        DataError: they differ.
-    """
-    named = [part.classes for part in parts if part.classes is not None]
-    if any(classes != named[0] for classes in named):
-        raise DataError(
-            f"{where}: its training and test folders have other classes: {named[0]} and {named[1]}"
-        )
-    return named[0] if named else None

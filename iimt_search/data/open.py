@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from iimt_search.data.arrays import ArrayFile, image_side, kind_of, open_pair, read_labels, stream_array
-from iimt_search.data.folder import ImageFolder, same_classes
+from iimt_search.data.folder import ImageFolder
 from iimt_search.data.images import to_square
 from iimt_search.data.registry import DOMAINS, load_domain
 from iimt_search.data.store import DomainStream, array_hash, cached, fingerprint_of
@@ -90,13 +90,18 @@ def _resized(domain: Domain, size: int) -> Domain:
 
 def _open_folder(spec: DomainSpec, size: int) -> Domain:
     folders = [ImageFolder(Path(path)) for path in (spec.folder, spec.test) if path is not None]
-    classes = same_classes(folders, str(spec.folder))
+    classes = [folder.classes for folder in folders if folder.classes is not None]
+    if any(names != classes[0] for names in classes):
+        raise DataError(
+            f"{spec.folder}: its training and test folders have other classes: {classes[0]} and {classes[1]}"
+        )
     augmentation = spec.augmentation or "image"
     keys = "-".join(_file_key(folder.files) for folder in folders)
 
     def build() -> DomainStream:
         train, *test = (folder.stream(size) for folder in folders)
-        return DomainStream(train, test[0] if test else None, classes, "image", augmentation)
+        names = classes[0] if classes else None
+        return DomainStream(train, test[0] if test else None, names, "image", augmentation)
 
     return cached(f"folder-{keys}-{size}px-{augmentation}", build)
 

@@ -21,6 +21,7 @@ from iimt_search.space.task_spec import TaskSpec
 from iimt_search.training.kept import KeptCheckpoint, load_kept_model
 
 SCHEMA = 2
+_SQUARE = "the middle square, bicubic, antialiased; values 0 to 255"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "safetensors")
 
 
@@ -30,13 +31,6 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions
-
-
-_RESIZE = {
-    "image": "the middle square, bicubic, antialiased; values 0 to 255",
-    "series": "none",
-    "vector": "none",
-}
 
 
 def _write_weights(path: Path, model: Model) -> None:
@@ -105,7 +99,7 @@ def export_model(
         "preprocessing": {
             "kind": task.kind,
             "sample_shape": list(task.sample_shape),
-            "resize": _RESIZE[task.kind],
+            "resize": _SQUARE if task.kind == "image" else "none",
             "normalise": "by the model's own buffers shift and scale",
         },
         "others": [],

@@ -4,7 +4,7 @@ MNIST has 60 000 + 10 000 digits (LeCun et al. 1998), 28×28, white on black. MN
 made of them and of photographs that are placed by hand; the original's are BSDS500's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -92,21 +92,6 @@ def load_photos() -> list[NDArray[np.uint8]]:
     return photos
 
 
-def _blended_part(
-    grey: NDArray[np.uint8],
-    y: Labels,
-    photos: Sequence[NDArray[np.uint8]],
-    seed: np.random.SeedSequence,
-    image_size: int,
-) -> PartStream:
-    def chunks() -> Iterator[NDArray[np.uint8]]:
-        rng = np.random.default_rng(seed)
-        for start in range(0, len(grey), CHUNK):
-            yield resize(blend(grey[start : start + CHUNK], photos, rng, PATCH), image_size)
-
-    return PartStream(len(grey), (3, image_size, image_size), chunks, y)
-
-
 def build_blended(image_size: int) -> DomainStream:
     """Build ``mnist-m`` with samples (3, image_size, image_size); the same pixels from the same photographs.
 
@@ -116,7 +101,17 @@ def build_blended(image_size: int) -> DomainStream:
         DataError: MNIST or the photographs are missing or damaged.
     """
     photos = load_photos()
+
+    def part(split: Literal["train", "t10k"], seed: np.random.SeedSequence) -> PartStream:
+        grey, y = read_split(split)
+
+        def chunks() -> Iterator[NDArray[np.uint8]]:
+            rng = np.random.default_rng(seed)
+            for start in range(0, len(grey), CHUNK):
+                yield resize(blend(grey[start : start + CHUNK], photos, rng, PATCH), image_size)
+
+        return PartStream(len(grey), (3, image_size, image_size), chunks, y)
+
     seeds = np.random.SeedSequence(_SEED).spawn(2)
-    train = _blended_part(*read_split("train"), photos, seeds[0], image_size)
-    test = _blended_part(*read_split("t10k"), photos, seeds[1], image_size)
+    train, test = part("train", seeds[0]), part("t10k", seeds[1])
     return DomainStream(train, test, CLASSES, kind="image", augmentation="digits")
