@@ -8,6 +8,7 @@ import tarfile
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -112,31 +113,26 @@ def _download(url: str) -> Iterator[bytes]:
         raise _DownloadError(f"{url}: {str(error) or type(error).__name__}") from error
 
 
-def _fetch_one(name: str, file: RemoteFile, path: Path) -> None:
-    """Download a file to ``path`` from the first of its addresses that has the right one."""
-
-    def write(part: Path) -> Path:
-        reasons = []
-        for url in (file.url, *file.mirrors):
-            digest = hashlib.md5(usedforsecurity=False)
-            try:
-                with part.open("wb") as out:
-                    for piece in _download(url):
-                        digest.update(piece)
-                        out.write(piece)
-            except _DownloadError as error:
-                reasons.append(str(error))
-                continue
-            if digest.hexdigest() == file.md5:
-                return part
-            reasons.append(f"{url}: what came has md5 {digest.hexdigest()}")
-        raise DataError(
-            f"{name} needs {path}, which could not be downloaded ({'; '.join(reasons)}): download "
-            f"{file.url} elsewhere and put it at {path} (md5 {file.md5}), or set IIMT_DATA to a folder "
-            f"that has it"
-        )
-
-    _make(path, write)
+def _fetch_one(name: str, file: RemoteFile, path: Path, part: Path) -> Path:
+    """Download what shall be at ``path`` to ``part``, from the first address that has the right file."""
+    reasons = []
+    for url in (file.url, *file.mirrors):
+        digest = hashlib.md5(usedforsecurity=False)
+        try:
+            with part.open("wb") as out:
+                for piece in _download(url):
+                    digest.update(piece)
+                    out.write(piece)
+        except _DownloadError as error:
+            reasons.append(str(error))
+            continue
+        if digest.hexdigest() == file.md5:
+            return part
+        reasons.append(f"{url}: what came has md5 {digest.hexdigest()}")
+    raise DataError(
+        f"{name} needs {path}, which could not be downloaded ({'; '.join(reasons)}): download {file.url} "
+        f"elsewhere and put it at {path} (md5 {file.md5}), or set IIMT_DATA to a folder that has it"
+    )
 
 
 def fetch(name: str, files: Sequence[RemoteFile], folder: Path) -> None:
@@ -155,7 +151,7 @@ def fetch(name: str, files: Sequence[RemoteFile], folder: Path) -> None:
         if path.is_file():
             check(name, path, file.md5)
         else:
-            _fetch_one(name, file, path)
+            _make(path, partial(_fetch_one, name, file, path))
 
 
 def _gunzip(archive: Path) -> Iterator[bytes]:

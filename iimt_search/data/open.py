@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from iimt_search.data.task import (
 )
 from iimt_search.errors import DataError
 from iimt_search.kinds import Kind
+from iimt_search.registry import load_object
 from iimt_search.space.task_spec import DomainSpec
 
 FOLDER_SIZE = 32
@@ -174,11 +174,10 @@ def _check_part(where: str, domain: Domain, part: Labelled | Unlabelled) -> None
 @cache
 def _python_domain(path: str) -> Domain:
     """Call a user's function and check what it returns."""
-    module, function = path.split(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        made = getattr(import_module(module), function)()
+        made = load_object(path)()
     except (ImportError, AttributeError) as error:
         raise DataError(f"python: {path} cannot be found: {error}") from error
     if not isinstance(made, Domain):

@@ -48,15 +48,15 @@ class DomainStream:
     augmentation: str
 
 
-def _part_stream(part: Labelled | Unlabelled) -> PartStream:
-    y = part.y if isinstance(part, Labelled) else None
-    return PartStream(len(part), tuple(part.x.shape[1:]), lambda: iter([part.x]), y)
-
-
 def stream_of(domain: Domain) -> DomainStream:
     """Return a domain that is in memory as a stream."""
-    test = None if domain.test is None else _part_stream(domain.test)
-    return DomainStream(_part_stream(domain.train), test, domain.classes, domain.kind, domain.augmentation)
+
+    def part(whole: Labelled | Unlabelled) -> PartStream:
+        y = whole.y if isinstance(whole, Labelled) else None
+        return PartStream(len(whole), tuple(whole.x.shape[1:]), lambda: iter([whole.x]), y)
+
+    test = None if domain.test is None else part(domain.test)
+    return DomainStream(part(domain.train), test, domain.classes, domain.kind, domain.augmentation)
 
 
 SCHEMA = 1
@@ -64,14 +64,12 @@ SCHEMA = 1
 
 def data_root() -> Path:
     """Return the folder for data as it is downloaded or placed: ``$IIMT_DATA``, else in the cache."""
-    override = os.environ.get("IIMT_DATA")
-    return Path(override) if override else user_cache_path("iimt-search") / "data"
+    return Path(os.environ.get("IIMT_DATA") or user_cache_path("iimt-search") / "data")
 
 
 def prepared_root() -> Path:
     """Return the folder for prepared domains: ``$IIMT_CACHE``, else in the user's cache folder."""
-    override = os.environ.get("IIMT_CACHE")
-    return Path(override) if override else user_cache_path("iimt-search") / "prepared"
+    return Path(os.environ.get("IIMT_CACHE") or user_cache_path("iimt-search") / "prepared")
 
 
 def array_hash(dtype: Any, shape: tuple[int, ...]) -> "hashlib._Hash":

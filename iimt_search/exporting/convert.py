@@ -96,9 +96,7 @@ def greatest_difference(
     greatest, largest = 0.0, 1.0
     with torch.no_grad():
         # One sample alone is what tracing could treat in another way.
-        for batch in samples.tensor_split((1, 3)):
-            if not len(batch):
-                continue
+        for batch in filter(len, samples.tensor_split((1, 3))):
             expected, logits = reference(batch), other(batch)
             if expected.shape != logits.shape or not logits.isfinite().all():
                 return float("inf"), False

@@ -74,7 +74,7 @@ def build(image_size: int) -> Domain:
     return _domain(np.repeat(grey[:, None], 3, axis=1), y)
 
 
-def build_blended(image_size: int) -> Domain:
+def build_m(image_size: int) -> Domain:
     """Build ``digits-m`` with samples (3, image_size, image_size); the same pixels on every machine."""
     grey, y = load_grey(image_size)
     photos = load_sample_images().images

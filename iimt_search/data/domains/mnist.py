@@ -92,7 +92,7 @@ def load_photos() -> list[NDArray[np.uint8]]:
     return photos
 
 
-def build_blended(image_size: int) -> DomainStream:
+def build_m(image_size: int) -> DomainStream:
     """Build ``mnist-m`` with samples (3, image_size, image_size); the same pixels from the same photographs.
 
     Digits are blended at their own 28×28 pixels, as the original's, and resized then.
