@@ -100,36 +100,26 @@ def open_array(path: Path, member: str = "") -> ArrayFile:
     """
     with _opened(path, member) as file:
         shape, fortran, dtype = _header(file)
-    found = ArrayFile(path, member, shape, dtype)
+    array = ArrayFile(path, member, shape, dtype)
     if dtype.hasobject:
-        raise DataError(f"{found} holds Python objects, not numbers; save it with a numeric dtype")
+        raise DataError(f"{array} holds Python objects, not numbers; save it with a numeric dtype")
     if fortran:
-        raise DataError(f"{found} is in Fortran order; save np.ascontiguousarray(x)")
+        raise DataError(f"{array} is in Fortran order; save np.ascontiguousarray(x)")
     if not shape or shape[0] == 0:
-        raise DataError(f"{found} is empty: shape {shape}")
-    return found
+        raise DataError(f"{array} is empty: shape {shape}")
+    return array
 
 
 def open_pair(path: Path, labels: Path | None) -> tuple[ArrayFile, ArrayFile | None]:
     """Return x and, where there is one, y of an ``.npz`` (members x and y) or of ``.npy`` files."""
-    if path.suffix == ".npz":
-        if labels is not None:
-            raise DataError(f"{path} is an .npz, its labels are its own array y; {labels} goes with an .npy")
-        with _archive(path) as names:
-            has_y = "y.npy" in names
-        return open_array(path, "x"), open_array(path, "y") if has_y else None
-    return open_array(path), None if labels is None else open_array(labels)
-
-
-@contextmanager
-def _archive(path: Path) -> Iterator[list[str]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive.namelist()
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}") from error
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path} is no whole .npz file: {error}") from error
+    if path.suffix != ".npz":
+        return open_array(path), None if labels is None else open_array(labels)
+    if labels is not None:
+        raise DataError(f"{path} is an .npz, its labels are its own array y; {labels} goes with an .npy")
+    x = open_array(path, "x")
+    with zipfile.ZipFile(path) as archive:
+        has_y = "y.npy" in archive.namelist()
+    return x, open_array(path, "y") if has_y else None
 
 
 def kind_of(x: ArrayFile) -> Kind:
@@ -163,18 +153,16 @@ def read_labels(y: ArrayFile, count: int) -> tuple[Labels, tuple[str, ...]]:
     return index.astype(np.int64), texts
 
 
-class _Range:
-    """Smallest and largest value of an array, and that all are finite."""
-
-    def __init__(self, x: ArrayFile) -> None:
-        self.low, self.high = np.inf, -np.inf
-        start = 0
-        for chunk in x.chunks():
-            if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
-                at = np.argwhere(~np.isfinite(chunk))[0].tolist()
-                raise DataError(f"{x}: sample {start + at[0]} holds NaN or infinity, at {at[1:]}")
-            self.low, self.high = min(self.low, chunk.min()), max(self.high, chunk.max())
-            start += len(chunk)
+def _value_range(x: ArrayFile) -> tuple[float, float]:
+    """Return the smallest and the largest value of an array, all of which are finite."""
+    low, high, start = np.inf, -np.inf, 0
+    for chunk in x.chunks():
+        if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
+            at = np.argwhere(~np.isfinite(chunk))[0].tolist()
+            raise DataError(f"{x}: sample {start + at[0]} holds NaN or infinity, at {at[1:]}")
+        low, high = min(low, chunk.min()), max(high, chunk.max())
+        start += len(chunk)
+    return low, high
 
 
 def _image_scale(x: ArrayFile) -> float:
@@ -183,20 +171,19 @@ def _image_scale(x: ArrayFile) -> float:
         return 1.0
     if x.dtype.kind not in "iuf":
         raise DataError(f"{x} has type {x.dtype}; images are of integers or floats")
-    found = _Range(x)
-    if found.low >= 0 and x.dtype.kind == "f" and found.high <= 1:
+    low, high = _value_range(x)
+    if low >= 0 and x.dtype.kind == "f" and high <= 1:
         return 255.0
-    if found.low >= 0 and found.high <= 255:
+    if low >= 0 and high <= 255:
         return 1.0
     if x.dtype == np.uint16:
         return 1 / 257
     raise DataError(
-        f"{x}: values from {found.low:g} to {found.high:g}; images are uint8 or 0 to 255, uint16, or floats "
-        f"in 0 to 1"
+        f"{x}: values from {low:g} to {high:g}; images are uint8 or 0 to 255, uint16, or floats in 0 to 1"
     )
 
 
-def _images(x: ArrayFile, size: int) -> PartStream:
+def _images(x: ArrayFile, size: int, y: Labels | None) -> PartStream:
     last = len(x.shape) == 4 and x.shape[-1] in (1, 3)
     first = len(x.shape) == 4 and not last and x.shape[1] in (1, 3)
     if len(x.shape) == 4 and not (first or last):
@@ -207,9 +194,7 @@ def _images(x: ArrayFile, size: int) -> PartStream:
 
     def chunks() -> Iterator[Samples]:
         for chunk in x.chunks():
-            images = (
-                chunk if scale == 1 and chunk.dtype == np.uint8 else np.round(chunk * scale).astype(np.uint8)
-            )
+            images = chunk if chunk.dtype == np.uint8 else np.round(chunk * scale).astype(np.uint8)
             if images.ndim == 3:
                 images = images[..., None]
             elif first:
@@ -217,7 +202,7 @@ def _images(x: ArrayFile, size: int) -> PartStream:
             rgb = np.broadcast_to(images, (*images.shape[:3], 3))
             yield np.stack([to_square(Image.fromarray(np.ascontiguousarray(image)), size) for image in rgb])
 
-    return PartStream(x.shape[0], (3, size, size), chunks, None)
+    return PartStream(x.shape[0], (3, size, size), chunks, y)
 
 
 def image_side(x: ArrayFile) -> int:
@@ -233,13 +218,12 @@ def stream_array(x: ArrayFile, kind: Kind, size: int, y: Labels | None) -> PartS
         DataError: a shape, type or value that the kind cannot have.
     """
     if kind == "image":
-        part = _images(x, size)
-        return PartStream(part.count, part.sample_shape, part.chunks, y)
+        return _images(x, size, y)
     if x.dtype.kind not in "fiu":
         raise DataError(f"{x} has type {x.dtype}; a {kind} is of numbers")
     if len(x.shape) != SAMPLE_DIMENSIONS[kind] + 1:
         raise DataError(
             f"{x} has shape {x.shape}; a {kind} has {SAMPLE_DIMENSIONS[kind]} dimensions a sample"
         )
-    _Range(x)
+    _value_range(x)
     return PartStream(x.shape[0], x.shape[1:], lambda: (c.astype(np.float32) for c in x.chunks()), y)

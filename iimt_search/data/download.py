@@ -8,7 +8,7 @@ import tarfile
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -43,11 +43,23 @@ class _DownloadError(Exception):
     """One address did not give the file."""
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a :class:`DataError` that names ``path``."""
+def _make(path: Path, write: Callable[[Path], Path]) -> None:
+    """Make ``path`` in one process at a time, and whole or not at all.
+
+    ``write`` receives a temporary name beside it and returns what is to be renamed to ``path``. What the disk
+    refuses becomes a :class:`DataError` that names ``path``.
+    """
+    part = path.with_name(path.name + ".part")
     try:
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock")):
+            if path.exists():
+                return
+            remove(part)
+            try:
+                os.replace(write(part), path)
+            finally:
+                remove(part)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(
@@ -59,27 +71,8 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _make(path: Path, write: Callable[[Path], Path]) -> None:
-    """Make ``path`` in one process at a time, and whole or not at all.
-
-    ``write`` receives a temporary name beside it and returns what is to be renamed to ``path``.
-    """
-    part = path.with_name(path.name + ".part")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(path.name + ".lock")):
-            if path.exists():
-                return
-            remove(part)
-            try:
-                os.replace(write(part), path)
-            finally:
-                remove(part)
-
-
 def _damaged(path: Path, error: Exception) -> DataError:
-    said = " ".join(str(error).split())
-    reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     return DataError(
         f"{path} cannot be read, it is damaged or cut short ({reason}): delete it, or put the right "
         f"file there"
@@ -87,11 +80,8 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def check(name: str, path: Path, md5: str, made_from: Path | None = None) -> None:
@@ -106,13 +96,11 @@ def check(name: str, path: Path, md5: str, made_from: Path | None = None) -> Non
     Raises:
         DataError: it is missing or another.
     """
-    again = made_from or path
-    remedy = f"put the right file there, or delete {again} to have it made again"
+    remedy = f"put the right file there, or delete {made_from or path} to have it made again"
     if not path.is_file():
         raise DataError(f"{name} needs {path} (md5 {md5}), which is missing: {remedy}")
-    found = _md5(path)
-    if found != md5:
-        raise DataError(f"{name}: {path} has md5 {found} instead of {md5}: {remedy}")
+    if (actual := _md5(path)) != md5:
+        raise DataError(f"{name}: {path} has md5 {actual} instead of {md5}: {remedy}")
 
 
 def _download(url: str) -> Iterator[bytes]:
@@ -125,29 +113,26 @@ def _download(url: str) -> Iterator[bytes]:
         raise _DownloadError(f"{url}: {str(error) or type(error).__name__}") from error
 
 
-def _fetch_one(name: str, file: RemoteFile, path: Path) -> None:
-    def write(part: Path) -> Path:
-        reasons = []
-        for url in (file.url, *file.mirrors):
-            digest = hashlib.md5(usedforsecurity=False)
-            try:
-                with part.open("wb") as out:
-                    for piece in _download(url):
-                        digest.update(piece)
-                        out.write(piece)
-            except _DownloadError as error:
-                reasons.append(str(error))
-                continue
-            if digest.hexdigest() == file.md5:
-                return part
-            reasons.append(f"{url}: what came has md5 {digest.hexdigest()}")
-        raise DataError(
-            f"{name} needs {path}, which could not be downloaded ({'; '.join(reasons)}): download "
-            f"{file.url} elsewhere and put it at {path} (md5 {file.md5}), or set IIMT_DATA to a folder "
-            f"that has it"
-        )
-
-    _make(path, write)
+def _fetch_one(name: str, file: RemoteFile, path: Path, part: Path) -> Path:
+    """Download what shall be at ``path`` to ``part``, from the first address that has the right file."""
+    reasons = []
+    for url in (file.url, *file.mirrors):
+        digest = hashlib.md5(usedforsecurity=False)
+        try:
+            with part.open("wb") as out:
+                for piece in _download(url):
+                    digest.update(piece)
+                    out.write(piece)
+        except _DownloadError as error:
+            reasons.append(str(error))
+            continue
+        if digest.hexdigest() == file.md5:
+            return part
+        reasons.append(f"{url}: what came has md5 {digest.hexdigest()}")
+    raise DataError(
+        f"{name} needs {path}, which could not be downloaded ({'; '.join(reasons)}): download {file.url} "
+        f"elsewhere and put it at {path} (md5 {file.md5}), or set IIMT_DATA to a folder that has it"
+    )
 
 
 def fetch(name: str, files: Sequence[RemoteFile], folder: Path) -> None:
@@ -166,7 +151,7 @@ def fetch(name: str, files: Sequence[RemoteFile], folder: Path) -> None:
         if path.is_file():
             check(name, path, file.md5)
         else:
-            _fetch_one(name, file, path)
+            _make(path, partial(_fetch_one, name, file, path))
 
 
 def _gunzip(archive: Path) -> Iterator[bytes]:

@@ -1,7 +1,6 @@
 """A domain from a folder of images: one folder for each class, or, for a target, all in one."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,19 +48,11 @@ class ImageFolder:
             self.classes = tuple(p.name for p in class_folders)
             self.labels = []
             for label, path in enumerate(class_folders):
-                found = _images_in(path)
-                if not found:
+                files = _images_in(path)
+                if not files:
                     raise DataError(f"class folder {path} holds no image")
-                self.files = self.files + found
-                self.labels += [label] * len(found)
-
-    def key(self) -> str:
-        """Return a hash that changes when a file is added, removed or changed."""
-        digest = hashlib.sha256()
-        for path in self.files:
-            stat = path.stat()
-            digest.update(f"{path}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\x1e".encode())
-        return digest.hexdigest()[:16]
+                self.files += files
+                self.labels += [label] * len(files)
 
     def stream(self, size: int) -> PartStream:
         """Return the images, uint8 (3, size, size) each, read as they are asked for."""
@@ -72,17 +63,3 @@ class ImageFolder:
 
         y = None if self.labels is None else np.array(self.labels, dtype=np.int64)
         return PartStream(len(self.files), (3, size, size), chunks, y)
-
-
-def same_classes(parts: Sequence[ImageFolder], where: str) -> tuple[str, ...] | None:
-    """Return the classes that the labelled ones of some folders share.
-
-    Raises:
-        DataError: they differ.
-    """
-    named = [part.classes for part in parts if part.classes is not None]
-    if any(classes != named[0] for classes in named):
-        raise DataError(
-            f"{where}: its training and test folders have other classes: {named[0]} and {named[1]}"
-        )
-    return named[0] if named else None

@@ -54,20 +54,12 @@ def read_image(path: Path, size: int) -> NDArray[np.uint8]:
 CHUNK = 1000
 
 
-def resize_grey(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize uint8 (N, h, w) to (N, size, size), bicubic."""
-    return np.stack(
-        [np.asarray(Image.fromarray(i).resize((size, size), Image.Resampling.BICUBIC)) for i in images]
-    )
-
-
-def resize_colour(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize uint8 (N, 3, h, w) to (N, 3, size, size), bicubic."""
-    resized = [
-        Image.fromarray(image.transpose(1, 2, 0)).resize((size, size), Image.Resampling.BICUBIC)
-        for image in images
-    ]
-    return np.stack([np.asarray(image).transpose(2, 0, 1) for image in resized])
+def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize uint8 (N, h, w) or (N, 3, h, w) to sides of ``size`` pixels, bicubic."""
+    if images.ndim == 4:
+        return np.stack([resize(colour, size) for colour in images.transpose(1, 0, 2, 3)], axis=1)
+    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]
+    return np.stack([np.asarray(image) for image in resized])
 
 
 def image_part(images: NDArray[np.uint8], y: Labels, image_size: int) -> PartStream:
@@ -81,10 +73,7 @@ def image_part(images: NDArray[np.uint8], y: Labels, image_size: int) -> PartStr
 
     def chunks() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            if chunk.ndim == 3:
-                yield np.repeat(resize_grey(chunk, image_size)[:, None], 3, axis=1)
-            else:
-                yield resize_colour(chunk, image_size)
+            chunk = resize(images[start : start + CHUNK], image_size)
+            yield np.repeat(chunk[:, None], 3, axis=1) if chunk.ndim == 3 else chunk
 
     return PartStream(len(images), (3, image_size, image_size), chunks, y)

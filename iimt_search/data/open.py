@@ -3,22 +3,31 @@
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from iimt_search.data.arrays import ArrayFile, image_side, kind_of, open_pair, read_labels, stream_array
-from iimt_search.data.folder import ImageFolder, same_classes
+from iimt_search.data.folder import ImageFolder
 from iimt_search.data.images import to_square
 from iimt_search.data.registry import DOMAINS, load_domain
-from iimt_search.data.store import DomainStream, PartStream, array_hash, cached, fingerprint_of
-from iimt_search.data.task import SAMPLE_DIMENSIONS, SAMPLE_TYPES, Domain, Labelled, Labels, Unlabelled
+from iimt_search.data.store import DomainStream, array_hash, cached, fingerprint_of
+from iimt_search.data.task import (
+    SAMPLE_DIMENSIONS,
+    SAMPLE_TYPES,
+    Domain,
+    Labelled,
+    Labels,
+    Samples,
+    Unlabelled,
+)
 from iimt_search.errors import DataError
 from iimt_search.kinds import Kind
+from iimt_search.registry import load_object
 from iimt_search.space.task_spec import DomainSpec
 
 FOLDER_SIZE = 32
@@ -57,39 +66,48 @@ def open_domain(spec: DomainSpec, image_size: int) -> Domain:
     return _resized(_python_domain(spec.python or ""), image_size)
 
 
+def _with_samples(domain: Domain, samples: Callable[[Unlabelled], Samples]) -> Domain:
+    """Return a domain with other samples, made of those of each part, and the labels that it has."""
+
+    def part(old: Labelled | Unlabelled) -> Labelled | Unlabelled:
+        if isinstance(old, Labelled):
+            return Labelled(samples(old.unlabelled), old.y)
+        return Unlabelled(samples(old))
+
+    return replace(domain, train=part(domain.train), test=None if domain.test is None else part(domain.test))
+
+
 def _resized(domain: Domain, size: int) -> Domain:
     """Return a domain of images with its images at ``size``; any other as it is."""
     if domain.kind != "image" or domain.train.x.shape[2:] == (size, size):
         return domain
 
-    def part(of: Labelled | Unlabelled) -> Labelled | Unlabelled:
-        x = np.stack([to_square(Image.fromarray(image.transpose(1, 2, 0)), size) for image in of.x])
-        return Labelled(x, of.y) if isinstance(of, Labelled) else Unlabelled(x)
+    def squares(part: Unlabelled) -> Samples:
+        return np.stack([to_square(Image.fromarray(image.transpose(1, 2, 0)), size) for image in part.x])
 
-    return replace(domain, train=part(domain.train), test=None if domain.test is None else part(domain.test))
-
-
-def _gathered(part: Labelled | Unlabelled) -> Labelled | Unlabelled:
-    """Return a part of which every row is meant."""
-    if isinstance(part, Labelled):
-        return Labelled(part.unlabelled.gather(), part.y)
-    return Unlabelled(part.gather())
+    return _with_samples(domain, squares)
 
 
 def _open_folder(spec: DomainSpec, size: int) -> Domain:
-    train = ImageFolder(Path(spec.folder or ""))
-    test = ImageFolder(Path(spec.test)) if spec.test is not None else None
-    classes = same_classes([train] if test is None else [train, test], str(spec.folder))
-    key = "-".join(["folder", train.key(), *([test.key()] if test else []), f"{size}px"])
+    folders = [ImageFolder(Path(path)) for path in (spec.folder, spec.test) if path is not None]
+    classes = [folder.classes for folder in folders if folder.classes is not None]
+    if any(names != classes[0] for names in classes):
+        raise DataError(
+            f"{spec.folder}: its training and test folders have other classes: {classes[0]} and {classes[1]}"
+        )
+    augmentation = spec.augmentation or "image"
+    keys = "-".join(_file_key(folder.files) for folder in folders)
 
     def build() -> DomainStream:
-        part = None if test is None else test.stream(size)
-        return DomainStream(train.stream(size), part, classes, "image", spec.augmentation or "image")
+        train, *test = (folder.stream(size) for folder in folders)
+        names = classes[0] if classes else None
+        return DomainStream(train, test[0] if test else None, names, "image", augmentation)
 
-    return cached(f"{key}-{spec.augmentation or 'image'}", build)
+    return cached(f"folder-{keys}-{size}px-{augmentation}", build)
 
 
 def _file_key(paths: list[Path]) -> str:
+    """Return a hash that changes when a file is added, removed or changed."""
     digest = hashlib.sha256()
     for path in paths:
         if not path.exists():
@@ -111,11 +129,10 @@ def _open_arrays(spec: DomainSpec, size: int) -> Domain:
         if spec.test is not None:
             pairs.append(open_pair(Path(spec.test), Path(spec.test_labels) if spec.test_labels else None))
         labels, classes = _shared_labels(pairs)
-        parts: list[PartStream] = [
-            stream_array(samples, kind, size, found)
-            for (samples, _), found in zip(pairs, labels, strict=True)
-        ]
-        return DomainStream(parts[0], parts[1] if len(parts) > 1 else None, classes, kind, augmentation)
+        train, *test = (
+            stream_array(samples, kind, size, y) for (samples, _), y in zip(pairs, labels, strict=True)
+        )
+        return DomainStream(train, test[0] if test else None, classes, kind, augmentation)
 
     return cached(f"arrays-{key}-{kind}-{size}px-{augmentation}", build)
 
@@ -125,20 +142,13 @@ def _shared_labels(
 ) -> tuple[list[Labels | None], tuple[str, ...] | None]:
     """Read the labels of the parts that have some, by one list of classes."""
     read = [None if y is None else read_labels(y, x.shape[0]) for x, y in pairs]
-    named = [found for found in read if found is not None]
-    if not named:
-        return [None for _ in pairs], None
     # The training part's classes, then what only the test part has.
-    classes = list(named[0][1])
-    classes += [name for _, names in named[1:] for name in names if name not in classes]
-    shared: list[Labels | None] = []
-    for found in read:
-        if found is None:
-            shared.append(None)
-        else:
-            index, names = found
-            shared.append(np.array([classes.index(name) for name in names], dtype=np.int64)[index])
-    return shared, tuple(classes)
+    classes = list(dict.fromkeys(name for labels in read if labels is not None for name in labels[1]))
+
+    def renumbered(index: Labels, names: tuple[str, ...]) -> Labels:
+        return np.array([classes.index(name) for name in names], dtype=np.int64)[index]
+
+    return [None if labels is None else renumbered(*labels) for labels in read], tuple(classes) or None
 
 
 def _check_part(where: str, domain: Domain, part: Labelled | Unlabelled) -> None:
@@ -164,25 +174,22 @@ def _check_part(where: str, domain: Domain, part: Labelled | Unlabelled) -> None
 @cache
 def _python_domain(path: str) -> Domain:
     """Call a user's function and check what it returns."""
-    module, function = path.split(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        made = getattr(import_module(module), function)()
+        made = load_object(path)()
     except (ImportError, AttributeError) as error:
         raise DataError(f"python: {path} cannot be found: {error}") from error
     if not isinstance(made, Domain):
         raise DataError(
             f"python: {path} must return an iimt_search.data.task.Domain, got {type(made).__name__}"
         )
-    test = None if made.test is None else _gathered(made.test)
-    made = replace(made, train=_gathered(made.train), test=test)
+    made = _with_samples(made, Unlabelled.gather)  # every row is meant
     for name, part in (("train", made.train), ("test", made.test)):
         if part is not None:
             _check_part(f"python: {path} ({name})", made, part)
-    arrays = [made.train.x, *([made.train.y] if isinstance(made.train, Labelled) else [])]
     digests = []
-    for array in arrays:
+    for array in (made.train.x, *([made.train.y] if isinstance(made.train, Labelled) else [])):
         digest = array_hash(array.dtype, array.shape)
         digest.update(np.ascontiguousarray(array).data)
         digests.append(digest.hexdigest())

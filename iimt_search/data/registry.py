@@ -34,11 +34,12 @@ class NamedDomain(NamedTuple):
 
 
 _HERE = "iimt_search.data.domains"
+_TORCHVISION = f"{_HERE}.torchvision_sets"
 
 _BUILT_IN = {
     "digits": NamedDomain(f"{_HERE}.digits:build", 2, 16, False, "scikit-learn's real handwritten digits"),
     "digits-m": NamedDomain(
-        f"{_HERE}.digits_m:build", 2, 16, False, "the same blended with photographs, as MNIST-M"
+        f"{_HERE}.digits:build_m", 2, 16, False, "the same blended with photographs, as MNIST-M"
     ),
     "syn-digits": NamedDomain(
         f"{_HERE}.syn_digits:build",
@@ -50,12 +51,12 @@ _BUILT_IN = {
     ),
     "mnist": NamedDomain(f"{_HERE}.mnist:build", 1, 32, True, "MNIST, handwritten digits"),
     "mnist-m": NamedDomain(
-        f"{_HERE}.mnist_m:build", 1, 32, True, "MNIST blended with the photographs you place", reads="photos"
+        f"{_HERE}.mnist:build_m", 1, 32, True, "MNIST blended with the photographs you place", reads="photos"
     ),
-    "usps": NamedDomain(f"{_HERE}.usps:build", 1, 32, True, "USPS, digits from envelopes"),
-    "svhn": NamedDomain(f"{_HERE}.svhn:build", 1, 32, True, "SVHN, digits of photographed house numbers"),
-    "cifar10": NamedDomain(f"{_HERE}.cifar10:build", 1, 32, True, "CIFAR-10, the nine classes of STL-10"),
-    "stl10": NamedDomain(f"{_HERE}.stl10:build", 1, 32, True, "STL-10, the nine classes of CIFAR-10"),
+    "usps": NamedDomain(f"{_TORCHVISION}:usps", 1, 32, True, "USPS, digits from envelopes"),
+    "svhn": NamedDomain(f"{_TORCHVISION}:svhn", 1, 32, True, "SVHN, digits of photographed house numbers"),
+    "cifar10": NamedDomain(f"{_TORCHVISION}:cifar10", 1, 32, True, "CIFAR-10, the nine classes of STL-10"),
+    "stl10": NamedDomain(f"{_TORCHVISION}:stl10", 1, 32, True, "STL-10, the nine classes of CIFAR-10"),
     "motions": NamedDomain(
         f"{_HERE}.motions:build", 1, 0, False, "BasicMotions, four activities felt by a smart watch"
     ),
@@ -79,7 +80,7 @@ def load_domain(name: str, image_size: int, count: int | None = None) -> Domain:
 
     Args:
         name: one of :data:`DOMAINS`.
-        image_size: side of the images in pixels.
+        image_size: in pixels; of no use to a domain without images.
         count: training samples, of a domain that can make as many as asked for.
 
     Raises:

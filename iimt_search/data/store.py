@@ -39,15 +39,7 @@ class PartStream:
 
 @dataclass(frozen=True)
 class DomainStream:
-    """A domain to be prepared.
-
-    Attributes:
-        train: the part that training may draw from.
-        test: the part that only the audit may read, or None.
-        classes: class names in label order, or None where there are no labels.
-        kind: of the samples.
-        augmentation: name of what keeps its classes.
-    """
+    """A domain to be prepared: as :class:`~iimt_search.data.task.Domain`, its parts read piece by piece."""
 
     train: PartStream
     test: PartStream | None
@@ -56,15 +48,15 @@ class DomainStream:
     augmentation: str
 
 
-def _part_stream(part: Labelled | Unlabelled) -> PartStream:
-    y = part.y if isinstance(part, Labelled) else None
-    return PartStream(len(part), tuple(part.x.shape[1:]), lambda: iter([part.x]), y)
-
-
 def stream_of(domain: Domain) -> DomainStream:
     """Return a domain that is in memory as a stream."""
-    test = None if domain.test is None else _part_stream(domain.test)
-    return DomainStream(_part_stream(domain.train), test, domain.classes, domain.kind, domain.augmentation)
+
+    def part(whole: Labelled | Unlabelled) -> PartStream:
+        y = whole.y if isinstance(whole, Labelled) else None
+        return PartStream(len(whole), tuple(whole.x.shape[1:]), lambda: iter([whole.x]), y)
+
+    test = None if domain.test is None else part(domain.test)
+    return DomainStream(part(domain.train), test, domain.classes, domain.kind, domain.augmentation)
 
 
 SCHEMA = 1
@@ -72,14 +64,12 @@ SCHEMA = 1
 
 def data_root() -> Path:
     """Return the folder for data as it is downloaded or placed: ``$IIMT_DATA``, else in the cache."""
-    override = os.environ.get("IIMT_DATA")
-    return Path(override) if override else user_cache_path("iimt-search") / "data"
+    return Path(os.environ.get("IIMT_DATA") or user_cache_path("iimt-search") / "data")
 
 
 def prepared_root() -> Path:
     """Return the folder for prepared domains: ``$IIMT_CACHE``, else in the user's cache folder."""
-    override = os.environ.get("IIMT_CACHE")
-    return Path(override) if override else user_cache_path("iimt-search") / "prepared"
+    return Path(os.environ.get("IIMT_CACHE") or user_cache_path("iimt-search") / "prepared")
 
 
 def array_hash(dtype: Any, shape: tuple[int, ...]) -> "hashlib._Hash":
@@ -152,22 +142,12 @@ def read_prepared(folder: Path) -> Domain | None:
     """Return the domain kept in ``folder``; None where it is absent, cut short or of another schema."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta["schema"] != SCHEMA:
+        whole = all((folder / name).stat().st_size == size for name, size in meta["sizes"].items())
+        if meta["schema"] != SCHEMA or not whole or (train := _read_part(folder, "train")) is None:
             return None
-        if any((folder / name).stat().st_size != size for name, size in meta["sizes"].items()):
-            return None
-        train = _read_part(folder, "train")
-        if train is None:
-            return None
-        return Domain(
-            train=train,
-            test=_read_part(folder, "test"),
-            classes=None if meta["classes"] is None else tuple(meta["classes"]),
-            kind=meta["kind"],
-            augmentation=meta["augmentation"],
-            fingerprint=meta["fingerprint"],
-            sample_fingerprint=meta["sample_fingerprint"],
-        )
+        fields = ("kind", "augmentation", "fingerprint", "sample_fingerprint")
+        classes = None if meta["classes"] is None else tuple(meta["classes"])
+        return Domain(train, _read_part(folder, "test"), classes, **{name: meta[name] for name in fields})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -181,7 +161,7 @@ def prepared_sizes(name: str, version: str | int) -> list[int]:
     """Return the image sizes in pixels that a version of a named domain is kept in; 0 where it has none."""
     key = re.compile(rf"{re.escape(name)}-v{version}-(\d+)px(-\w+)?")
     names = [path.name for path in prepared_root().glob("*") if path.is_dir()]
-    return sorted({int(found[1]) for found in map(key.fullmatch, names) if found is not None})
+    return sorted({int(match[1]) for match in map(key.fullmatch, names) if match is not None})
 
 
 def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
@@ -194,12 +174,12 @@ def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
         DataError: the disk is full, or what ``build`` raises.
     """
     folder = prepared_folder(key)
-    if (found := read_prepared(folder)) is not None:
-        return found
+    if (domain := read_prepared(folder)) is not None:
+        return domain
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
-        if (found := read_prepared(folder)) is not None:
-            return found
+        if (domain := read_prepared(folder)) is not None:
+            return domain
         try:
             with atomic_write(folder, locked=True) as beside:
                 beside.mkdir()
@@ -211,7 +191,6 @@ def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
                     f"to a folder on another disk"
                 ) from error
             raise
-    found = read_prepared(folder)
-    if found is None:
+    if (domain := read_prepared(folder)) is None:
         raise DataError(f"what was just written to {folder} cannot be read back; is the disk in order?")
-    return found
+    return domain

@@ -1,7 +1,7 @@
 """Writes an exported model in further formats, and checks that each computes the same."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,58 +9,36 @@ import torch
 from torch import Tensor, nn
 
 from iimt_search.errors import ModelFileError
-from iimt_search.exporting.formats import FORMATS, SAFETENSORS, check_formats
+from iimt_search.exporting.formats import FORMATS, SAFETENSORS, check_formats, write_metadata
 from iimt_search.exporting.load import Predictor, load_model
-from iimt_search.files import atomic_write, write_text
+from iimt_search.files import atomic_write
 
 
-def program_of(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """Trace a model whose batch size is free.
+def write_torch_export(model: nn.Module, example: Tensor, about: str, path: Path) -> None:
+    """Write a model whose batch size is free to ``path``; ``about`` is the extra file ``model.json`` in it.
 
     Args:
         model: in evaluation mode, on the processor.
         example: samples (B, ...), B of at least 2.
-    """
-    with torch.no_grad():
-        return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-
-
-def write_torch_export(model: nn.Module, example: Tensor, metadata: Mapping[str, Any], path: Path) -> None:
-    """Write a model to ``path``; ``metadata`` is the extra file ``model.json`` in it.
-
-    Args:
-        model: as for :func:`program_of`.
-        example: as for :func:`program_of`.
-        metadata: what is known of the model, as JSON values.
+        about: what is known of the model, as JSON.
         path: ends in ``.pt2``.
     """
-    about = json.dumps(dict(metadata), ensure_ascii=False)
-    torch.export.save(program_of(model, example), path, extra_files={"model.json": about})
+    with torch.no_grad():
+        program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, path, extra_files={"model.json": about})
 
 
 def read_torch_export(path: Path) -> Callable[[Tensor], Tensor]:
     """Return what the archive computes: samples (B, ...) → logits (B, C)."""
-    module = torch.export.load(path).module()
-
-    def logits(samples: Tensor) -> Tensor:
-        found: Tensor = module(samples)
-        return found
-
-    return logits
+    module: Callable[[Tensor], Tensor] = torch.export.load(path).module()
+    return module
 
 
 INPUT, OUTPUT = "samples", "logits"
 
 
-def write_onnx(model: nn.Module, example: Tensor, metadata: Mapping[str, Any], path: Path) -> None:
-    """Write a model to ``path``; ``metadata`` is its property ``model.json``.
-
-    Args:
-        model: in evaluation mode, on the processor.
-        example: samples (B, ...), B of at least 2.
-        metadata: what is known of the model, as JSON values.
-        path: the file.
-    """
+def write_onnx(model: nn.Module, example: Tensor, about: str, path: Path) -> None:
+    """Write a model like :func:`write_torch_export`; ``about`` is the file's property ``model.json``."""
     with torch.no_grad():
         program = torch.onnx.export(
             model,
@@ -72,7 +50,7 @@ def write_onnx(model: nn.Module, example: Tensor, metadata: Mapping[str, Any], p
             verbose=False,
         )
     assert program is not None  # only without dynamo, with a file to write to
-    program.model.metadata_props["model.json"] = json.dumps(dict(metadata), ensure_ascii=False)
+    program.model.metadata_props["model.json"] = about
     program.save(path, external_data=False)
 
 
@@ -85,8 +63,7 @@ def read_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def logits(samples: Tensor) -> Tensor:
-        (found,) = session.run([OUTPUT], {INPUT: samples.numpy()})
-        return torch.from_numpy(found)
+        return torch.from_numpy(session.run([OUTPUT], {INPUT: samples.numpy()})[0])
 
     return logits
 
@@ -119,13 +96,11 @@ def greatest_difference(
     greatest, largest = 0.0, 1.0
     with torch.no_grad():
         # One sample alone is what tracing could treat in another way.
-        for batch in samples.tensor_split((1, 3)):
-            if not len(batch):
-                continue
-            expected, found = reference(batch), other(batch)
-            if expected.shape != found.shape or not found.isfinite().all():
+        for batch in filter(len, samples.tensor_split((1, 3))):
+            expected, logits = reference(batch), other(batch)
+            if expected.shape != logits.shape or not logits.isfinite().all():
                 return float("inf"), False
-            greatest = max(greatest, float((found - expected).abs().max()))
+            greatest = max(greatest, float((logits - expected).abs().max()))
             largest = max(largest, float(expected.abs().max()))
     return greatest, greatest <= TOLERANCE * largest
 
@@ -155,34 +130,31 @@ def write_formats(folder: Path, names: Iterable[str], real: Tensor | None = None
     reference = load_model(folder)
     # Random samples are far from what the network knows; real ones are what counts.
     parts = [random_samples(reference, _RANDOM)] + ([] if real is None else [real])
-    metadata = {key: value for key, value in reference.metadata.items() if key != "formats"}
+    about = {key: value for key, value in reference.metadata.items() if key != "formats"}
     formats: dict[str, Any] = dict(reference.metadata.get("formats", {}))
     differences = {}
     for name in wanted:
-        differences[name] = _write(folder, name, reference, metadata, parts)
+        differences[name] = _write(folder, name, reference, json.dumps(about, ensure_ascii=False), parts)
         formats[name] = {
             "file": FORMATS[name].file,
             "difference": differences[name],
             "samples": {"random": len(parts[0]), "real": 0 if real is None else len(real)},
         }
-    content = {**reference.metadata, "formats": formats}
-    write_text(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_metadata(folder, {**reference.metadata, "formats": formats})
     return differences
 
 
-def _write(
-    folder: Path, name: str, reference: Predictor, metadata: dict[str, Any], parts: list[Tensor]
-) -> float:
+def _write(folder: Path, name: str, reference: Predictor, about: str, parts: list[Tensor]) -> float:
     """Write one format, beside and renamed once it has been checked; returns the greatest difference."""
     path, (write, read) = folder / FORMATS[name].file, WRITE_AND_READ[name]
     # Channels-last weights are a matter of speed here, and no format keeps them.
     model = load_model(folder).to(memory_format=torch.contiguous_format)
     with atomic_write(path, ending=path.suffix) as beside:
-        write(model, random_samples(model, 2), metadata, beside)
+        write(model, random_samples(model, 2), about, beside)
         other = read(beside)
-        found = [greatest_difference(reference, other, part) for part in parts]
-        greatest = max(difference for difference, _ in found)
-        if not all(within for _, within in found):
+        compared = [greatest_difference(reference, other, part) for part in parts]
+        greatest = max(difference for difference, _ in compared)
+        if not all(within for _, within in compared):
             raise ModelFileError(
                 f"{path}: its logits differ from those of model.safetensors by {greatest:.2g}, more than "
                 f"{TOLERANCE:g}; it is not written"

@@ -1,17 +1,16 @@
 """Hands out what a study chose: models, in the formats asked for and checked, with their cards."""
 
-import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from iimt_search.errors import DataError, StudyError, UsageError
 from iimt_search.exporting.card import CARD, MARK, Provenance, folder_card, model_card
-from iimt_search.exporting.formats import check_formats
+from iimt_search.exporting.formats import check_formats, read_metadata
 from iimt_search.files import atomic_write, write_text
 from iimt_search.records import Choice
 from iimt_search.settings import TrainSettings
@@ -20,15 +19,6 @@ from iimt_search.task_name import slug
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def _copy(source: Path, target: Path, single: bool) -> None:
-    with atomic_write(target) as beside:
-        shutil.copytree(source, beside)
-        if single:
-            from iimt_search.exporting.model_folder import drop_members
-
-            drop_members(beside)
 
 
 def check_target(target: Path) -> None:
@@ -66,7 +56,12 @@ def copy_models(
         check_target(folder / source.name)
     folder.mkdir(parents=True, exist_ok=True)
     for _, source in pairs:
-        _copy(source, folder / source.name, single)
+        with atomic_write(folder / source.name) as beside:
+            shutil.copytree(source, beside)
+            if single:
+                from iimt_search.exporting.model_folder import add_members
+
+                add_members(beside, ())
     return {task: folder / source.name for task, source in pairs}
 
 
@@ -107,11 +102,6 @@ def _real_samples(spec: TaskSpec, metadata: Mapping[str, Any]) -> "Tensor | None
     return torch.from_numpy(task.target.rows(evenly_spaced(len(task.target), _REAL)))
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    metadata: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    return metadata
-
-
 def write_card(folder: Path, provenance: Provenance | None) -> None:
     """Write the model card of an exported model.
 
@@ -119,7 +109,7 @@ def write_card(folder: Path, provenance: Provenance | None) -> None:
         folder: the exported model.
         provenance: the study that chose it; None for a checkpoint that no study chose.
     """
-    write_text(folder / CARD, model_card(_read(folder), provenance))
+    write_text(folder / CARD, model_card(read_metadata(folder), provenance))
 
 
 def _finish(folder: Path, task: str, provenance: Provenance, formats: Sequence[str]) -> ExportedModel:
@@ -130,28 +120,25 @@ def _finish(folder: Path, task: str, provenance: Provenance, formats: Sequence[s
         from iimt_search.exporting.convert import write_formats
 
         spec = next(each for each in provenance.space.tasks if each.name == task)
-        real = _real_samples(spec, _read(folder))
+        real = _real_samples(spec, read_metadata(folder))
         differences = write_formats(folder, formats, real)
     write_card(folder, provenance)
     count = 0 if real is None else len(real)
-    return ExportedModel(folder, 1 + len(_read(folder)["others"]), differences, count)
+    return ExportedModel(folder, 1 + len(read_metadata(folder)["others"]), differences, count)
 
 
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
     """Give a folder within ``folder`` for what is not finished; neither outlives an error."""
     made = not folder.exists()
-    inside = folder / f".unfinished-{os.getpid()}"
-    shutil.rmtree(inside, ignore_errors=True)  # of a killed process that had this number
-    inside.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield inside
+        with TemporaryDirectory(prefix=".unfinished-", dir=folder, ignore_cleanup_errors=True) as inside:
+            yield Path(inside)
     except BaseException:
-        shutil.rmtree(inside, ignore_errors=True)
         if made and not any(folder.iterdir()):
             folder.rmdir()
         raise
-    shutil.rmtree(inside, ignore_errors=True)
 
 
 def _check_places(folder: Path, tasks: Sequence[str]) -> None:
@@ -180,7 +167,7 @@ def export_models(
         folder: made where absent.
         formats: names in :data:`iimt_search.exporting.formats.FORMATS`, beside safetensors.
         single: only the best-scored member of each ensemble.
-        progress: told what is done, how many of how many.
+        progress: takes what is done, and how many of how many.
 
     Returns:
         Task → what was written.
@@ -196,18 +183,16 @@ def export_models(
     choices = list({id(provenance.choice): provenance.choice for provenance in provenances.values()}.values())
     with _unfinished(folder) as inside:
         staged = copy_models(choices, models, inside, single)
-        found = {}
+        exported = {}
         for done, (task, path) in enumerate(staged.items(), 1):
-            found[task] = _finish(path, task, provenances[task], wanted)
+            exported[task] = _finish(path, task, provenances[task], wanted)
             if progress is not None:
                 progress("exported", done, len(staged))
-        cards = [(_read(path), provenances[task]) for task, path in staged.items()]
-        written = {}
-        for task, each in found.items():
-            target = folder / each.folder.name
+        cards = [(read_metadata(path), provenances[task]) for task, path in staged.items()]
+        for task, model in exported.items():
+            target = folder / model.folder.name
             shutil.rmtree(target, ignore_errors=True)
-            each.folder.rename(target)
-            written[task] = ExportedModel(target, each.members, each.differences, each.real)
+            exported[task] = replace(model, folder=model.folder.rename(target))
         if len(cards) > 1:
             write_text(folder / CARD, folder_card(cards))
-    return written
+    return exported

@@ -1,10 +1,24 @@
-"""The formats that an exported model can have beside safetensors. Importing this file imports no torch."""
+"""An exported model's ``model.json``, and its formats beside safetensors. Importing this imports no torch."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from iimt_search.errors import UsageError
+from iimt_search.files import write_text
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Return the content of an exported model's ``model.json``."""
+    metadata: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    return metadata
+
+
+def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write an exported model's ``model.json``."""
+    write_text(folder / "model.json", json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
 
 
 class Format(NamedTuple):
@@ -27,18 +41,8 @@ class Format(NamedTuple):
 SAFETENSORS = "safetensors"
 
 FORMATS: dict[str, Format] = {
-    "torch-export": Format(
-        "model.pt2",
-        (),
-        "",
-        "PyTorch's torch.export, without this package",
-    ),
-    "onnx": Format(
-        "model.onnx",
-        ("onnx", "onnxscript", "onnxruntime"),
-        "onnx",
-        "ONNX, without PyTorch",
-    ),
+    "torch-export": Format("model.pt2", (), "", "PyTorch's torch.export, without this package"),
+    "onnx": Format("model.onnx", ("onnx", "onnxscript", "onnxruntime"), "onnx", "ONNX, without PyTorch"),
 }
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from iimt_search.errors import ModelFileError, UsageError
+from iimt_search.exporting.formats import read_metadata
 from iimt_search.exporting.model_folder import SCHEMA
 from iimt_search.models.network import Architecture, Model
 from iimt_search.training.device import resolve_device
@@ -101,7 +102,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predic
         names = ", ".join(str(path.parent) for path in inside)
         raise UsageError(f"{folder} holds several models; name one: {names}")
     try:
-        metadata = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        metadata = read_metadata(folder)
         if metadata["schema"] != SCHEMA:
             raise ModelFileError(f"{folder}/model.json has schema {metadata['schema']}, this reads {SCHEMA}")
         architecture = Architecture(**metadata["architecture"])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,42 +13,30 @@ from safetensors.torch import save
 from iimt_search import __version__
 from iimt_search.data.assemble import load_task
 from iimt_search.data.task import DomainTask
-from iimt_search.exporting.formats import FORMATS
-from iimt_search.files import atomic_write, write_text
+from iimt_search.exporting.formats import FORMATS, read_metadata, write_metadata
+from iimt_search.files import atomic_write
 from iimt_search.models.network import Model
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.training.kept import KeptCheckpoint, load_kept_model
 
 SCHEMA = 2
+_SQUARE = "the middle square, bicubic, antialiased; values 0 to 255"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "safetensors")
 
 
 def _versions() -> dict[str, str]:
-    found = {"iimt-search": __version__}
+    versions = {"iimt-search": __version__}
     for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-_RESIZE = {
-    "image": "the middle square, bicubic, antialiased; values 0 to 255",
-    "series": "none",
-    "vector": "none",
-}
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _write_weights(path: Path, model: Model) -> None:
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     with atomic_write(path) as beside:
         beside.write_bytes(save(weights))  # save_file would keep other users from reading it
-
-
-def _describe(folder: Path, content: Mapping[str, Any]) -> None:
-    write_text(folder / "model.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _remove_all_but(folder: Path, members: Sequence[str]) -> None:
@@ -57,13 +46,6 @@ def _remove_all_but(folder: Path, members: Sequence[str]) -> None:
             path.unlink()
     for kind in FORMATS.values():
         (folder / kind.file).unlink(missing_ok=True)
-
-
-def drop_members(folder: Path) -> None:
-    """Make a single model of an exported ensemble: its first member stays."""
-    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    _describe(folder, {**content, "others": [], "formats": {}})
-    _remove_all_but(folder, ())
 
 
 def add_members(folder: Path, others: Sequence[Model]) -> None:
@@ -76,14 +58,14 @@ def add_members(folder: Path, others: Sequence[Model]) -> None:
     Raises:
         ValueError: a member is of another architecture.
     """
-    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    content = read_metadata(folder)
     for other in others:
         if json.loads(json.dumps(other.architecture._asdict())) != content["architecture"]:
             raise ValueError(f"an ensemble needs members of one architecture, got {other.architecture}")
     names = [f"member-{index}.safetensors" for index in range(1, len(others) + 1)]
     for name, other in zip(names, others, strict=True):
         _write_weights(folder / name, other)
-    _describe(folder, {**content, "others": names, "formats": {}})
+    write_metadata(folder, {**content, "others": names, "formats": {}})
     _remove_all_but(folder, names)
 
 
@@ -117,7 +99,7 @@ def export_model(
         "preprocessing": {
             "kind": task.kind,
             "sample_shape": list(task.sample_shape),
-            "resize": _RESIZE[task.kind],
+            "resize": _SQUARE if task.kind == "image" else "none",
             "normalise": "by the model's own buffers shift and scale",
         },
         "others": [],
@@ -136,7 +118,7 @@ def export_model(
         },
         "packages": _versions(),
     }
-    _describe(folder, content)
+    write_metadata(folder, content)
     _remove_all_but(folder, ())
 
 

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -45,10 +45,9 @@ class Prediction:
         return order
 
 
-@dataclass(frozen=True)
-class _Sample:
+class _Sample(NamedTuple):
     path: Path
-    index: int | None
+    row: int | None
     x: Samples | None
     error: str = ""
 
@@ -78,13 +77,12 @@ def files_of(inputs: Sequence[Path], kind: str) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        empty = True
-        for found in _walk(path, suffixes):
-            empty = False
-            yield found
-        if empty:
+        files = _walk(path, suffixes)
+        if (first := next(files, None)) is None:
             wanted = ", ".join(sorted(suffixes))
             raise UsageError(f"{path} holds nothing for this model, whose kind is {kind}: {wanted}")
+        yield first
+        yield from files
 
 
 def _count(path: Path) -> int:
@@ -109,11 +107,8 @@ def _rows(path: Path, model: Predictor) -> Iterator[_Sample]:
     part = stream_array(array, cast(Kind, model.kind), model.sample_shape[-1], None)
     if part.sample_shape != model.sample_shape:
         raise DataError(f"{array}: samples of {part.sample_shape}, but the model takes {model.sample_shape}")
-    index = 0
-    for chunk in part.chunks():
-        for x in chunk:
-            yield _Sample(path, index, x)
-            index += 1
+    for index, x in enumerate(chain.from_iterable(part.chunks())):
+        yield _Sample(path, index, x)
 
 
 def _samples(files: Iterable[Path], model: Predictor) -> Iterator[_Sample]:
@@ -147,13 +142,13 @@ def predict_inputs(model: Predictor, inputs: Sequence[Path], batch_size: int) ->
     samples = _samples(files_of(inputs, model.kind), model)
     while batch := list(islice(samples, batch_size)):
         read = [sample.x for sample in batch if sample.x is not None]
-        found: Iterator[NDArray[np.float32]] = iter(())
+        rows: Iterator[NDArray[np.float32]] = iter(())
         if read:
             with torch.no_grad():
                 logits = model(torch.from_numpy(np.stack(read)).to(device))
-            found = iter(logits.softmax(dim=1).cpu().numpy())
-        for sample in batch:
-            probabilities, error = None if sample.x is None else next(found), sample.error
+            rows = iter(logits.softmax(dim=1).cpu().numpy())
+        for path, index, x, error in batch:
+            probabilities = None if x is None else next(rows)
             if probabilities is not None and not np.isfinite(probabilities).all():
-                probabilities, error = None, f"{sample.path}: its probabilities are not finite"
-            yield Prediction(sample.path, sample.index, probabilities, error)
+                probabilities, error = None, f"{path}: its probabilities are not finite"
+            yield Prediction(path, index, probabilities, error)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,7 +14,7 @@ from PIL import Image
 from iimt_search.data.assemble import load_task, task_image_size
 from iimt_search.data.folder import ImageFolder
 from iimt_search.data.open import natural_size, open_domain
-from iimt_search.data.task import DomainTask, Unlabelled
+from iimt_search.data.task import Unlabelled
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 from iimt_search.training.batches import evenly_spaced
@@ -97,7 +97,7 @@ class TaskCheck:
     target_values: PartSummary
     source_duplicates: int
     target_duplicates: int | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 def summarise(part: Unlabelled) -> PartSummary:
@@ -112,7 +112,7 @@ def summarise(part: Unlabelled) -> PartSummary:
 
     low = np.min([piece.min(axis=1) for piece in pieces()], axis=0)
     high = np.max([piece.max(axis=1) for piece in pieces()], axis=0)
-    values = len(at) * int(np.prod(part.x.shape[2:]))
+    values = len(at) * int(np.prod(part.x.shape[2:]))  # of each channel
     means = np.sum([piece.sum(axis=1) for piece in pieces()], axis=0) / values
     squares = np.sum([np.square(piece - means[:, None]).sum(axis=1) for piece in pieces()], axis=0)
     return PartSummary(
@@ -142,81 +142,38 @@ def _named(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
-def _class_findings(counts: dict[str, int]) -> list[Finding]:
-    found = []
+def _class_findings(counts: dict[str, int]) -> Iterator[Finding]:
     present = {name: count for name, count in counts.items() if count}
     least, most = min(present, key=present.__getitem__), max(present, key=present.__getitem__)
     if present[most] > _LARGEST_TO_SMALLEST * present[least]:
-        found.append(
-            Finding(
-                "imbalance",
-                f"source class {most!r} has {present[most]} samples, class {least!r} {present[least]}: more "
-                f"than {_LARGEST_TO_SMALLEST} times as many; the rare class may be lost",
-            )
+        yield Finding(
+            "imbalance",
+            f"source class {most!r} has {present[most]} samples, class {least!r} {present[least]}: more "
+            f"than {_LARGEST_TO_SMALLEST} times as many; the rare class may be lost",
         )
     small = [f"{name!r} ({count})" for name, count in counts.items() if count < _SMALL_CLASS]
     if small:
-        found.append(
-            Finding("small-class", f"source classes with fewer than {_SMALL_CLASS} samples: {_named(small)}")
-        )
-    return found
+        message = f"source classes with fewer than {_SMALL_CLASS} samples: {_named(small)}"
+        yield Finding("small-class", message)
 
 
-def _batch_findings(sizes: dict[str, int], batch_size: int) -> list[Finding]:
-    return [
-        Finding(
-            "batch",
-            f"{what} has {count} training samples, fewer than a batch of {batch_size}: training refuses; "
-            f"set train.batch_size lower",
-        )
-        for what, count in sizes.items()
-        if count < batch_size
-    ]
-
-
-def _value_findings(source: PartSummary, target: PartSummary) -> list[Finding]:
-    found = []
+def _value_findings(source: PartSummary, target: PartSummary) -> Iterator[Finding]:
     for what, values in (("source", source), ("target", target)):
         if values.constant:
             channels = _named([str(channel) for channel in values.constant])
-            found.append(Finding("constant", f"the same value in every {what} sample: channel {channels}"))
+            yield Finding("constant", f"the same value in every {what} sample: channel {channels}")
+    pairs = zip(source.means, target.means, source.deviations, strict=True)
     far = [
         f"{channel} (source mean {ours:.4g}, target mean {theirs:.4g})"
-        for channel, (ours, theirs, deviation) in enumerate(
-            zip(source.means, target.means, source.deviations, strict=True)
-        )
+        for channel, (ours, theirs, deviation) in enumerate(pairs)
         if abs(ours - theirs) > _FAR_DEVIATIONS * deviation
     ]
     if far:
-        found.append(
-            Finding(
-                "far",
-                f"the target lies more than {_FAR_DEVIATIONS} source standard deviations away in channel "
-                f"{_named(far)}; are both in the same unit?",
-            )
+        yield Finding(
+            "far",
+            f"the target lies more than {_FAR_DEVIATIONS} source standard deviations away in channel "
+            f"{_named(far)}; are both in the same unit?",
         )
-    return found
-
-
-def _duplicate_findings(source: int, source_val: int, target: int | None, test: int | None) -> list[Finding]:
-    found = []
-    if source:
-        found.append(
-            Finding(
-                "duplicates",
-                f"{source} of {source_val} source validation samples are in the training samples, too: "
-                f"scores on them flatter",
-            )
-        )
-    if target:
-        found.append(
-            Finding(
-                "duplicates",
-                f"{target} of {test} target test samples are among those that training sees, too: the "
-                f"audit flatters",
-            )
-        )
-    return found
 
 
 def _side_on_disk(domain: DomainSpec) -> float:
@@ -232,30 +189,41 @@ def _side_on_disk(domain: DomainSpec) -> float:
     return median(sides)
 
 
-def _size_findings(spec: TaskSpec, side: int) -> list[Finding]:
-    found = []
+def _size_findings(spec: TaskSpec, side: int) -> Iterator[Finding]:
     for domain in dict.fromkeys((*spec.source, spec.target)):
         natural = _side_on_disk(domain)
         if 0 < _ENLARGED * natural < side:
-            found.append(
-                Finding(
-                    "enlarged",
-                    f"images of {domain.label} are enlarged from {natural:g} to {side} pixels: slower, and "
-                    f"no more to see",
-                )
+            yield Finding(
+                "enlarged",
+                f"images of {domain.label} are enlarged from {natural:g} to {side} pixels: slower, and "
+                f"no more to see",
             )
-    return found
 
 
-def _target_test(spec: TaskSpec, image_size: int) -> Unlabelled | None:
-    test = open_domain(spec.target, task_image_size(spec, image_size)).test
-    return None if test is None else Unlabelled(test.x, test.index)
-
-
-def _class_counts(task: DomainTask) -> dict[str, int]:
-    y = np.concatenate([task.source_train.y, task.source_val.y])
-    counts: list[int] = np.bincount(y, minlength=len(task.classes)).tolist()
-    return dict(zip(task.classes, counts, strict=True))
+def _findings(spec: TaskSpec, check: TaskCheck, batch_size: int) -> Iterator[Finding]:
+    yield from _class_findings(check.source_classes)
+    for what, count in (("source", check.source_train), ("target", check.target)):
+        if count < batch_size:
+            yield Finding(
+                "batch",
+                f"{what} has {count} training samples, fewer than a batch of {batch_size}: training "
+                f"refuses; set train.batch_size lower",
+            )
+    yield from _value_findings(check.source_values, check.target_values)
+    if check.source_duplicates:
+        yield Finding(
+            "duplicates",
+            f"{check.source_duplicates} of {check.source_val} source validation samples are in the training "
+            f"samples, too: scores on them flatter",
+        )
+    if check.target_duplicates:
+        yield Finding(
+            "duplicates",
+            f"{check.target_duplicates} of {check.target_test} target test samples are among those that "
+            f"training sees, too: the audit flatters",
+        )
+    if check.kind == "image":
+        yield from _size_findings(spec, check.sample_shape[-1])
 
 
 def check_task(
@@ -276,53 +244,40 @@ def check_task(
         DataError: the task cannot be made.
     """
     task = load_task(spec, image_size, data_fraction)
-    test = _target_test(spec, image_size)
-    counts = _class_counts(task)
-    source, target = summarise(task.source_train.unlabelled), summarise(task.target)
-    in_val = count_shared(task.source_train.unlabelled, task.source_val.unlabelled)
-    in_test = None if test is None else count_shared(task.target, test)
-    test_count = None if test is None else len(test)
-    sizes = {"source": len(task.source_train), "target": len(task.target)}
-    findings = [
-        *_class_findings(counts),
-        *_batch_findings(sizes, batch_size),
-        *_value_findings(source, target),
-        *_duplicate_findings(in_val, len(task.source_val), in_test, test_count),
-        *(_size_findings(spec, task.sample_shape[-1]) if task.kind == "image" else ()),
-    ]
-    return TaskCheck(
+    source, val = task.source_train, task.source_val
+    test = open_domain(spec.target, task_image_size(spec, image_size)).test
+    # Of a labelled test part the samples alone.
+    unseen = None if test is None else Unlabelled(test.x, test.index)
+    counts = np.bincount(np.concatenate([source.y, val.y]), minlength=len(task.classes)).tolist()
+    check = TaskCheck(
         task=task.name,
         kind=task.kind,
         sample_shape=task.sample_shape,
         augmentation=task.augmentation,
-        source_classes=counts,
-        source_train=len(task.source_train),
-        source_val=len(task.source_val),
+        source_classes=dict(zip(task.classes, counts, strict=True)),
+        source_train=len(source),
+        source_val=len(val),
         target=len(task.target),
-        target_test=test_count,
-        source_values=source,
-        target_values=target,
-        source_duplicates=in_val,
-        target_duplicates=in_test,
-        findings=tuple(findings),
+        target_test=None if unseen is None else len(unseen),
+        source_values=summarise(source.unlabelled),
+        target_values=summarise(task.target),
+        source_duplicates=count_shared(source.unlabelled, val.unlabelled),
+        target_duplicates=None if unseen is None else count_shared(task.target, unseen),
     )
+    return replace(check, findings=tuple(_findings(spec, check, batch_size)))
 
 
 def check_json(check: TaskCheck) -> dict[str, Any]:
     """Return a check as JSON values."""
 
     def values(part: PartSummary) -> dict[str, Any]:
-        return {
-            "range": [part.low, part.high],
-            "means": list(part.means),
-            "deviations": list(part.deviations),
-            "constant": list(part.constant),
-        }
+        content = asdict(part)
+        return {"range": [content.pop("low"), content.pop("high")], **content}
 
     return {
         "task": check.task,
         "kind": check.kind,
-        "sample_shape": list(check.sample_shape),
+        "sample_shape": check.sample_shape,
         "augmentation": check.augmentation,
         "source": {
             "train": check.source_train,
@@ -337,5 +292,5 @@ def check_json(check: TaskCheck) -> dict[str, Any]:
             "duplicates": check.target_duplicates,
             **values(check.target_values),
         },
-        "warnings": [{"kind": found.kind, "message": found.message} for found in check.findings],
+        "warnings": [asdict(finding) for finding in check.findings],
     }

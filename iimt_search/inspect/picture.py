@@ -71,11 +71,11 @@ def _scale(task: DomainTask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if task.kind == "image":
         return np.array(127.5), np.array(127.5)
     parts = (task.source_train.unlabelled, task.target)
-    found = [summarise(part) for part in parts]
+    summaries = [summarise(part) for part in parts]
     weights = np.array([min(len(part), MEASURED) for part in parts], dtype=np.float64)
-    means = np.array([values.means for values in found])
+    means = np.array([summary.means for summary in summaries])
     mean = np.average(means, axis=0, weights=weights)
-    squares = np.square([values.deviations for values in found]) + np.square(means - mean)
+    squares = np.square([summary.deviations for summary in summaries]) + np.square(means - mean)
     deviation = np.sqrt(np.average(squares, axis=0, weights=weights))
     shape = (1, -1, *[1] * (len(task.sample_shape) - 1))
     return mean.reshape(shape), np.where(deviation > 1e-8, deviation, 1.0).reshape(shape)
@@ -126,16 +126,13 @@ def picture_rows(task: DomainTask, strength: float = 1.0, seed: int = 0) -> tupl
     share = mixing_coefficients(1.0, COLUMNS, rng)
     captions = tuple(f"λ′ {value:.2f}" for value in share.tolist())
     blank = ("",) * COLUMNS
+    ours, theirs = normalised(source), normalised(target)
     return (
         PictureRow("source", source, classes),
         PictureRow("target", target, blank),
         PictureRow("augmented target", shown(augmented), blank),
-        PictureRow(
-            "mixed, source leads", shown(mix(normalised(source), normalised(target), share)), captions
-        ),
-        PictureRow(
-            "mixed, target leads", shown(mix(normalised(target), normalised(source), share)), captions
-        ),
+        PictureRow("mixed, source leads", shown(mix(ours, theirs, share)), captions),
+        PictureRow("mixed, target leads", shown(mix(theirs, ours, share)), captions),
     )
 
 
@@ -145,11 +142,8 @@ def principal_plane(task: DomainTask) -> Plane:
 
     shift, scale = _scale(task)
     at = evenly_spaced(len(task.source_train), MEASURED)
-    parts = (
-        task.source_train.unlabelled.rows(at),
-        task.target.rows(evenly_spaced(len(task.target), MEASURED)),
-    )
-    x = np.concatenate([(part - shift) / scale for part in parts])
+    target = task.target.rows(evenly_spaced(len(task.target), MEASURED))
+    x = (np.concatenate([task.source_train.unlabelled.rows(at), target]) - shift) / scale
     count = min(2, *x.shape)
     pca = PCA(count, random_state=0).fit(x)
     places = np.zeros((len(x), 2))
@@ -178,11 +172,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _shortened(text: str, width: int) -> str:
     """Return the text, cut so that it is at most ``width`` pixels wide."""
-    if _font(_FONT_SIZE).getlength(text) <= width:
-        return text
-    while text and _font(_FONT_SIZE).getlength(text + "…") > width:
+    shown = text
+    while text and _font(_FONT_SIZE).getlength(shown) > width:
         text = text[:-1]
-    return text + "…"
+        shown = text + "…"
+    return shown
 
 
 def _tile(x: NDArray[np.uint8], factor: int) -> Image.Image:
@@ -257,20 +251,14 @@ def draw_scatter(title: str, plane: Plane) -> Any:
     from plotly.graph_objects import Figure, Scatter
 
     figure = Figure()
-    place = {"x": plane.target[:, 0].tolist(), "y": plane.target[:, 1].tolist()}
-    open_circle = {"size": 6, "color": "#888888", "symbol": "circle-open"}
-    figure.add_trace(Scatter(**place, mode="markers", marker=open_circle, name="target"))
+    clouds: list[tuple[str, NDArray[np.float64], dict[str, Any]]] = [
+        ("target", plane.target, {"color": "#888888", "symbol": "circle-open"})
+    ]
     for label, name in enumerate(plane.classes):
-        own = plane.source[plane.source_labels == label]
-        figure.add_trace(
-            Scatter(
-                x=own[:, 0].tolist(),
-                y=own[:, 1].tolist(),
-                mode="markers",
-                marker={"size": 6, "opacity": 0.7},
-                name=f"source, {name}",
-            )
-        )
+        clouds.append((f"source, {name}", plane.source[plane.source_labels == label], {"opacity": 0.7}))
+    for name, places, marker in clouds:
+        x, y = places.T.tolist()
+        figure.add_trace(Scatter(x=x, y=y, mode="markers", marker={"size": 6, **marker}, name=name))
     figure.update_layout(
         title=title,
         template="plotly_white",
@@ -291,9 +279,8 @@ def write_picture(task: DomainTask, path: Path, strength: float = 1.0, seed: int
     title = f"{task.name}  (augmentation {task.augmentation})"
     path.parent.mkdir(parents=True, exist_ok=True)
     if task.kind == "image":
-        image = draw_images(title, picture_rows(task, strength, seed))
         with atomic_write(path) as beside:
-            image.save(beside, format="PNG")
+            draw_images(title, picture_rows(task, strength, seed)).save(beside, format="PNG")
         return
     if task.kind == "series":
         figure = draw_series(title, picture_rows(task, strength, seed))

@@ -9,7 +9,6 @@ from iimt_search.exporting.card import (
     audited_accuracy,
     folder_card,
     model_card,
-    table,
     text,
 )
 from iimt_search.records import Candidate, Choice
@@ -192,5 +191,5 @@ def test_the_input_of_each_kind(kind: str, shape: list[int], words: tuple[str, .
     assert all(word in card for word in words)
 
 
-def test_tables() -> None:
-    assert table(("a", "b"), [(1, text("x|y"))]) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |\n"
+def test_a_cell_stays_one_cell() -> None:
+    assert text("x|y") == "x\\|y"

@@ -10,7 +10,7 @@ from iimt_search.data.task import DomainTask, Labelled, Unlabelled
 from iimt_search.errors import StudyError, UsageError
 from iimt_search.exporting.export_models import copy_models
 from iimt_search.exporting.load import load_model
-from iimt_search.exporting.model_folder import add_members, drop_members, export_model
+from iimt_search.exporting.model_folder import add_members, export_model
 from iimt_search.models.network import Architecture, Model
 from iimt_search.records import Choice
 from iimt_search.settings import TrainSettings
@@ -165,7 +165,6 @@ def test_members_can_be_exchanged_and_dropped(models: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {*SINGLE, "member-1.safetensors"}
     add_members(folder, [])
     assert {path.name for path in folder.iterdir()} == SINGLE
-    drop_members(folder)
     assert torch.equal(predicted(folder), logits([0])[0])
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from iimt_search.data.domains.blend import blend
+from iimt_search.data.domains.digits import blend
 
 
 def test_by_hand() -> None:

@@ -13,8 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10
 
-from iimt_search.data.domains import cifar10
-from iimt_search.data.domains.cifar10 import CLASSES
+from iimt_search.data.domains.torchvision_sets import OBJECTS, cifar10
 from iimt_search.errors import DataError
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -127,13 +126,13 @@ def test_numpys_warning_of_the_old_pickles_is_not_passed_on(
         return real(*arguments, **options)
 
     monkeypatch.setattr(pickle, "load", load)
-    assert cifar10.build(32).train.count == 45
+    assert cifar10(32).train.count == 45
     with pytest.warns(np.exceptions.VisibleDeprecationWarning):
         CIFAR10(archive.parent)
 
 
 def test_pixels_and_labels(archive: Path) -> None:
-    stream = cifar10.build(32)
+    stream = cifar10(32)
     for batches, part in ((BATCHES[:5], stream.train), (BATCHES[5:], stream.test)):
         assert part is not None and part.y is not None
         expected = []
@@ -141,7 +140,7 @@ def test_pixels_and_labels(archive: Path) -> None:
             for row, label in zip(*content(batch), strict=True):
                 name = {"automobile": "car"}.get(NAMES[label], NAMES[label])
                 if name != "frog":
-                    expected.append((row.reshape(3, 32, 32), CLASSES.index(name)))
+                    expected.append((row.reshape(3, 32, 32), OBJECTS.index(name)))
         x = np.concatenate(list(part.chunks()))
         assert x.dtype == np.uint8
         assert np.array_equal(x, np.stack([image for image, _ in expected]))
@@ -153,16 +152,16 @@ def test_pixels_and_labels(archive: Path) -> None:
 
 
 def test_the_folder_is_enough_and_left_alone(archive: Path, root: Path) -> None:
-    cifar10.build(32)
+    cifar10(32)
     archive.unlink()
     before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
-    assert cifar10.build(16).train.sample_shape == (3, 16, 16)
+    assert cifar10(16).train.sample_shape == (3, 16, 16)
     assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
 
 
 def test_no_network_says_what_to_place_where(root: Path) -> None:
     with pytest.raises(DataError) as caught:
-        cifar10.build(32)
+        cifar10(32)
     assert (
         f"download {CIFAR10.url} elsewhere and put it at {root / CIFAR10.filename} (md5 {CIFAR10.tgz_md5})"
         in str(caught.value)
@@ -174,34 +173,34 @@ def test_wrong_checksum_of_the_archive(archive: Path) -> None:
     with pytest.raises(
         DataError, match=rf"cifar10: {archive} has md5 {hashlib.md5(b'else').hexdigest()} instead"
     ):
-        cifar10.build(32)
+        cifar10(32)
 
 
 def test_truncated_archive(monkeypatch: pytest.MonkeyPatch, archive: Path, root: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:-2000])
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
     with pytest.raises(DataError, match=rf"{archive} cannot be read, it is damaged or cut short"):
-        cifar10.build(32)
+        cifar10(32)
     assert not (root / CIFAR10.base_folder).exists()
 
 
 def test_another_file_in_the_folder_is_never_unpickled(archive: Path, root: Path) -> None:
-    cifar10.build(32)
+    cifar10(32)
     folder = root / CIFAR10.base_folder
     evil = root / "evil"
     (folder / "data_batch_3").write_bytes(b"cpathlib\nPath.touch\n(cpathlib\nPath\n(V%btRtR." % bytes(evil))
     with pytest.raises(
         DataError, match=rf"{folder}/data_batch_3 has md5 .*delete {folder} to have it made again"
     ):
-        cifar10.build(32)
+        cifar10(32)
     assert not evil.exists()
 
 
 def test_a_missing_file_in_the_folder_is_named(archive: Path, root: Path) -> None:
-    cifar10.build(32)
+    cifar10(32)
     (root / CIFAR10.base_folder / "batches.meta").unlink()
     with pytest.raises(DataError, match=r"cifar10 needs .*/batches\.meta \(md5 .*\), which is missing"):
-        cifar10.build(32)
+        cifar10(32)
 
 
 @pytest.mark.parametrize("name", ["data_batch_2", "batches.meta"])
@@ -212,4 +211,4 @@ def test_a_truncated_pickle(monkeypatch: pytest.MonkeyPatch, root: Path, name: s
     expect(monkeypatch, files, data)
     (root / CIFAR10.filename).write_bytes(data)
     with pytest.raises(DataError, match=rf"{root / CIFAR10.base_folder} cannot be read, it is damaged"):
-        cifar10.build(32)
+        cifar10(32)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from iimt_search.data.domains.digits import CLASSES, build, load_grey, resize_grey, split_indices
+from iimt_search.data.domains.digits import CLASSES, build, load_grey, resize, split_indices
 
 
 @pytest.mark.parametrize("size", [8, 16])
@@ -63,7 +63,7 @@ def test_split_covers_everything_once() -> None:
 
 def test_resize_keeps_flat_images_flat() -> None:
     flat = np.stack([np.full((8, 8), 0, np.uint8), np.full((8, 8), 200, np.uint8)])
-    resized = resize_grey(flat, 12)
+    resized = resize(flat, 12)
     assert resized.shape == (2, 12, 12)
     assert resized.dtype == np.uint8
     assert (resized[0] == 0).all() and (resized[1] == 200).all()
@@ -71,4 +71,4 @@ def test_resize_keeps_flat_images_flat() -> None:
 
 def test_resize_to_the_same_size_changes_nothing() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8)).astype(np.uint8)
-    assert np.array_equal(resize_grey(images, 8), images)
+    assert np.array_equal(resize(images, 8), images)

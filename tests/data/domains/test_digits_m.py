@@ -4,12 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iimt_search.data.domains import digits, digits_m
+from iimt_search.data.domains import digits
 from iimt_search.data.task import Labelled
 
 
 def test_shapes_types_and_counts() -> None:
-    domain, plain = digits_m.build(8), digits.build(8)
+    domain, plain = digits.build_m(8), digits.build(8)
     for part in ("train", "test"):
         blended, grey = getattr(domain, part), getattr(plain, part)
         assert blended.x.shape == grey.x.shape
@@ -20,13 +20,13 @@ def test_shapes_types_and_counts() -> None:
 
 
 def test_the_same_every_time() -> None:
-    first, second = digits_m.build(8), digits_m.build(8)
+    first, second = digits.build_m(8), digits.build_m(8)
     assert np.array_equal(first.train.x, second.train.x)
     assert np.array_equal(first.test.x, second.test.x)
 
 
 def test_looks_like_a_photograph() -> None:
-    x = digits_m.build(8).train.x.astype(np.int16)
+    x = digits.build_m(8).train.x.astype(np.int16)
     assert np.abs(x[:, 0] - x[:, 2]).mean() > 5  # coloured
     assert len({image.tobytes() for image in x}) == len(x)
 
@@ -37,8 +37,8 @@ def carry_the_digit(grey: np.ndarray[Any, Any], *_: object) -> np.ndarray[Any, A
 
 def test_no_test_digit_is_in_any_training_part(monkeypatch: pytest.MonkeyPatch) -> None:
     unblended: Callable[..., Any] = carry_the_digit
-    monkeypatch.setattr(digits_m, "blend", unblended)
-    domains = [digits.build(8), digits_m.build(8)]
+    monkeypatch.setattr(digits, "blend", unblended)
+    domains = [digits.build(8), digits.build_m(8)]
 
     def images(part: Labelled) -> set[bytes]:
         return {image.tobytes() for image in part.x}

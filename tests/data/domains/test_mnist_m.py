@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from iimt_search.data.domains import mnist_m
+from iimt_search.data.domains import mnist
 from iimt_search.data.domains.digits import CLASSES
 from iimt_search.data.store import DomainStream, PartStream
 from iimt_search.errors import DataError
@@ -35,7 +35,7 @@ def parts(stream: DomainStream) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def photos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder with three photographs; MNIST is a handful of digits."""
     monkeypatch.setenv("IIMT_DATA", str(tmp_path))
-    monkeypatch.setattr(mnist_m, "read_split", content)
+    monkeypatch.setattr(mnist, "read_split", content)
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(9)
@@ -46,16 +46,16 @@ def photos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_photos_are_read_in_rgb_in_the_order_of_their_names(photos: Path) -> None:
-    loaded = mnist_m.load_photos()
+    loaded = mnist.load_photos()
     assert [photo.shape for photo in loaded] == [(28, 28, 3), (40, 30, 3), (35, 50, 3)]
     assert np.array_equal(loaded[1], np.asarray(Image.open(photos / "b.png")))
     assert np.array_equal(loaded[2][..., 2], np.asarray(Image.open(photos / "c.png")))
 
 
 def test_blended_against_the_recipe(photos: Path) -> None:
-    loaded = mnist_m.load_photos()
-    seeds = np.random.SeedSequence(mnist_m._SEED).spawn(2)
-    stream = mnist_m.build(28)
+    loaded = mnist.load_photos()
+    seeds = np.random.SeedSequence(mnist._SEED).spawn(2)
+    stream = mnist.build_m(28)
     for split, x, seed in zip(("train", "t10k"), parts(stream), seeds, strict=True):
         rng = np.random.default_rng(seed)
         for digit, image in zip(content(split)[0], x, strict=True):
@@ -67,24 +67,24 @@ def test_blended_against_the_recipe(photos: Path) -> None:
 
 
 def test_labels_are_mnists(photos: Path) -> None:
-    stream = mnist_m.build(8)
+    stream = mnist.build_m(8)
     assert stream.test is not None and stream.train.y is not None and stream.test.y is not None
     assert np.array_equal(stream.train.y, content("train")[1])
     assert np.array_equal(stream.test.y, content("t10k")[1])
 
 
 def test_resized_after_blending(photos: Path) -> None:
-    for small, large in zip(parts(mnist_m.build(28)), parts(mnist_m.build(32)), strict=True):
+    for small, large in zip(parts(mnist.build_m(28)), parts(mnist.build_m(32)), strict=True):
         for before, after in zip(small, large, strict=True):
             image = Image.fromarray(before.transpose(1, 2, 0)).resize((32, 32), Image.Resampling.BICUBIC)
             assert np.array_equal(after.transpose(1, 2, 0), np.asarray(image))
 
 
 def test_the_same_every_time_and_in_chunks_of_any_size(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = mnist_m.build(12)
+    stream = mnist.build_m(12)
     first, again = parts(stream), parts(stream)
-    monkeypatch.setattr(mnist_m, "CHUNK", 2)
-    other = mnist_m.build(12)
+    monkeypatch.setattr(mnist, "CHUNK", 2)
+    other = mnist.build_m(12)
     assert len(list(other.train.chunks())) == 4
     for a, b, c in zip(first, again, parts(other), strict=True):
         assert np.array_equal(a, b) and np.array_equal(a, c)
@@ -92,8 +92,8 @@ def test_the_same_every_time_and_in_chunks_of_any_size(photos: Path, monkeypatch
 
 def test_parts_draw_different_patches(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     black = np.zeros((6, 28, 28), np.uint8), np.zeros(6, np.int64)
-    monkeypatch.setattr(mnist_m, "read_split", lambda split: black)
-    train, test = parts(mnist_m.build(28))
+    monkeypatch.setattr(mnist, "read_split", lambda split: black)
+    train, test = parts(mnist.build_m(28))
     assert not np.array_equal(train, test)
 
 
@@ -107,7 +107,7 @@ def test_no_photos_says_what_to_put_where(
     with pytest.raises(
         DataError, match=rf"no \.jpg or \.png file in {tmp_path}/photos: put some there, .*BSDS500"
     ):
-        mnist_m.build(28)
+        mnist.build_m(28)
 
 
 @pytest.mark.parametrize("shape", [(27, 60, 3), (60, 27, 3)])
@@ -115,7 +115,7 @@ def test_a_small_photo_is_refused_by_name(photos: Path, shape: tuple[int, ...]) 
     Image.fromarray(np.zeros(shape, np.uint8)).save(photos / "small.png")
     size = f"{shape[1]}×{shape[0]}"
     with pytest.raises(DataError, match=rf"{photos}/small\.png has {size} pixels, and at least 28×28"):
-        mnist_m.build(28)
+        mnist.build_m(28)
 
 
 @pytest.mark.parametrize("length", [0, 10, 300, -500])
@@ -123,13 +123,13 @@ def test_a_damaged_photo_is_named(photos: Path, length: int) -> None:
     path = photos / "b.png"
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(DataError, match=rf"{path} cannot be read, it is damaged or cut short"):
-        mnist_m.build(28)
+        mnist.build_m(28)
 
 
 @pytest.mark.skipif(not (REAL / "photos").is_dir(), reason="the real photographs are not here")
 def test_the_real_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IIMT_DATA", str(REAL))
-    stream = mnist_m.build(32)
+    stream = mnist.build_m(32)
     assert stream.test is not None
     assert (stream.train.count, stream.test.count) == (60_000, 10_000)
     first = next(stream.test.chunks())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import STL10
 
-from iimt_search.data.domains import cifar10, stl10
+from iimt_search.data.domains.torchvision_sets import OBJECTS, stl10
 from iimt_search.errors import DataError
 
 NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -71,7 +71,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, root: Path) -> Path:
 @pytest.mark.parametrize("size", [96, 32])
 def test_pixels_and_labels(folder: Path, root: Path, size: int) -> None:
     before = sorted(root.rglob("*"))
-    stream = stl10.build(size)
+    stream = stl10(size)
     for split, part in (("train", stream.train), ("test", stream.test)):
         assert part is not None and part.y is not None
         kept = [(image, NAMES[label - 1]) for image, label in zip(*content(split), strict=True) if label != 8]
@@ -81,8 +81,8 @@ def test_pixels_and_labels(folder: Path, root: Path, size: int) -> None:
             expected = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
             assert np.array_equal(sample.transpose(1, 2, 0), np.asarray(expected))
         assert part.y.dtype == np.int64
-        assert [cifar10.CLASSES[label] for label in part.y] == [name for _, name in kept]
-    assert stream.classes == cifar10.CLASSES
+        assert [OBJECTS[label] for label in part.y] == [name for _, name in kept]
+    assert stream.classes == OBJECTS
     assert (stream.kind, stream.augmentation) == ("image", "objects")
     assert sorted(root.rglob("*")) == before
 
@@ -90,7 +90,7 @@ def test_pixels_and_labels(folder: Path, root: Path, size: int) -> None:
 def test_the_unlabelled_images_are_not_needed(folder: Path) -> None:
     (folder / "unlabeled_X.bin").unlink()
     (folder / "class_names.txt").unlink()
-    assert stl10.build(32).train.count == 9
+    assert stl10(32).train.count == 9
 
 
 def test_from_the_archive(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
@@ -103,13 +103,13 @@ def test_from_the_archive(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
             archive.addfile(member, io.BytesIO(data))
     expect(monkeypatch, files, file.getvalue())
     (root / STL10.filename).write_bytes(file.getvalue())
-    assert stl10.build(32).train.count == 9
+    assert stl10(32).train.count == 9
     STL10(root, "unlabeled")  # torchvision itself finds all of it
 
 
 def test_no_network_says_what_to_place_where(root: Path) -> None:
     with pytest.raises(DataError) as caught:
-        stl10.build(32)
+        stl10(32)
     assert (
         f"download {STL10.url} elsewhere and put it at {root / STL10.filename} (md5 {STL10.tgz_md5})"
         in str(caught.value)
@@ -122,13 +122,13 @@ def test_a_truncated_file_is_named(folder: Path, name: str) -> None:
     with pytest.raises(
         DataError, match=rf"stl10: {folder / name} has md5 .* instead of .*delete {folder} to"
     ):
-        stl10.build(32)
+        stl10(32)
 
 
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "test_X.bin").unlink()
     with pytest.raises(DataError, match=rf"stl10 needs {folder}/test_X\.bin \(md5 .*\), which is missing"):
-        stl10.build(32)
+        stl10(32)
 
 
 def test_what_torchvision_cannot_read_names_the_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -137,4 +137,4 @@ def test_what_torchvision_cannot_read_names_the_folder(monkeypatch: pytest.Monke
     (folder / "test_X.bin").write_bytes(files["test_X.bin"])
     expect(monkeypatch, files)
     with pytest.raises(DataError, match=rf"{folder} cannot be read, it is damaged or cut short \(ValueError"):
-        stl10.build(32)
+        stl10(32)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import SVHN
 
-from iimt_search.data.domains import svhn
 from iimt_search.data.domains.digits import CLASSES
+from iimt_search.data.domains.torchvision_sets import svhn
 from iimt_search.errors import DataError
 
 COUNTS = {"train": 12, "test": 5}
@@ -55,7 +55,7 @@ def test_pixels_and_labels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     for split in COUNTS:
         place(monkeypatch, tmp_path, split, mat(*content(split)))
     before = sorted(tmp_path.rglob("*"))
-    stream = svhn.build(32)
+    stream = svhn(32)
     for split, part in (("train", stream.train), ("test", stream.test)):
         images, labels = content(split)
         assert part is not None and part.y is not None
@@ -73,7 +73,7 @@ def test_pixels_and_labels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 def test_resized(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for split in COUNTS:
         place(monkeypatch, tmp_path, split, mat(*content(split)))
-    part = svhn.build(16).train
+    part = svhn(16).train
     expected = Image.fromarray(content("train")[0][3]).resize((16, 16), Image.Resampling.BICUBIC)
     x = np.concatenate(list(part.chunks()))
     assert x.shape == (part.count, *part.sample_shape) == (12, 3, 16, 16)
@@ -83,7 +83,7 @@ def test_resized(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_no_network_says_what_to_place_where(tmp_path: Path) -> None:
     url, filename, md5 = SVHN.split_list["train"]
     with pytest.raises(DataError) as caught:
-        svhn.build(32)
+        svhn(32)
     assert f"download {url} elsewhere and put it at {tmp_path / 'torchvision' / filename} (md5 {md5})" in str(
         caught.value
     )
@@ -93,7 +93,7 @@ def test_wrong_checksum(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     path = place(monkeypatch, tmp_path, "train", mat(*content("train")))
     path.write_bytes(b"else")
     with pytest.raises(DataError, match=rf"svhn: {path} has md5 {hashlib.md5(b'else').hexdigest()} instead"):
-        svhn.build(32)
+        svhn(32)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9])
@@ -101,4 +101,4 @@ def test_a_truncated_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     data = mat(*content("train"))
     path = place(monkeypatch, tmp_path, "train", data[: int(len(data) * share)])
     with pytest.raises(DataError, match=rf"{path} cannot be read, it is damaged or cut short"):
-        svhn.build(32)
+        svhn(32)

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from torchvision.datasets import USPS
 
-from iimt_search.data.domains import usps
 from iimt_search.data.domains.digits import CLASSES
+from iimt_search.data.domains.torchvision_sets import usps
 from iimt_search.errors import DataError
 
 COUNTS = {"train": 6, "test": 4}
@@ -54,7 +54,7 @@ def test_pixels_and_labels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     for split in COUNTS:
         place(monkeypatch, tmp_path, split, libsvm(*content(split)))
     before = sorted(tmp_path.rglob("*"))
-    stream = usps.build(16)
+    stream = usps(16)
     for split, part in (("train", stream.train), ("test", stream.test)):
         images, labels = content(split)
         assert part is not None and part.y is not None
@@ -64,14 +64,14 @@ def test_pixels_and_labels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         assert part.y.dtype == np.int64
         assert np.array_equal(part.y, labels)
     assert (stream.classes, stream.kind, stream.augmentation) == (CLASSES, "image", "digits")
-    assert usps.build(32).train.sample_shape == next(usps.build(32).train.chunks()).shape[1:] == (3, 32, 32)
+    assert usps(32).train.sample_shape == next(usps(32).train.chunks()).shape[1:] == (3, 32, 32)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_no_network_says_what_to_place_where(tmp_path: Path) -> None:
     url, filename, md5 = USPS.split_list["train"]
     with pytest.raises(DataError) as caught:
-        usps.build(16)
+        usps(16)
     assert f"download {url} elsewhere and put it at {tmp_path / 'torchvision' / filename} (md5 {md5})" in str(
         caught.value
     )
@@ -81,7 +81,7 @@ def test_wrong_checksum(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     path = place(monkeypatch, tmp_path, "train", libsvm(*content("train")))
     path.write_bytes(b"else")
     with pytest.raises(DataError, match=rf"usps: {path} has md5 {hashlib.md5(b'else').hexdigest()} instead"):
-        usps.build(16)
+        usps(16)
 
 
 @pytest.mark.parametrize("kind", ["cut", "text", "short line"])
@@ -96,4 +96,4 @@ def test_a_damaged_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     path = place(monkeypatch, tmp_path, "train", bad)
     place(monkeypatch, tmp_path, "test", libsvm(*content("test")))
     with pytest.raises(DataError, match=rf"{path} cannot be read, it is damaged or cut short"):
-        usps.build(16)
+        usps(16)
