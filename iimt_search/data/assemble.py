@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from iimt_search.data.open import natural_size, open_domain
-from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled
+from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled, renumbered
 from iimt_search.errors import DataError
 from iimt_search.kinds import AUGMENTATIONS, ENCODERS
 from iimt_search.settings import TrainSettings
@@ -57,10 +57,10 @@ def _merge(domains: list[Domain], what: str) -> tuple[Labelled, tuple[str, ...]]
     classes = list(dict.fromkeys(name for domain in domains for name in domain.classes or ()))
     if len(domains) == 1:
         return parts[0], tuple(classes)
-    maps = [np.array([classes.index(name) for name in domain.classes or ()]) for domain in domains]
-    y = np.concatenate([names[part.y] for names, part in zip(maps, parts, strict=True)])
+    names = [domain.classes or () for domain in domains]
+    y = np.concatenate([renumbered(part.y, own, classes) for part, own in zip(parts, names, strict=True)])
     x = np.concatenate([part.unlabelled.gather() for part in parts])
-    return Labelled(x, y.astype(np.int64)), tuple(classes)
+    return Labelled(x, y), tuple(classes)
 
 
 def _check_fit(spec: TaskSpec, sources: list[Domain], target: Domain, what: str = "source") -> None:
@@ -91,8 +91,8 @@ def _open_few_shot(spec: TaskSpec, size: int, target: Domain, classes: tuple[str
         raise DataError(f"{spec.name}: few_shot has no labels; it needs class folders, or y beside x")
     _check_fit(spec, [domain], target, "few_shot")
     _check_classes(spec, domain, classes, "few_shot's")
-    order = np.array([classes.index(name) for name in domain.classes], dtype=np.int64)
-    return replace(domain, train=Labelled(labelled.x, order[labelled.y], labelled.index))
+    y = renumbered(labelled.y, domain.classes, classes)
+    return replace(domain, train=Labelled(labelled.x, y, labelled.index))
 
 
 @lru_cache(maxsize=8)

@@ -1,13 +1,14 @@
 """A domain from a folder of images: one folder for each class, or, for a target, all in one."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from iimt_search.data.images import SUFFIXES, read_image
 from iimt_search.data.store import PartStream
-from iimt_search.data.task import Samples
+from iimt_search.data.task import Labels, Samples
 from iimt_search.errors import DataError
 
 _CHUNK = 256
@@ -23,7 +24,7 @@ class ImageFolder:
     Attributes:
         files: paths, class after class.
         classes: class names in order, or None where the images lie flat.
-        labels: index into ``classes`` for each file, or None.
+        y: index into ``classes`` for each file, int64 (N,), or None.
 
     Raises:
         DataError: no such folder, no image, an empty class, images beside class folders.
@@ -41,18 +42,14 @@ class ImageFolder:
                 f"{folder} holds images ({flat[0].name}) beside class folders ({class_folders[0].name}/); "
                 f"put them all flat, or all into class folders"
             )
-        self.classes: tuple[str, ...] | None = None
-        self.labels: list[int] | None = None
-        self.files = flat
-        if class_folders:
-            self.classes = tuple(p.name for p in class_folders)
-            self.labels = []
-            for label, path in enumerate(class_folders):
-                files = _images_in(path)
-                if not files:
-                    raise DataError(f"class folder {path} holds no image")
-                self.files += files
-                self.labels += [label] * len(files)
+        members = [_images_in(path) for path in class_folders]
+        for path, files in zip(class_folders, members, strict=True):
+            if not files:
+                raise DataError(f"class folder {path} holds no image")
+        self.files = [*flat, *chain.from_iterable(members)]
+        self.classes = tuple(path.name for path in class_folders) or None
+        counts = [len(files) for files in members]
+        self.y: Labels | None = np.repeat(np.arange(len(counts)), counts) if class_folders else None
 
     def stream(self, size: int) -> PartStream:
         """Return the images, uint8 (3, size, size) each, read as they are asked for."""
@@ -61,5 +58,4 @@ class ImageFolder:
             for start in range(0, len(self.files), _CHUNK):
                 yield np.stack([read_image(path, size) for path in self.files[start : start + _CHUNK]])
 
-        y = None if self.labels is None else np.array(self.labels, dtype=np.int64)
-        return PartStream(len(self.files), (3, size, size), chunks, y)
+        return PartStream(len(self.files), (3, size, size), chunks, self.y)

@@ -24,6 +24,7 @@ from iimt_search.data.task import (
     Labels,
     Samples,
     Unlabelled,
+    renumbered,
 )
 from iimt_search.errors import DataError
 from iimt_search.kinds import Kind
@@ -144,11 +145,8 @@ def _shared_labels(
     read = [None if y is None else read_labels(y, x.shape[0]) for x, y in pairs]
     # The training part's classes, then what only the test part has.
     classes = list(dict.fromkeys(name for labels in read if labels is not None for name in labels[1]))
-
-    def renumbered(index: Labels, names: tuple[str, ...]) -> Labels:
-        return np.array([classes.index(name) for name in names], dtype=np.int64)[index]
-
-    return [None if labels is None else renumbered(*labels) for labels in read], tuple(classes) or None
+    shared = [None if labels is None else renumbered(*labels, classes) for labels in read]
+    return shared, tuple(classes) or None
 
 
 def _check_part(where: str, domain: Domain, part: Labelled | Unlabelled) -> None:

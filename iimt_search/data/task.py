@@ -4,6 +4,7 @@ A :class:`DomainTask` cannot hold a label of its target's samples. The labels of
 reachable only through :mod:`iimt_search.data.sealed`, which the audit alone imports.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,3 +151,8 @@ class DomainTask:
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample, without the batch dimension."""
         return tuple(self.target.x.shape[1:])
+
+
+def renumbered(y: Labels, names: Sequence[str], classes: Sequence[str]) -> Labels:
+    """Return labels int64 (N,), indices into ``names``, as indices into ``classes``, which has every name."""
+    return np.array([classes.index(name) for name in names], dtype=np.int64)[y]

@@ -34,13 +34,9 @@ def check_target(target: Path) -> None:
 def copy_models(
     choices: Iterable[Choice], models: Path, folder: Path, single: bool = False
 ) -> dict[str, Path]:
-    """Copy every task's model from ``models``, the study's, to a folder of its own within ``folder``.
+    """Copy every chosen task's model from ``models``, the study's, to a folder of its own within ``folder``.
 
-    Args:
-        choices: what was chosen.
-        models: the study's exported models.
-        folder: made where absent.
-        single: only the best-scored member of each ensemble.
+    Where ``single`` is set, only the best-scored member of each ensemble.
 
     Returns:
         Task name → folder.
@@ -103,12 +99,7 @@ def _real_samples(spec: TaskSpec, metadata: Mapping[str, Any]) -> "Tensor | None
 
 
 def write_card(folder: Path, provenance: Provenance | None) -> None:
-    """Write the model card of an exported model.
-
-    Args:
-        folder: the exported model.
-        provenance: the study that chose it; None for a checkpoint that no study chose.
-    """
+    """Write the model card of the exported model in ``folder``, as :func:`model_card` makes it."""
     write_text(folder / CARD, model_card(read_metadata(folder), provenance))
 
 

@@ -163,11 +163,9 @@ def principal_plane(task: DomainTask) -> Plane:
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     # PIL's own font knows no Greek and no accents; matplotlib packages one that does.
     spec = find_spec("matplotlib")
-    for place in (spec.submodule_search_locations or []) if spec is not None else []:
-        path = Path(place) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if path.is_file():
-            return ImageFont.truetype(path, size)
-    return ImageFont.load_default(size)
+    package = Path(spec.origin).parent if spec is not None and spec.origin else Path()
+    path = package / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, size) if path.is_file() else ImageFont.load_default(size)
 
 
 def _shortened(text: str, width: int) -> str:

@@ -23,7 +23,7 @@ _TEST_SHARE = 0.3
 _TURN = np.array([[-1, 0, 0], [0, 0, 1], [0, 1, 0]], dtype=np.float32)
 
 
-def _file(part: str) -> Path:
+def _load(part: str) -> Labelled:
     # Located, not imported: aeon costs seconds to import and only its files are wanted.
     spec = find_spec("aeon")
     if spec is None or not spec.submodule_search_locations:
@@ -32,7 +32,7 @@ def _file(part: str) -> Path:
     path = folder / f"BasicMotions_{part}.ts"
     if not path.is_file():
         raise DataError(f"this version of aeon has no {path}: pip install 'iimt-search[series]'")
-    return path
+    return read(path, lambda: parse(path.read_text(encoding="utf-8")))
 
 
 def _sample(number: int, line: str) -> tuple[NDArray[np.float32], int]:
@@ -76,11 +76,6 @@ def turn(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return turned
 
 
-def _load(part: str) -> Labelled:
-    path = _file(part)
-    return read(path, lambda: parse(path.read_text(encoding="utf-8")))
-
-
 def _split(samples: Labelled) -> Domain:
     index = np.arange(len(samples))
     train, test = train_test_split(index, test_size=_TEST_SHARE, stratify=samples.y, random_state=0)
@@ -97,10 +92,6 @@ def build(image_size: int) -> Domain:
 
 
 def build_turned(image_size: int) -> Domain:
-    """Build ``motions-turned``, like :func:`build`.
-
-    Raises:
-        DataError: aeon is not installed, or its file is damaged.
-    """
+    """Build ``motions-turned``, like :func:`build` and with the same errors."""
     samples = _load("TEST")
     return _split(Labelled(turn(samples.x), samples.y))

@@ -75,10 +75,8 @@ def render(seed: int, index: int, image_size: int) -> tuple[NDArray[np.uint8], i
     dx, dy = rng.uniform(-2, 2, 2)
     x, y = _CANVAS - (x0 + x1) / 2 + dx, _CANVAS - (y0 + y1) / 2 + dy
     draw.text((x, y), str(label), fill=255, font=font)
-    if left:
-        draw.text((x - draw.textlength(left, font=font), y), left, fill=255, font=font)
-    if right:
-        draw.text((x + draw.textlength(str(label), font=font), y), right, fill=255, font=font)
+    draw.text((x - draw.textlength(left, font=font), y), left, fill=255, font=font)
+    draw.text((x + draw.textlength(str(label), font=font), y), right, fill=255, font=font)
     mask = mask.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC, center=(_CANVAS, _CANVAS))
     mask = mask.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.2)))
     half = _CANVAS // 2
