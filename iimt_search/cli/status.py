@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 from iimt_search import api
-from iimt_search.cli.options import json_option, print_json, which_options
+from iimt_search.cli.options import json_option, which_options
+from iimt_search.cli.printing import print_json
 from iimt_search.errors import UsageError
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from iimt_search.cli.options import json_option, print_json
+from iimt_search.cli.options import json_option
+from iimt_search.cli.printing import print_json
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 _COSTS = """

@@ -33,7 +33,7 @@ class StudyFolder:
     @property
     def database(self) -> Path:
         """The default storage."""
-        return self.path / "study.db"
+        return self.path / _OWN
 
     @property
     def description(self) -> Path:
@@ -113,7 +113,7 @@ def newest_study(root: Path) -> StudyFolder:
         raise StudyError(f"there is no study in {root}/; start one with: iimt-search run --space FILE")
 
     def written(folder: StudyFolder) -> float:
-        files = (folder.description, folder.database, folder.path / "study.db-wal")
+        files = (folder.description, folder.database, folder.path / f"{_OWN}-wal")
         return max(file.stat().st_mtime for file in files if file.exists())
 
     return max(studies, key=written)

@@ -7,7 +7,8 @@ import click
 import pytest
 
 from iimt_search.cli.main import cli
-from iimt_search.cli.options import _OPTIONS, by_options, print_json
+from iimt_search.cli.options import _OPTIONS, by_options
+from iimt_search.cli.printing import print_json
 
 
 def test_json_has_null_where_a_value_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:

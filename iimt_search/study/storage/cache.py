@@ -1,11 +1,9 @@
 """What a driver keeps of a study in memory."""
 
 import re
-from datetime import datetime
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
 
 # Notes on trials lie among the study's attributes and are never read again by the driver.
 _TRIAL_NOTE = re.compile(r"dashboard:\d+:note_")
@@ -17,19 +15,11 @@ def is_trial_note(key: str) -> bool:
 
 
 class StudyCache:
-    """What the driver knows of one Optuna study.
+    """What the driver knows of one Optuna study: attributes without the notes on trials, trials by number.
 
     Args:
         storage: where it lies.
         study_id: Optuna's.
-
-    Attributes:
-        name: the Optuna study's.
-        directions: of its objectives.
-        user_attrs: its own.
-        system_attrs: its own, without the notes on trials.
-        trials: by number.
-        distributions: of each parameter.
     """
 
     def __init__(self, storage: RDBStorage, study_id: int) -> None:
@@ -38,12 +28,7 @@ class StudyCache:
         self.user_attrs = storage.get_study_user_attrs(study_id)
         attrs = storage.get_study_system_attrs(study_id)
         self.system_attrs = {key: value for key, value in attrs.items() if not is_trial_note(key)}
-        self.trials: list[FrozenTrial] = []
         self.distributions: dict[str, BaseDistribution] = {}
-        self.read_trials(storage, study_id)
-
-    def read_trials(self, storage: RDBStorage, study_id: int) -> None:
-        """Read every trial anew."""
         trials = storage.get_all_trials(study_id, deepcopy=False)
         self.trials = sorted(trials, key=lambda trial: trial.number)
         for trial in self.trials:
@@ -54,20 +39,3 @@ class StudyCache:
         """Return the study's distribution of a parameter, which is the given one or equal to it."""
         known = self.distributions.setdefault(name, given)
         return known if known == given else given
-
-
-def new_trial() -> FrozenTrial:
-    """Return a trial that begins now; the database gives it its id and number."""
-    return FrozenTrial(
-        number=-1,
-        state=TrialState.RUNNING,
-        value=None,
-        datetime_start=datetime.now(),
-        datetime_complete=None,
-        params={},
-        distributions={},
-        user_attrs={},
-        system_attrs={},
-        intermediate_values={},
-        trial_id=-1,
-    )

@@ -7,23 +7,21 @@ evaluation: with a thousand trials under way that alone takes seconds.
 
 import copy
 from collections.abc import Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import Connection
 
 from iimt_search.study.storage import sql
-from iimt_search.study.storage.cache import StudyCache, is_trial_note, new_trial
+from iimt_search.study.storage.cache import StudyCache, is_trial_note
 from iimt_search.study.storage.guard import GuardedWrites
-
-T = TypeVar("T")
 
 
 class DriverStorage(BaseStorage):
@@ -71,24 +69,20 @@ class DriverStorage(BaseStorage):
 
     def _cache(self, study_id: int) -> StudyCache:
         if study_id not in self._studies:
-            self._studies[study_id] = StudyCache(self._storage, study_id)
-            self._place(study_id)
+            self._read(study_id)
         return self._studies[study_id]
 
-    def _place(self, study_id: int) -> None:
-        for trial in self._studies[study_id].trials:
-            self._places[trial._trial_id] = (study_id, trial.number)
+    def _read(self, study_id: int) -> None:
+        cache = self._studies[study_id] = StudyCache(self._storage, study_id)
+        self._places |= {trial._trial_id: (study_id, trial.number) for trial in cache.trials}
 
     # Studies.
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """Create a study."""
         if study_name is not None:
-            try:
+            with suppress(KeyError):
                 self._storage.get_study_id_from_name(study_name)
-            except KeyError:
-                pass
-            else:
                 raise DuplicatedStudyError(f"study {study_name!r} exists")
         return self._storage.create_new_study(directions, study_name)
 
@@ -99,13 +93,13 @@ class DriverStorage(BaseStorage):
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a study's user attribute."""
         self._cache(study_id).user_attrs[key] = value
-        self._write(sql.study_attribute(study_id, key, value, system=False))
+        self._write(sql.attribute("study", study_id, "user", key, value))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a study's system attribute."""
         if not is_trial_note(key):
             self._cache(study_id).system_attrs[key] = value
-        self._write(sql.study_attribute(study_id, key, value, system=True))
+        self._write(sql.attribute("study", study_id, "system", key, value))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         """Return a study's id."""
@@ -135,7 +129,7 @@ class DriverStorage(BaseStorage):
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a running trial, or a waiting one like the template; at once: the database numbers it."""
-        trial = new_trial() if template_trial is None else copy.deepcopy(template_trial)
+        trial = copy.deepcopy(template_trial or create_trial(state=TrialState.RUNNING))
         if trial.state not in (TrialState.RUNNING, TrialState.WAITING):
             raise NotImplementedError("a driver adds no finished trial")
         cache, waiting = self._cache(study_id), self._waiting
@@ -144,13 +138,9 @@ class DriverStorage(BaseStorage):
         def create(connection: Connection, again: bool) -> tuple[int, int]:
             number = expected if again else None
             made = sql.new_trial(connection, study_id, trial.state, trial.datetime_start, number)
-            attributes = ((trial.user_attrs, False), (trial.system_attrs, True))
-            own = [
-                sql.trial_attribute(made[0], key, value, system=system)
-                for values, system in attributes
-                for key, value in values.items()
-            ]
-            sql.write(connection, [*waiting, *own])
+            user = [sql.attribute("trial", made[0], "user", *item) for item in trial.user_attrs.items()]
+            own = [sql.attribute("trial", made[0], "system", *item) for item in trial.system_attrs.items()]
+            sql.write(connection, [*waiting, *user, *own])
             return made
 
         self._waiting = []
@@ -159,19 +149,19 @@ class DriverStorage(BaseStorage):
             cache.trials.append(trial)
             self._places[trial._trial_id] = (study_id, expected)
         else:  # somebody else has added trials
-            cache.read_trials(self._storage, study_id)
-            self._place(study_id)
+            self._read(study_id)
         return trial._trial_id
 
-    def _trial(self, trial_id: int) -> FrozenTrial:
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial; not to be changed."""
         study_id, number = self._places[trial_id]
         return self._studies[study_id].trials[number]
 
     def _changed(self, trial_id: int) -> FrozenTrial:
         """Replace an unfinished trial by a copy to change: whoever has been given it keeps what it was."""
-        study_id, number = self._places[trial_id]
-        trial = self._studies[study_id].trials[number]
+        trial = self.get_trial(trial_id)
         self.check_trial_is_updatable(trial_id, trial.state)
+        study_id, number = self._places[trial_id]
         changed = self._studies[study_id].trials[number] = copy.copy(trial)
         return changed
 
@@ -192,7 +182,7 @@ class DriverStorage(BaseStorage):
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         """Set a trial's state and, where it is complete, its value."""
-        if state is TrialState.RUNNING and self._trial(trial_id).state is not TrialState.WAITING:
+        if state is TrialState.RUNNING and self.get_trial(trial_id).state is not TrialState.WAITING:
             return False
         trial, now = self._changed(trial_id), datetime.now()
         trial.state = state
@@ -218,25 +208,21 @@ class DriverStorage(BaseStorage):
         """Set a trial's user attribute."""
         trial = self._changed(trial_id)
         trial.user_attrs = {**trial.user_attrs, key: value}
-        self._write(sql.trial_attribute(trial_id, key, value, system=False))
+        self._write(sql.attribute("trial", trial_id, "user", key, value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a trial's system attribute."""
         trial = self._changed(trial_id)
         trial.system_attrs = {**trial.system_attrs, key: value}
-        self._write(sql.trial_attribute(trial_id, key, value, system=True))
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        """Return a trial; not to be changed."""
-        return self._trial(trial_id)
+        self._write(sql.attribute("trial", trial_id, "system", key, value))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return a study's trials by number."""
         trials = self._cache(study_id).trials
-        found = list(trials) if states is None else [trial for trial in trials if trial.state in states]
-        return copy.deepcopy(found) if deepcopy else found
+        chosen = [trial for trial in trials if states is None or trial.state in states]
+        return copy.deepcopy(chosen) if deepcopy else chosen
 
 
 def flush(study: optuna.Study) -> None:
