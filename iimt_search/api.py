@@ -379,11 +379,11 @@ def export(
     choices = opened.made_choices()
     opened.need_folder("its models are")
     space, audit = Space.model_validate(opened.space), read_audit(opened.folder.path)
-    stories: dict[str, Provenance] = {}
+    provenance: dict[str, Provenance] = {}
     for choice in choices:
         audited = audit.content["tasks"] if audit is not None and choice.digest in audit.digests else None
-        stories |= {task: Provenance(choice, space, audited) for task in choice.tasks}
-    return export_models(stories, opened.folder.models, Path(folder), formats, single, progress)
+        provenance |= {task: Provenance(choice, space, audited) for task in choice.tasks}
+    return export_models(provenance, opened.folder.models, Path(folder), formats, single, progress)
 
 
 def audit(

@@ -16,17 +16,12 @@ if TYPE_CHECKING:
     from iimt_search.exporting.export_models import ExportedModel
 
 
-def _content(choice: Choice) -> dict[str, Any]:
-    content = choice.to_json()
-    del content["schema"]
-    return content
-
-
-def choices_json(choices: list[Choice]) -> dict[str, Any]:
+def _choices_json(choices: list[Choice]) -> dict[str, Any]:
     """Return the choice as JSON values; of a ``per_task`` study its choices under ``answers``."""
-    if len(choices) == 1:
-        return _content(choices[0])
-    return {"study": choices[0].study, "answers": [_content(choice) for choice in choices]}
+    answers = [choice.to_json() for choice in choices]
+    for answer in answers:
+        del answer["schema"]
+    return answers[0] if len(answers) == 1 else {"study": choices[0].study, "answers": answers}
 
 
 def _rival(candidate: Candidate) -> str:
@@ -70,7 +65,7 @@ def _print_choice(choice: Choice) -> None:
 def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) -> None:
     """Print what a study chose, as text or JSON."""
     if as_json:
-        print_json(choices_json(choices))
+        print_json(_choices_json(choices))
         return
     for choice in choices:
         _print_choice(choice)
@@ -149,7 +144,7 @@ def command(export: str | None, formats: tuple[str, ...], single: bool, as_json:
     if as_json:
         folders = {task: str(model.folder) for task, model in exported.items()}
         differences = {task: dict(model.differences) for task, model in exported.items()}
-        print_json({**choices_json(choices), "exported": folders, "differences": differences})
+        print_json({**_choices_json(choices), "exported": folders, "differences": differences})
         return
     print_choices(choices, as_json=False, next_commands=False)
     _print_exported(exported)

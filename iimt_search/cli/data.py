@@ -4,7 +4,7 @@ import os
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from pydantic import ValidationError
@@ -72,30 +72,18 @@ def command(data_root: Path | None) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """Show the domains that have a name, and where data is kept."""
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "what": entry.what,
-            "size": entry.size,
-            "downloaded": entry.download,
-            "prepared": prepared_sizes(name, entry.version),
-        }
-        for name, entry in DOMAINS.items()
-    ]
+    domains, rows = [], []
+    for name, entry in DOMAINS.items():
+        sizes = prepared_sizes(name, entry.version)
+        known = {"name": name, "what": entry.what, "size": entry.size}
+        domains.append({**known, "downloaded": entry.download, "prepared": sizes})
+        kept = ", ".join(f"{size} px" if size else "yes" for size in sizes) or "no"
+        origin = "downloaded" if entry.download else "made here"
+        rows.append([name, entry.what, str(entry.size or "–"), origin, kept])
     if as_json:
-        print_json({"domains": rows, "data_root": str(data_root()), "prepared_root": str(prepared_root())})
+        print_json({"domains": domains, "data_root": str(data_root()), "prepared_root": str(prepared_root())})
         return
-    cells = [
-        (
-            row["name"],
-            row["what"],
-            str(row["size"] or "–"),
-            "downloaded" if row["downloaded"] else "made here",
-            ", ".join(f"{size} px" if size else "yes" for size in row["prepared"]) or "no",
-        )
-        for row in rows
-    ]
-    print_table(["domain", "what", ">pixels", "origin", "prepared"], cells, padding=(1, 1))
+    print_table(["domain", "what", ">pixels", "origin", "prepared"], rows, padding=(1, 1))
     click.echo(f"downloads, and what is placed by hand: {data_root()}  (IIMT_DATA)")
     click.echo(f"prepared domains: {prepared_root()}  (IIMT_CACHE)")
 

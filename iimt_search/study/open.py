@@ -82,17 +82,13 @@ class OpenStudy:
             return None
         return read_trial(best)
 
-    def choices(self) -> list[Choice]:
-        """Return the choices made so far."""
-        return [choice for study in self.studies if (choice := read_choice(study)) is not None]
-
     def made_choices(self) -> list[Choice]:
         """Return the choices of all of its Optuna studies.
 
         Raises:
             StudyError: one has come to none yet.
         """
-        choices = self.choices()
+        choices = [choice for study in self.studies if (choice := read_choice(study)) is not None]
         if len(choices) < len(self.studies):
             raise StudyError(
                 f"study {self.folder.name!r} has not come to a choice yet; continue it with the same "

@@ -6,6 +6,7 @@ evaluation: with a thousand trials under way that alone takes seconds.
 """
 
 import copy
+import re
 from collections.abc import Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
@@ -20,8 +21,42 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import Connection
 
 from iimt_search.study.storage import sql
-from iimt_search.study.storage.cache import StudyCache, is_trial_note
 from iimt_search.study.storage.guard import GuardedWrites
+
+# Notes on trials lie among the study's attributes and are never read again by the driver.
+_TRIAL_NOTE = re.compile(r"dashboard:\d+:note_")
+
+
+def _is_trial_note(key: str) -> bool:
+    """Tell whether a study's system attribute is a piece of a note on one of its trials."""
+    return _TRIAL_NOTE.match(key) is not None
+
+
+class _Study:
+    """What the driver knows of one Optuna study: attributes without the notes on trials, trials by number.
+
+    Args:
+        storage: where it lies.
+        study_id: Optuna's.
+    """
+
+    def __init__(self, storage: RDBStorage, study_id: int) -> None:
+        self.name = storage.get_study_name_from_id(study_id)
+        self.directions = storage.get_study_directions(study_id)
+        self.user_attrs = storage.get_study_user_attrs(study_id)
+        attrs = storage.get_study_system_attrs(study_id)
+        self.system_attrs = {key: value for key, value in attrs.items() if not _is_trial_note(key)}
+        self.distributions: dict[str, BaseDistribution] = {}
+        trials = storage.get_all_trials(study_id, deepcopy=False)
+        self.trials = sorted(trials, key=lambda trial: trial.number)
+        for trial in self.trials:
+            # The same few distributions belong to every trial: one object each is enough.
+            trial.distributions = {n: self.distribution(n, d) for n, d in trial.distributions.items()}
+
+    def distribution(self, name: str, given: BaseDistribution) -> BaseDistribution:
+        """Return the study's distribution of a parameter, which is the given one or equal to it."""
+        known = self.distributions.setdefault(name, given)
+        return known if known == given else given
 
 
 class DriverStorage(BaseStorage):
@@ -34,7 +69,7 @@ class DriverStorage(BaseStorage):
 
     def __init__(self, storage: RDBStorage, writes: GuardedWrites) -> None:
         self._storage, self._writes = storage, writes
-        self._studies: dict[int, StudyCache] = {}
+        self._studies: dict[int, _Study] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._waiting: list[sql.Row] = []
         self._depth = 0
@@ -67,13 +102,13 @@ class DriverStorage(BaseStorage):
             waiting, self._waiting = self._waiting, []
             self._writes.run(lambda connection, _: sql.write(connection, waiting))
 
-    def _cache(self, study_id: int) -> StudyCache:
+    def _cache(self, study_id: int) -> _Study:
         if study_id not in self._studies:
             self._read(study_id)
         return self._studies[study_id]
 
     def _read(self, study_id: int) -> None:
-        cache = self._studies[study_id] = StudyCache(self._storage, study_id)
+        cache = self._studies[study_id] = _Study(self._storage, study_id)
         self._places |= {trial._trial_id: (study_id, trial.number) for trial in cache.trials}
 
     # Studies.
@@ -97,7 +132,7 @@ class DriverStorage(BaseStorage):
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a study's system attribute."""
-        if not is_trial_note(key):
+        if not _is_trial_note(key):
             self._cache(study_id).system_attrs[key] = value
         self._write(sql.attribute("study", study_id, "system", key, value))
 
