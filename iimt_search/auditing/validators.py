@@ -76,7 +76,7 @@ def audit_validator(
     if not known:
         return None
     higher, accuracy = zip(*known, strict=True)
-    picked = accuracy[max(range(len(known)), key=lambda i: higher[i])]
+    picked = accuracy[higher.index(max(higher))]
     return ValidatorAudit(
         target_accuracy=picked,
         oracle_gap=oracle - picked,

@@ -48,8 +48,10 @@ class Columns:
 
     def ranked(self, prediction: "Prediction") -> list[tuple[str, float]]:
         """Return the most probable classes with their probabilities; none where nothing could be read."""
-        every = self.probabilities(prediction)
-        return [(self.classes[i], every[self.classes[i]]) for i in prediction.ranked(self.top)]
+        if prediction.probabilities is None:
+            return []
+        ranked = prediction.ranked(self.top)
+        return [(self.classes[i], float(prediction.probabilities[i])) for i in ranked]
 
     def probabilities(self, prediction: "Prediction") -> dict[str, float]:
         """Return every class's probability; none where nothing could be read."""

@@ -18,11 +18,9 @@ loss trains the score. Formulas and measurements: docs/validators.md"""
 def validators_json() -> dict[str, Any]:
     """Return what is known of every validator as JSON values."""
     default = default_validators()
-    content = {}
-    for name, validator in VALIDATORS.items():
-        known = validator._asdict()
+    content = {name: {**known._asdict(), "default": name in default} for name, known in VALIDATORS.items()}
+    for known in content.values():
         del known["module"]
-        content[name] = {**known, "default": name in default}
     return content
 
 
