@@ -1,6 +1,6 @@
 """The public library: what the command line does, as functions. See ``docs/library.md``.
 
-Importing this file imports neither torch nor Optuna nor Ray. Arguments of several functions, told once:
+Importing this file imports neither torch nor Optuna nor Ray. Several functions take:
 
 - ``study``: a study's name; by default the newest in ``studies_dir``.
 - ``studies_dir``: folder that holds the studies.

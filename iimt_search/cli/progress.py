@@ -27,12 +27,10 @@ def sparkline(values: Sequence[float]) -> str:
     low, high = min(finite), max(finite)
 
     def bar(value: float) -> str:
-        if not math.isfinite(value):
-            return "?"
-        share = 0.5 if high == low else (value - low) / (high - low)
-        return _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]
+        height = 0.5 if high == low else (value - low) / (high - low)
+        return _BARS[min(int(height * len(_BARS)), len(_BARS) - 1)]
 
-    return "".join(map(bar, values))
+    return "".join(bar(value) if math.isfinite(value) else "?" for value in values)
 
 
 _PLAIN_EVERY = 15.0

@@ -17,11 +17,7 @@ _OWN = "study.db"
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The folder of one study.
-
-    Attributes:
-        path: such as ``studies/digits``.
-    """
+    """The folder of one study, such as ``studies/digits``."""
 
     path: Path
 

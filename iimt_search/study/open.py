@@ -48,11 +48,8 @@ class OpenStudy:
     def need_folder(self, what: str) -> None:
         """Check that the study's folder is on this machine.
 
-        Args:
-            what: what is wanted of it, as "its models are".
-
         Raises:
-            StudyError: it is not.
+            StudyError: it is not; begins with ``what`` is wanted of it, as "its models are".
         """
         if not self.folder.description.exists():
             raise StudyError(

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,16 +71,12 @@ class LockFile:
         """Return who holds the lock now, None where nobody does."""
         if not self._lock.exists():
             return None
-        lock = FileLock(self._lock)
+        with suppress(Timeout), FileLock(self._lock, timeout=0):
+            return None
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            try:
-                return Holder(**json.loads(self._note.read_text(encoding="utf-8")))
-            except (OSError, json.JSONDecodeError, TypeError):
-                return Holder()
-        lock.release()
-        return None
+            return Holder(**json.loads(self._note.read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError, TypeError):
+            return Holder()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -142,10 +138,6 @@ class DriverSession:
     In PostgreSQL it holds the study's advisory lock: the lock ends with the driver or its connection, and
     a session that has lost the lock has lost its connection too, hence can write nothing unguarded. SQLite
     has no such locks; there a :class:`LockFile` guards.
-
-    Args:
-        engine: the storage's.
-        study: the study's name.
 
     Attributes:
         opened: how often the session was opened: above 1, it was lost in between.
@@ -218,12 +210,7 @@ class DriverSession:
 
 @contextmanager
 def driver_session(engine: Engine, study: str, own: Path) -> Iterator[DriverSession]:
-    """Hold a study in its database as its only driver.
-
-    Args:
-        engine: the storage's.
-        study: the study's name.
-        own: the study's folder, which is locked already.
+    """Hold a study in its database as its only driver; its ``own`` folder is locked already.
 
     Raises:
         StudyLockedError: another driver holds it; says which.

@@ -94,14 +94,9 @@ def state(trial_id: int, new: TrialState, value: float | None, at: datetime) -> 
 def new_trial(
     connection: Connection, study_id: int, state: TrialState, at: datetime | None, again: int | None
 ) -> tuple[int, int]:
-    """Write a new trial.
+    """Write a new trial, RUNNING since ``at`` or WAITING, within a transaction.
 
-    Args:
-        connection: within a transaction.
-        study_id: Optuna's.
-        state: RUNNING or WAITING.
-        at: when it began, None for a waiting one.
-        again: the number that it had in an earlier try which may have been written; None without one.
+    ``again`` is the number that it had in an earlier try, which may have been written; None without one.
 
     Returns:
         Its id, and its number among the study's trials.
