@@ -8,7 +8,6 @@ import optuna
 from optuna.trial import Trial
 from optuna_dashboard import save_note
 
-from iimt_search.exporting.card import table
 from iimt_search.records import Evaluation, Job
 from iimt_search.settings import shown_value
 from iimt_search.validators.registry import VALIDATORS
@@ -16,9 +15,10 @@ from iimt_search.validators.registry import VALIDATORS
 
 def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Return task → validator → score as a Markdown table, one row for each validator."""
-    names = next(iter(scores.values()))
-    rows = [(name, *(f"{values[name]:.4f}" for values in scores.values())) for name in names]
-    return table(("validator", *scores), rows)
+    rows = [["validator", *scores], ["---"] * (1 + len(scores))]
+    for name in next(iter(scores.values())):
+        rows.append([name, *(f"{values[name]:.4f}" for values in scores.values())])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _study_link(study: optuna.Study) -> str:
