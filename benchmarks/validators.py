@@ -25,10 +25,10 @@ from benchmarks.scores import TRIED, Scores, add_pool_scores, add_tried, score_p
 from iimt_search.auditing.validators import (
     ValidatorAudit,
     audit_validator,
-    finite,
     pick_summary,
     validator_summary,
 )
+from iimt_search.files import strict_json
 from iimt_search.validators.registry import VALIDATORS
 
 GROUPS = {"embedded": EMBEDDED, "real": REAL, "untuned": UNTUNED}
@@ -60,7 +60,7 @@ def _reverse_stand_ins(cases: Mapping[Case, list[Member]], scores: Mapping[Membe
             reference = [scores[member][full] for member in pool]
             for name in ("reverse_validation_short", "reverse_probe"):
                 value = float(spearmanr([scores[m][name] for m in pool], reference)[0])
-                found.setdefault(name, {})[_name(case)] = finite(value)
+                found.setdefault(name, {})[_name(case)] = strict_json(value)
     return found
 
 

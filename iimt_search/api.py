@@ -1,6 +1,16 @@
 """The public library: what the command line does, as functions. See ``docs/library.md``.
 
-Importing this file imports neither torch nor Optuna nor Ray.
+Importing this file imports neither torch nor Optuna nor Ray. Several functions take:
+
+- ``study``: a study's name; by default the newest in ``studies_dir``.
+- ``studies_dir``: folder that holds the studies.
+- ``storage``: database URL of the study; by default the one that its folder says. It opens a study that
+  runs on another machine, too.
+- ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+- ``data_root``: folder for downloaded data; by default ``$IIMT_DATA``, else the user's cache folder.
+- ``progress``: takes what is done, and how many of how many.
+
+Whoever takes a ``study`` raises :class:`iimt_search.errors.StudyError` where there is no such study.
 """
 
 import inspect
@@ -80,8 +90,8 @@ def load_space(
     try:
         return Space.model_validate(content)
     except ValidationError as error:
-        found = error.errors()[0]
-        raise UsageError(f"`{found['loc'][-1]}={found['input']}`: {found['msg']}") from error
+        wrong = error.errors()[0]
+        raise UsageError(f"`{wrong['loc'][-1]}={wrong['input']}`: {wrong['msg']}") from error
 
 
 class _Lines:
@@ -129,19 +139,16 @@ def run(
 
     Args:
         space: what to search.
-        studies_dir: folder that holds the studies; this one's is made in it.
-        storage: database URL; by default ``study.db`` in the study's folder.
+        storage: database URL; by default ``study.db`` in the study's folder, made in ``studies_dir``.
         backend: where trials run: ``local``, processes on this machine, or ``ray``, Ray Tune.
         workers: trials at once, each in a process of its own; by default one for each core, at most 8;
             0: within this process. A script that starts processes does so under
             ``if __name__ == "__main__":``; a notebook needs no such thing. With Ray: at most so many.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         population: trials that each worker trains as one batched computation, to fill a GPU; without Ray.
         ray_address: Ray cluster, ``auto`` or ``HOST:PORT``; by default Ray is started on this machine.
         ray_storage: where nodes without a shared disk exchange files: a mounted path, or a URI.
         resources: what each trial takes of a machine with Ray, in the place of what the space says: any of
             ``cpus``, ``gpus``, ``memory`` and ``custom``.
-        data_root: folder for downloaded data; by default ``$IIMT_DATA``, else the user's cache folder.
         debug: failed trials tell their traceback.
         progress: takes a line of text for each thing that happens, such as ``print``; or a
             :class:`iimt_search.study.progress.Listener`, which gets a snapshot of the run each time too.
@@ -181,7 +188,7 @@ def run(
     options = RunOptions(folder.choose_storage(storage), device)
     with _data_in(data_root):
         choices = run_study(space, folder, options, executor.start, listener, stop or threading.Event())
-        listener.line(publish_after_run(_open(space.study, studies_dir, storage)))
+        listener.line(publish_after_run(_open(studies_dir, space.study, storage)))
     return choices
 
 
@@ -189,10 +196,10 @@ def _ignore(*_: object) -> None:
     return
 
 
-def _open(study: str | None, studies_dir: str | Path, storage: str | None) -> "OpenStudy":
+def _open(studies_dir: str | Path, study: str | None, storage: str | None) -> "OpenStudy":
     from iimt_search.study.open import open_study
 
-    return open_study(Path(studies_dir), study, storage)
+    return open_study(studies_dir, study, storage)
 
 
 def best(
@@ -200,18 +207,13 @@ def best(
 ) -> "list[Choice]":
     """Return what a study chose.
 
-    Args:
-        study: its name; by default the newest in ``studies_dir``.
-        studies_dir: folder that holds the studies.
-        storage: database URL of a study that runs on another machine.
-
     Returns:
         One choice; with ``scope: per_task`` one for each task.
 
     Raises:
-        StudyError: there is no such study, or it has not come to a choice.
+        StudyError: it has not come to a choice.
     """
-    return _open(study, studies_dir, storage).made_choices()
+    return _open(studies_dir, study, storage).made_choices()
 
 
 def status(
@@ -219,22 +221,14 @@ def status(
 ) -> dict[str, Any]:
     """Return where a study stands, as JSON values; works while it runs.
 
-    Args:
-        study: its name; by default the newest in ``studies_dir``.
-        studies_dir: folder that holds the studies.
-        storage: database URL of a study that runs on another machine.
-
     Returns:
         ``study``: its name; ``place``: where it lies; ``driver``: who runs it, or None; ``parts``: one, with
         ``scope: per_task`` one for each task, each with ``trials`` by state, ``budget``, ``best_trial`` and
         ``choice``.
-
-    Raises:
-        StudyError: there is no such study.
     """
     from iimt_search.study.status import study_status
 
-    return study_status(_open(study, studies_dir, storage))
+    return study_status(_open(studies_dir, study, storage))
 
 
 def compare(
@@ -245,8 +239,6 @@ def compare(
     Args:
         first: name of one study.
         second: name of the other.
-        studies_dir: folder that holds the studies.
-        storage: database URL of both, where it is not their own.
 
     Returns:
         ``studies``: for each, its parts with trials, best trial and choice; ``space``: what differs between
@@ -254,13 +246,12 @@ def compare(
 
     Raises:
         UsageError: they are the same.
-        StudyError: there is no such study.
     """
     if first == second:
         raise UsageError(f"two different studies are compared, got {first!r} twice")
     from iimt_search.study.compare import compare_studies
 
-    return compare_studies(*(_open(name, studies_dir, storage) for name in (first, second)))
+    return compare_studies(*(_open(studies_dir, name, storage) for name in (first, second)))
 
 
 def score(
@@ -276,17 +267,13 @@ def score(
     """Score the kept checkpoints of a study by any validator, without training.
 
     Args:
-        study: its name; by default the newest in ``studies_dir``.
         validators: names; by default all.
         every_step: every evaluated checkpoint, not the last of each training.
         export: with one validator: where to write the models of the checkpoints that it prefers.
-        progress: takes what is done, and how many of how many.
-        studies_dir: folder that holds the studies.
-        storage: database URL of the study, where it is not its own.
 
     Raises:
         UsageError: there is no such validator, or ``export`` is given without exactly one.
-        StudyError: there is no such study, its checkpoints are not on this machine, or none is preferred.
+        StudyError: its checkpoints are not on this machine, or none is preferred.
         ModelFileError: a checkpoint is damaged.
     """
     for name in validators:
@@ -297,7 +284,7 @@ def score(
     from iimt_search.study.scoring import score_study
 
     return score_study(
-        _open(study, studies_dir, storage),
+        _open(studies_dir, study, storage),
         tuple(validators) or tuple(VALIDATORS),
         every_step,
         None if export is None else Path(export),
@@ -338,21 +325,16 @@ def write_report(
     Works while the study runs; the dashboard is then left alone.
 
     Args:
-        study: its name; by default the newest in ``studies_dir``.
         output: the file; by default ``report.html`` in the study's folder.
         figures: folder to write each figure to, as JSON and, where kaleido is installed, as PNG.
-        data_root: folder for downloaded data; by default ``$IIMT_DATA``, else the user's cache folder.
-        studies_dir: folder that holds the studies.
-        storage: database URL of the study, where it is not its own.
 
     Raises:
-        StudyError: there is no such study.
         ModelFileError: its stored audit is damaged.
     """
     from iimt_search.dashboard.publish import publish_parts
     from iimt_search.report import write
 
-    opened = _open(study, studies_dir, storage)
+    opened = _open(studies_dir, study, storage)
     path = opened.folder.path / "report.html" if output is None else Path(output)
     with _data_in(data_root):
         parts = write.gather(opened)
@@ -376,19 +358,15 @@ def export(
 
     Args:
         folder: made where absent; each task has a folder of its own in it.
-        study: its name; by default the newest in ``studies_dir``.
         formats: beside safetensors: ``torch-export``, ``onnx``.
         single: one model a task, the best-scored, instead of the ensemble of its trainings.
-        progress: takes what is done, and how many of how many.
-        studies_dir: folder that holds the studies.
-        storage: database URL of the study, where it is not its own.
 
     Returns:
         Task → what was written, and how far each format's logits differ.
 
     Raises:
         UsageError: a format cannot be written here, or something that is not ours stands in the way.
-        StudyError: there is no such study, no choice, or its models are not on this machine.
+        StudyError: it has no choice, or its models are not on this machine.
         ModelFileError: a format does not compute the same as the safetensors model.
     """
     from iimt_search.auditing.record import read_audit
@@ -397,15 +375,15 @@ def export(
     from iimt_search.exporting.formats import check_formats
 
     check_formats(formats)
-    opened = _open(study, studies_dir, storage)
+    opened = _open(studies_dir, study, storage)
     choices = opened.made_choices()
     opened.need_folder("its models are")
     space, audit = Space.model_validate(opened.space), read_audit(opened.folder.path)
-    stories: dict[str, Provenance] = {}
+    provenance: dict[str, Provenance] = {}
     for choice in choices:
         audited = audit.content["tasks"] if audit is not None and choice.digest in audit.digests else None
-        stories |= {task: Provenance(choice, space, audited) for task in choice.tasks}
-    return export_models(stories, opened.folder.models, Path(folder), formats, single, progress)
+        provenance |= {task: Provenance(choice, space, audited) for task in choice.tasks}
+    return export_models(provenance, opened.folder.models, Path(folder), formats, single, progress)
 
 
 def audit(
@@ -424,30 +402,23 @@ def audit(
     that changes afterwards says so.
 
     Args:
-        study: its name; by default the newest in ``studies_dir``.
         train: train the default configuration and a model on the target's labels, to compare with.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        data_root: folder for downloaded data; by default ``$IIMT_DATA``, else the user's cache folder.
-        progress: takes what is done, and how many of how many.
-        studies_dir: folder that holds the studies.
-        storage: database URL of the study, where it is not its own.
 
     Returns:
         Task → accuracies, in percent.
 
     Raises:
-        StudyError: there is no such study, no choice, or its models are not on this machine.
+        StudyError: it has no choice, or its models are not on this machine.
         StudyLockedError: the study runs.
         DataError: a target has no labels.
     """
-    from iimt_search.auditing.measure import AuditOptions, audit_choice, audit_json
+    from iimt_search.auditing.measure import Auditor, audit_json
     from iimt_search.auditing.record import write_audit
     from iimt_search.report.write import write_audit_page
     from iimt_search.study.selection.choice import leave_mark
     from iimt_search.study.storage.lock import driver_session
 
-    options = AuditOptions(train, device, tuple(VALIDATORS), progress or _ignore)
-    opened = _open(study, studies_dir, storage)
+    opened = _open(studies_dir, study, storage)
     opened.need_folder("its models are")
     folder = opened.folder
     # The mark is written to the study, and a driver is its only writer.
@@ -459,7 +430,7 @@ def audit(
         choices, space = opened.made_choices(), Space.model_validate(opened.space)
         audits: dict[str, TaskAudit] = {}
         for choice in choices:
-            audits |= audit_choice(choice, space, folder, options)
+            audits |= Auditor(choice, space, folder, train, device, progress or _ignore).audit()
         for optuna_study, choice in zip(opened.studies, choices, strict=True):
             leave_mark(optuna_study, choice)
         content = audit_json(folder.name, audits)

@@ -1,10 +1,12 @@
-"""Files that a reader finds whole, whenever it looks, and where kept checkpoints lie."""
+"""Files that a reader finds whole, whenever it looks, JSON that any reader takes, where checkpoints lie."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def remove(path: Path) -> None:
@@ -46,6 +48,15 @@ def write_text(path: Path, text: str) -> None:
     """Replace a file's content with text, as :func:`atomic_write` does."""
     with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def strict_json(content: Any) -> Any:
+    """Return JSON values with null in place of NaN and infinity, which JSON does not have."""
+    if isinstance(content, dict):
+        return {key: strict_json(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [strict_json(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def kept_path(folder: Path, task_slug: str, step: int) -> Path:

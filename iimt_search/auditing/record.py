@@ -34,19 +34,8 @@ class AuditRecord:
 
 def write_audit(
     folder: Path, content: Mapping[str, Any], audits: Mapping[str, TaskAudit], choices: Sequence[Choice]
-) -> Path:
-    """Store an audit in a study's folder.
-
-    Args:
-        folder: the study's.
-        content: what :func:`iimt_search.auditing.measure.audit_json` returned.
-        audits: task → what was measured.
-        choices: what was measured.
-
-    Returns:
-        The file.
-    """
-    path = folder / _NAME
+) -> None:
+    """Store an audit of some choices in a study's folder: task → what was measured, and it as JSON values."""
     stored = {
         "schema": SCHEMA,
         "digests": [choice.digest for choice in choices],
@@ -54,8 +43,7 @@ def write_audit(
         "accuracies": {task: audit.accuracies for task, audit in audits.items()},
         "confusion": {task: audit.confusion for task, audit in audits.items() if audit.confusion},
     }
-    write_text(path, json.dumps(stored, allow_nan=False) + "\n")
-    return path
+    write_text(folder / _NAME, json.dumps(stored, allow_nan=False) + "\n")
 
 
 def read_audit(folder: Path) -> AuditRecord | None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from iimt_search.files import strict_json
+
 
 def weighted_spearman(scores: Sequence[float], accuracies: Sequence[float], power: float = 2.0) -> float:
     """Return the Spearman correlation with more weight on what either ranks high (Musgrave et al. 2022).
@@ -74,18 +76,13 @@ def audit_validator(
     if not known:
         return None
     higher, accuracy = zip(*known, strict=True)
-    picked = accuracy[max(range(len(known)), key=lambda i: higher[i])]
+    picked = accuracy[higher.index(max(higher))]
     return ValidatorAudit(
         target_accuracy=picked,
         oracle_gap=oracle - picked,
         spearman=weighted_spearman(higher, accuracy, power=0),
         weighted_spearman=weighted_spearman(higher, accuracy),
     )
-
-
-def finite(value: float) -> float | None:
-    """Return the value for JSON: null where it is NaN."""
-    return value if math.isfinite(value) else None
 
 
 def mean_finite(values: Sequence[float]) -> float:
@@ -120,10 +117,13 @@ def pick_summary(
 
 
 def validator_summary(
-    found: Mapping[str, ValidatorAudit], oracle: Mapping[str, float], source_only: Mapping[str, float]
+    audits: Mapping[str, ValidatorAudit], oracle: Mapping[str, float], source_only: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Summarise one validator over the tasks that it has scored."""
-    summary = pick_summary({task: each.target_accuracy for task, each in found.items()}, oracle, source_only)
-    summary["spearman"] = finite(mean_finite([each.spearman for each in found.values()]))
-    summary["weighted_spearman"] = finite(mean_finite([each.weighted_spearman for each in found.values()]))
-    return summary
+    """Summarise one validator over the tasks that it has scored, as JSON values."""
+    picked = {task: audit.target_accuracy for task, audit in audits.items()}
+    summary = {
+        **pick_summary(picked, oracle, source_only),
+        "spearman": mean_finite([audit.spearman for audit in audits.values()]),
+        "weighted_spearman": mean_finite([audit.weighted_spearman for audit in audits.values()]),
+    }
+    return {name: strict_json(value) for name, value in summary.items()}

@@ -3,12 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from iimt_search import api
-from iimt_search.cli.options import json_option, print_json, show_count, which_options
+from iimt_search.cli.options import json_option, which_options
+from iimt_search.cli.printing import print_json, print_table, show_count
 from iimt_search.errors import UsageError
 from iimt_search.exporting.formats import FORMATS, SAFETENSORS
 from iimt_search.records import Candidate, Choice
@@ -18,27 +16,12 @@ if TYPE_CHECKING:
     from iimt_search.exporting.export_models import ExportedModel
 
 
-def _content(choice: Choice) -> dict[str, Any]:
-    content = choice.to_json()
-    del content["schema"]
-    return content
-
-
-def choices_json(choices: list[Choice]) -> dict[str, Any]:
+def _choices_json(choices: list[Choice]) -> dict[str, Any]:
     """Return the choice as JSON values; of a ``per_task`` study its choices under ``answers``."""
-    if len(choices) == 1:
-        return _content(choices[0])
-    return {"study": choices[0].study, "answers": [_content(choice) for choice in choices]}
-
-
-def _table(choice: Choice) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="label-free scores with fresh seeds", title_justify="left")
-    table.add_column("validator", no_wrap=True)
-    for task in choice.scores:
-        table.add_column(task.replace("->", "\n->"), justify="right", overflow="fold")
-    for name in next(iter(choice.scores.values())):
-        table.add_row(name, *(f"{scores[name]:.4f}" for scores in choice.scores.values()))
-    return table
+    answers = [choice.to_json() for choice in choices]
+    for answer in answers:
+        del answer["schema"]
+    return answers[0] if len(answers) == 1 else {"study": choices[0].study, "answers": answers}
 
 
 def _rival(candidate: Candidate) -> str:
@@ -56,41 +39,49 @@ def _print_choice(choice: Choice) -> None:
         for name, value in choice.params.items():
             click.echo(f"  {name:<14s} {shown_value(value)}")
     click.echo(f"  {choice.objective} {choice.score:.4f}, {choice.reason}")
-    mine = [c for c in choice.candidates if c.name == choice.candidate and c.agreement is not None]
-    for candidate in mine:
-        click.echo(f"  its fresh seeds agree on the target by κ {candidate.agreement:.2f}")
+    for candidate in choice.candidates:
+        if candidate.name == choice.candidate and candidate.agreement is not None:
+            click.echo(f"  its fresh seeds agree on the target by κ {candidate.agreement:.2f}")
     rivals = [_rival(c) for c in choice.candidates if c.name != choice.candidate]
     click.echo(f"  against {', '.join(rivals)}" if rivals else "  without a rival")
     for caveat in choice.caveats:
         click.echo(f"  note: {caveat}")
-    Console().print(_table(choice))
-    for task, found in choice.few_shot.items():
+    print_table(
+        ["validator", *(">" + task.replace("->", "\n->") for task in choice.scores)],
+        [
+            [name, *(f"{scores[name]:.4f}" for scores in choice.scores.values())]
+            for name in next(iter(choice.scores.values()))
+        ],
+        "label-free scores with fresh seeds",
+        padding=(1, 1),
+    )
+    for task, measured in choice.few_shot.items():
         click.echo(
-            f"few-shot accuracy of {task}: {found['accuracy']:.1%} of {found['samples']:.0f} labelled target "
-            f"samples, 95 % interval {found['low']:.1%} to {found['high']:.1%}"
+            f"few-shot accuracy of {task}: {measured['accuracy']:.1%} of {measured['samples']:.0f} labelled "
+            f"target samples, 95 % interval {measured['low']:.1%} to {measured['high']:.1%}"
         )
 
 
 def print_choices(choices: list[Choice], *, as_json: bool, next_commands: bool) -> None:
     """Print what a study chose, as text or JSON."""
     if as_json:
-        print_json(choices_json(choices))
+        print_json(_choices_json(choices))
         return
     for choice in choices:
         _print_choice(choice)
     if next_commands:
         study = choices[0].study
-        click.echo("next:")
-        click.echo(f"  iimt-search best --study {study} --export     the trained models (--single: one each)")
-        click.echo(f"  iimt-search report --study {study}            everything in one page, to look at")
-        click.echo(f"  iimt-search dashboard --study {study}         every trial and its learning curve")
         click.echo(
+            "next:\n"
+            f"  iimt-search best --study {study} --export     the trained models (--single: one each)\n"
+            f"  iimt-search report --study {study}            everything in one page, to look at\n"
+            f"  iimt-search dashboard --study {study}         every trial and its learning curve\n"
             f"  iimt-search audit --study {study}             measured with the test labels, if there are any"
         )
 
 
 def _names(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    names = [name.strip() for each in value for name in each.split(",") if name.strip()]
+    names = [name.strip() for text in value for name in text.split(",") if name.strip()]
     for name in names:
         if name not in (SAFETENSORS, *FORMATS):
             valid = ", ".join([SAFETENSORS, *FORMATS])
@@ -144,7 +135,7 @@ def command(export: str | None, formats: tuple[str, ...], single: bool, as_json:
             raise UsageError(f"{option} goes with --export")
     choices = api.best(**where)
     if export is None:
-        print_choices(choices, as_json=as_json, next_commands=not as_json)
+        print_choices(choices, as_json=as_json, next_commands=True)
         return
     where["study"] = choices[0].study  # the newest may be another one by then
     exported = api.export(
@@ -153,7 +144,7 @@ def command(export: str | None, formats: tuple[str, ...], single: bool, as_json:
     if as_json:
         folders = {task: str(model.folder) for task, model in exported.items()}
         differences = {task: dict(model.differences) for task, model in exported.items()}
-        print_json({**choices_json(choices), "exported": folders, "differences": differences})
+        print_json({**_choices_json(choices), "exported": folders, "differences": differences})
         return
     print_choices(choices, as_json=False, next_commands=False)
     _print_exported(exported)

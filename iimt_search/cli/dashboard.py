@@ -1,6 +1,6 @@
 """``iimt-search dashboard``."""
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,9 +17,9 @@ from iimt_search.study.open import open_study
     help="The dashboard has no login and can delete studies: leave it on loopback.",
 )
 @which_options
-def command(port: int, host: str, study: str | None, storage: str | None, studies_dir: Path) -> None:
+def command(port: int, host: str, **which: Any) -> None:
     """Serve the Optuna dashboard on a study's storage until Ctrl-C."""
-    opened = open_study(studies_dir, study, storage)
+    opened = open_study(**which)
     first = opened.studies[0]
 
     import optuna_dashboard

@@ -4,16 +4,15 @@ import os
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 from pydantic import ValidationError
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from iimt_search.api import load_space
-from iimt_search.cli.options import data_root_option, json_option, print_json
+from iimt_search.cli.options import data_root_option, json_option
+from iimt_search.cli.printing import print_json, print_table
 from iimt_search.data.registry import DOMAINS
 from iimt_search.data.store import data_root, prepared_root, prepared_sizes
 from iimt_search.errors import UsageError
@@ -22,7 +21,7 @@ from iimt_search.space.load import nearest
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 
 if TYPE_CHECKING:
-    from iimt_search.data.task import Domain, DomainTask
+    from iimt_search.data.task import DomainTask
     from iimt_search.inspect.check import PartSummary, TaskCheck
 
 _MOST_CHANNELS = 3
@@ -38,37 +37,22 @@ def _task(text: str) -> TaskSpec:
         spec = TaskSpec.model_validate(text)
     except ValidationError as error:
         raise click.BadParameter(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
-    for domain in (*spec.source, spec.target):
-        if domain.named not in DOMAINS:
-            raise click.BadParameter(
-                f"unknown domain {domain.named!r}; {nearest(str(domain.named), DOMAINS)}"
-            )
+    for name in (str(domain.named) for domain in (*spec.source, spec.target)):
+        if name not in DOMAINS:
+            raise click.BadParameter(f"unknown domain {name!r}; {nearest(name, DOMAINS)}")
     return spec
 
 
-def _parse_tasks(
-    _ctx: click.Context, _param: click.Parameter, value: tuple[str, ...] | str | None
-) -> tuple[TaskSpec, ...]:
-    texts = (value,) if isinstance(value, str) else value or ()
-    return tuple(_task(text) for text in texts)
-
-
-class _Wanted(NamedTuple):
-    """The tasks that are asked for, and the settings that their data depends on."""
-
-    tasks: tuple[TaskSpec, ...]
-    settings: TrainSettings
-    batch_size: int
-
-
-def _wanted(path: Path | None, tasks: tuple[TaskSpec, ...]) -> _Wanted:
+def _wanted(
+    path: Path | None, tasks: tuple[TaskSpec, ...]
+) -> tuple[tuple[TaskSpec, ...], TrainSettings, int]:
+    """Return the tasks that are asked for, the settings of their data, and the largest batch."""
     if (path is None) == (not tasks):
         raise UsageError("give either --space FILE or a task such as 'digits->digits-m'")
     if path is None:
-        settings = TrainSettings()
-        return _Wanted(tasks, settings, settings.batch_size)
+        return tasks, TrainSettings(), TrainSettings().batch_size
     space = load_space(path)
-    return _Wanted(space.tasks, space.train, space.largest_batch)
+    return space.tasks, space.train, space.largest_batch
 
 
 def _busy(text: str) -> AbstractContextManager[object]:
@@ -88,30 +72,18 @@ def command(data_root: Path | None) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """Show the domains that have a name, and where data is kept."""
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "what": entry.what,
-            "size": entry.size,
-            "downloaded": entry.download,
-            "prepared": prepared_sizes(name, entry.version),
-        }
-        for name, entry in DOMAINS.items()
-    ]
+    domains, rows = [], []
+    for name, entry in DOMAINS.items():
+        sizes = prepared_sizes(name, entry.version)
+        known = {"name": name, "what": entry.what, "size": entry.size}
+        domains.append({**known, "downloaded": entry.download, "prepared": sizes})
+        kept = ", ".join(f"{size} px" if size else "yes" for size in sizes) or "no"
+        origin = "downloaded" if entry.download else "made here"
+        rows.append([name, entry.what, str(entry.size or "–"), origin, kept])
     if as_json:
-        print_json({"domains": rows, "data_root": str(data_root()), "prepared_root": str(prepared_root())})
+        print_json({"domains": domains, "data_root": str(data_root()), "prepared_root": str(prepared_root())})
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("domain", no_wrap=True)
-    table.add_column("what")
-    table.add_column("pixels", justify="right")
-    table.add_column("origin")
-    table.add_column("prepared")
-    for row in rows:
-        kept = ", ".join(f"{size} px" if size else "yes" for size in row["prepared"]) or "no"
-        origin = "downloaded" if row["downloaded"] else "made here"
-        table.add_row(row["name"], row["what"], str(row["size"] or "–"), origin, kept)
-    Console().print(table)
+    print_table(["domain", "what", ">pixels", "origin", "prepared"], rows, padding=(1, 1))
     click.echo(f"downloads, and what is placed by hand: {data_root()}  (IIMT_DATA)")
     click.echo(f"prepared domains: {prepared_root()}  (IIMT_CACHE)")
 
@@ -140,18 +112,10 @@ def _to_prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> 
     return [(DomainSpec(named=name), chosen) for name, chosen in sizes.items()]
 
 
-def _kept_at(domain: "Domain") -> Path | None:
-    """Return the folder that a domain's arrays are mapped from; None where they are in memory only."""
-    filename = getattr(domain.train.x, "filename", None)
-    return None if filename is None else Path(filename).parent
-
-
 def _folders() -> dict[Path, tuple[int, int]]:
     """Return the prepared folders, each with what changes when it is made again."""
-    if not prepared_root().is_dir():
-        return {}
-    found = {path.absolute(): path.stat() for path in prepared_root().iterdir() if path.is_dir()}
-    return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
+    stats = {path.absolute(): path.stat() for path in prepared_root().glob("*/")}
+    return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
 
 
 @command.command("prepare")
@@ -172,14 +136,15 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
         before, began = _folders(), time.monotonic()
         with _busy(f"preparing {what}"):
             domain = open_domain(spec, pixels)
-        kept = _kept_at(domain)
+        mapped = getattr(domain.train.x, "filename", None)  # None: the arrays are in memory only
         counts = f"{len(domain.train.x)} samples" + (f" + {len(domain.test.x)} test" if domain.test else "")
-        if kept is None:
+        if mapped is None:
             click.echo(f"{what}: {counts}, made anew by each process, not kept")
-        elif kept.absolute() in before and before[kept.absolute()] == _folders()[kept.absolute()]:
-            click.echo(f"{what}: {counts}, already there: {kept}")
-        else:
-            click.echo(f"{what}: {counts}, made in {time.monotonic() - began:.1f} s: {kept}")
+            continue
+        kept = Path(mapped).parent
+        same = before.get(kept.absolute()) == _folders()[kept.absolute()]
+        state = "already there" if same else f"made in {time.monotonic() - began:.1f} s"
+        click.echo(f"{what}: {counts}, {state}: {kept}")
 
 
 def _each(values: tuple[float, ...]) -> str:
@@ -196,21 +161,18 @@ def _value_cells(values: "PartSummary") -> tuple[str, str, str]:
 def _print_check(check: "TaskCheck") -> None:
     shape = " × ".join(str(length) for length in check.sample_shape)
     click.echo(f"{check.task}: {check.kind} of {shape}, augmentation {check.augmentation}")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("part", no_wrap=True)
-    for title in ("samples", "duplicates", "range", "mean", "deviation"):
-        table.add_column(title, justify="right")
-    blank = ("", "", "")
-    table.add_row("source train", str(check.source_train), "", *_value_cells(check.source_values))
-    table.add_row("source val", str(check.source_val), str(check.source_duplicates), *blank)
-    table.add_row("target", str(check.target), "", *_value_cells(check.target_values))
+    rows: list[tuple[str, ...]] = [
+        ("source train", str(check.source_train), "", *_value_cells(check.source_values)),
+        ("source val", str(check.source_val), str(check.source_duplicates), "", "", ""),
+        ("target", str(check.target), "", *_value_cells(check.target_values)),
+    ]
     if check.target_test is not None:
-        table.add_row("target test", str(check.target_test), str(check.target_duplicates), *blank)
-    Console().print(table)
+        rows.append(("target test", str(check.target_test), str(check.target_duplicates), "", "", ""))
+    print_table(["part", ">samples", ">duplicates", ">range", ">mean", ">deviation"], rows)
     counts = [f"{name} {count}" for name, count in check.source_classes.items()]
     more = len(counts) - _MOST_CLASSES
-    told = ", ".join(counts[:_MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")
-    click.echo(f"{len(counts)} classes, source samples of each: {told}")
+    text = ", ".join(counts[:_MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")
+    click.echo(f"{len(counts)} classes, source samples of each: {text}")
     for finding in check.findings:
         click.echo(f"warning: {finding.message}")
     if not check.findings:
@@ -219,28 +181,26 @@ def _print_check(check: "TaskCheck") -> None:
 
 @command.command("check")
 @_space_option
-@click.argument("tasks", nargs=-1, callback=_parse_tasks, metavar="[TASK]...")
+@click.argument("tasks", nargs=-1, type=_task, metavar="[TASK]...")
 @json_option
 def check(path: Path | None, tasks: tuple[TaskSpec, ...], as_json: bool) -> None:
     """Count and measure the data of tasks, and warn of what would go wrong in training.
 
     Reads no target label. A TASK is two domains, such as 'digits->digits-m'.
     """
-    wanted = _wanted(path, tasks)
+    tasks, settings, batch_size = _wanted(path, tasks)
     from iimt_search.inspect.check import check_json, check_task
 
-    found = []
-    for number, spec in enumerate(wanted.tasks):
+    checks = []
+    for number, spec in enumerate(tasks):
         with _busy(f"checking {spec.name}"):
-            checked = check_task(
-                spec, wanted.settings.image_size, wanted.settings.data_fraction, wanted.batch_size
-            )
-        found.append(check_json(checked))
+            checked = check_task(spec, settings.image_size, settings.data_fraction, batch_size)
+        checks.append(check_json(checked))
         if not as_json:
             click.echo("\n" * (number > 0), nl=False)
             _print_check(checked)
     if as_json:
-        print_json({"tasks": found})
+        print_json({"tasks": checks})
 
 
 def _picture_path(out: Path | None, task: "DomainTask", spec: TaskSpec, several: bool) -> Path:
@@ -258,26 +218,26 @@ def _picture_path(out: Path | None, task: "DomainTask", spec: TaskSpec, several:
 
 @command.command("show")
 @_space_option
-@click.argument("tasks", required=False, callback=_parse_tasks, metavar="[TASK]")
+@click.argument("task", required=False, type=_task, metavar="[TASK]")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="File to write; with several tasks, a folder for them."
 )
-def show(path: Path | None, tasks: tuple[TaskSpec, ...], out: Path | None) -> None:
+def show(path: Path | None, task: TaskSpec | None, out: Path | None) -> None:
     """Draw what training sees of a task: both domains, augmented samples, mixtures.
 
     Images become a PNG, series and vectors an HTML page. A TASK is two domains, such as
     'digits->digits-m'.
     """
-    wanted = _wanted(path, tasks)
-    several = len(wanted.tasks) > 1
+    tasks, settings, _ = _wanted(path, () if task is None else (task,))
+    several = len(tasks) > 1
     if several and out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: there are {len(wanted.tasks)} tasks, give a folder")
+        raise UsageError(f"--out {out}: there are {len(tasks)} tasks, give a folder")
     from iimt_search.data.assemble import load_task
     from iimt_search.inspect.picture import write_picture
 
-    for spec in wanted.tasks:
+    for spec in tasks:
         with _busy(f"drawing {spec.name}"):
-            loaded = load_task(spec, wanted.settings.image_size, wanted.settings.data_fraction)
+            loaded = load_task(spec, settings.image_size, settings.data_fraction)
             file = _picture_path(out, loaded, spec, several)
-            write_picture(loaded, file, wanted.settings.augmentation)
+            write_picture(loaded, file, settings.augmentation)
         click.echo(str(file))

@@ -11,19 +11,19 @@ from iimt_search import __version__
 from iimt_search.cli.options import by_options
 from iimt_search.errors import IimtSearchError
 
-# Verb → module; imported when the verb is used, so that `--help` loads neither torch nor Ray.
-VERBS: dict[str, tuple[str, str]] = {
-    "run": ("iimt_search.cli.run", "Search, confirm, retrain: the whole job of a space file."),
-    "data": ("iimt_search.cli.data", "List, prepare, check and show the data of tasks."),
-    "status": ("iimt_search.cli.status", "Show where a study stands."),
-    "best": ("iimt_search.cli.best", "Show a study's choice; --export hands out its models."),
-    "compare": ("iimt_search.cli.compare", "Show two studies side by side."),
-    "report": ("iimt_search.cli.report", "Write a study's report: one HTML file that needs no network."),
-    "score": ("iimt_search.cli.score", "Score the kept checkpoints by any validator, without training."),
-    "validators": ("iimt_search.cli.validators", "List the label-free validators and how each fails."),
-    "predict": ("iimt_search.cli.predict", "Classify images and arrays with an exported model."),
-    "dashboard": ("iimt_search.cli.dashboard", "Open the Optuna dashboard on a study, on loopback."),
-    "audit": ("iimt_search.cli.audit", "After the choice, measure it with the sealed test labels."),
+# Verb, the name of its module too, which is imported when used: `--help` loads neither torch nor Ray.
+VERBS = {
+    "run": "Search, confirm, retrain: the whole job of a space file.",
+    "data": "List, prepare, check and show the data of tasks.",
+    "status": "Show where a study stands.",
+    "best": "Show a study's choice; --export hands out its models.",
+    "compare": "Show two studies side by side.",
+    "report": "Write a study's report: one HTML file that needs no network.",
+    "score": "Score the kept checkpoints by any validator, without training.",
+    "validators": "List the label-free validators and how each fails.",
+    "predict": "Classify images and arrays with an exported model.",
+    "dashboard": "Open the Optuna dashboard on a study, on loopback.",
+    "audit": "After the choice, measure it with the sealed test labels.",
 }
 
 
@@ -38,13 +38,13 @@ class Verbs(click.Group):
         """Import and return a verb's command."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = import_module(VERBS[cmd_name][0]).command
+        command: click.Command = import_module(f"iimt_search.cli.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs without importing any."""
         with formatter.section("Verbs"):
-            formatter.write_dl([(verb, short) for verb, (_, short) in VERBS.items()])
+            formatter.write_dl(list(VERBS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; our own errors become one line and their exit code."""

@@ -1,16 +1,11 @@
 """Options that several verbs share."""
 
-import json
-import math
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich import box
-from rich.table import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,17 +21,17 @@ def complete_study(ctx: click.Context, _param: click.Parameter, incomplete: str)
     )
 
 
-study_option = click.option(
+_study_option = click.option(
     "--study", metavar="NAME", shell_complete=complete_study, help="Which study; by default the newest."
 )
-studies_dir_option = click.option(
+_studies_dir_option = click.option(
     "--studies-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_ROOT,
     show_default=True,
     help="Folder that holds the studies.",
 )
-storage_option = click.option(
+_storage_option = click.option(
     "--storage",
     metavar="URL",
     help="Database URL; by default the study folder's study.db. Its password: $IIMT_STORAGE_PASSWORD.",
@@ -46,12 +41,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 def where_options(command: F) -> F:
     """Add the options that say where studies lie: keywords ``storage`` and ``studies_dir`` of the library."""
-    return storage_option(studies_dir_option(command))
+    return _storage_option(_studies_dir_option(command))
 
 
 def which_options(command: F) -> F:
     """Add the options that say which study, and where: keywords ``study``, ``storage``, ``studies_dir``."""
-    return study_option(where_options(command))
+    return _study_option(where_options(command))
 
 
 data_root_option = click.option(
@@ -97,29 +92,3 @@ def by_options(text: str) -> str:
         return named[0] if known is None else known + named[2].replace("=", " ", 1)
 
     return re.sub(r"`([a-z_.]+)((?:=[^`\n]*)?)`", option, text)
-
-
-def narrow_table(*, title: str | None = None) -> Table:
-    """Return a table whose columns lie as close as can be read."""
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
-
-
-def _strict(content: Any) -> Any:
-    """Return JSON values with null in place of NaN and infinity, which JSON does not have."""
-    if isinstance(content, dict):
-        return {key: _strict(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_strict(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def print_json(content: Any) -> None:
-    """Print a value as indented JSON."""
-    click.echo(json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def show_count(what: str, done: int, of: int) -> None:
-    """Show how many of how many are done, on one line that is written over, on a terminal only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{what} {done}/{of}" + ("\r\x1b[K" if done == of else ""))
-        sys.stderr.flush()

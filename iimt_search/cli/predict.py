@@ -3,14 +3,16 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from iimt_search.cli.options import device_option, json_option, show_count
+from iimt_search.cli.options import device_option, json_option
+from iimt_search.cli.printing import show_count
 from iimt_search.errors import DataError, UsageError
 from iimt_search.files import atomic_write
 
@@ -18,20 +20,24 @@ if TYPE_CHECKING:
     from iimt_search.exporting.predict_files import Prediction
 
 SUFFIXES = (".csv", ".jsonl")
+_SHOW_EVERY = 50
 
 
+@dataclass(frozen=True)
 class Columns:
-    """What is told of each prediction.
+    """What is written of each prediction.
 
-    Args:
+    Attributes:
         classes: class names, in logit order.
         top: how many of the most probable classes are named.
         every: the probability of every class, too.
-        indexed: whether some inputs are arrays, so that a row's index is told.
+        indexed: whether some inputs are arrays, so that a row's index is written.
     """
 
-    def __init__(self, classes: Sequence[str], top: int, every: bool, indexed: bool) -> None:
-        self.classes, self.top, self.every, self.indexed = tuple(classes), top, every, indexed
+    classes: tuple[str, ...]
+    top: int
+    every: bool
+    indexed: bool
 
     def titles(self) -> list[str]:
         """Return the columns' names: those of further classes numbered, those of all ``p(class)``."""
@@ -40,63 +46,69 @@ class Columns:
         index = ["index"] if self.indexed else []
         return ["path", *index, "class", "probability", *further, *every, "error"]
 
-    def cells(self, found: "Prediction") -> list[Any]:
-        """Return one line of a table."""
-        index = [found.index] if self.indexed else []
-        if found.probabilities is None:
-            return [found.path, *index, *[""] * (len(self.titles()) - 2 - len(index)), found.error]
-        named: list[Any] = []
-        for at in found.ranked(self.top):
-            named += [self.classes[at], float(found.probabilities[at])]
-        every = found.probabilities.tolist() if self.every else []
-        return [found.path, *index, *named, *every, ""]
+    def ranked(self, prediction: "Prediction") -> list[tuple[str, float]]:
+        """Return the most probable classes with their probabilities; none where nothing could be read."""
+        if prediction.probabilities is None:
+            return []
+        ranked = prediction.ranked(self.top)
+        return [(self.classes[i], float(prediction.probabilities[i])) for i in ranked]
 
-    def content(self, found: "Prediction") -> dict[str, Any]:
-        """Return JSON values."""
-        content: dict[str, Any] = {"image" if found.index is None else "path": str(found.path)}
-        if found.index is not None:
-            content["index"] = found.index
-        if found.probabilities is None:
-            return content | {"error": found.error}
-        ranked = found.ranked(self.top)
-        named = [{"class": self.classes[i], "probability": float(found.probabilities[i])} for i in ranked]
-        content |= named[0]
-        if self.top > 1:
-            content["top"] = named
-        if self.every:
-            content["probabilities"] = dict(zip(self.classes, found.probabilities.tolist(), strict=True))
-        return content
+    def probabilities(self, prediction: "Prediction") -> dict[str, float]:
+        """Return every class's probability; none where nothing could be read."""
+        if prediction.probabilities is None:
+            return {}
+        return dict(zip(self.classes, prediction.probabilities.tolist(), strict=True))
+
+    def row(self, prediction: "Prediction") -> dict[str, Any]:
+        """Return the cells of a table's line by title."""
+        row: dict[str, Any] = {"path": prediction.path, "index": prediction.index, "error": prediction.error}
+        for n, (name, probability) in enumerate(self.ranked(prediction), 1):
+            number = f"_{n}" if n > 1 else ""
+            row |= {f"class{number}": name, f"probability{number}": probability}
+        return row | {f"p({name})": value for name, value in self.probabilities(prediction).items()}
+
+    def content(self, prediction: "Prediction") -> str:
+        """Return one line of JSON."""
+        content: dict[str, Any] = {"image" if prediction.index is None else "path": str(prediction.path)}
+        if prediction.index is not None:
+            content["index"] = prediction.index
+        named = [{"class": name, "probability": value} for name, value in self.ranked(prediction)]
+        if named:
+            content |= named[0]
+            if self.top > 1:
+                content["top"] = named
+            if self.every:
+                content["probabilities"] = self.probabilities(prediction)
+        else:
+            content["error"] = prediction.error
+        return json.dumps(content, ensure_ascii=False, allow_nan=False)
 
 
 def _write_text(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
-    """Write lines for people; what could not be read is told elsewhere."""
-    for found in predictions:
-        if found.probabilities is not None:
-            place = "" if found.index is None else f"[{found.index}]"
-            ranked = found.ranked(columns.top)
-            named = ", ".join(f"{columns.classes[i]}  ({found.probabilities[i]:.1%})" for i in ranked)
-            file.write(f"{found.path}{place}: {named}\n")
+    """Write lines for people; what could not be read is not among them."""
+    for prediction in predictions:
+        if ranked := columns.ranked(prediction):
+            place = "" if prediction.index is None else f"[{prediction.index}]"
+            file.write(f"{prediction.path}{place}: {', '.join(f'{name}  ({p:.1%})' for name, p in ranked)}\n")
 
 
 def _write_csv(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
     """Write a table with a header."""
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow(columns.titles())
-    table.writerows(map(columns.cells, predictions))
+    table = csv.DictWriter(file, columns.titles(), extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(map(columns.row, predictions))
 
 
 def _write_json_lines(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
     """Write one JSON object a line."""
-    for found in predictions:
-        file.write(json.dumps(columns.content(found), ensure_ascii=False, allow_nan=False) + "\n")
+    file.writelines(f"{columns.content(prediction)}\n" for prediction in predictions)
 
 
 def _write_json(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
     """Write one JSON list of objects."""
     before = "["
-    for found in predictions:
-        content = json.dumps(columns.content(found), ensure_ascii=False, allow_nan=False)
-        file.write(f"{before}\n  {content}")
+    for prediction in predictions:
+        file.write(f"{before}\n  {columns.content(prediction)}")
         before = ","
     file.write("[]\n" if before == "[" else "\n]\n")
 
@@ -115,9 +127,6 @@ def _writer(output: str | None, as_json: bool) -> Callable[[IO[str], Columns, It
     if suffix not in SUFFIXES:
         raise UsageError(f"--output must end in {' or '.join(SUFFIXES)}, or be -, got {output!r}")
     return _write_csv if suffix == ".csv" else _write_json_lines
-
-
-_SHOW_EVERY = 50
 
 
 @contextmanager
@@ -173,11 +182,12 @@ def command(
     be read is told, has its reason in the column error, and makes the command fail at the end.
     """
     write = _writer(output, as_json)
+    # Lines on the same terminal would tear the count apart.
+    counted = output not in (None, "-") or not sys.stdout.isatty()
     from iimt_search.exporting.load import load_model
     from iimt_search.exporting.predict_files import count_samples, is_array, predict_inputs
 
     model = load_model(folder, device)
-
     total = count_samples(inputs, model.kind)
     indexed = model.kind != "image" or any(is_array(path) for path in inputs)
     columns = Columns(model.classes, min(top, len(model.classes)), probabilities, indexed)
@@ -185,24 +195,19 @@ def command(
 
     def predictions() -> Iterator["Prediction"]:
         nonlocal failed, done
-        for done, found in enumerate(predict_inputs(model, inputs, batch_size), 1):
-            yield found
-            if found.error:
+        for done, prediction in enumerate(predict_inputs(model, inputs, batch_size), 1):
+            yield prediction
+            if prediction.error:
                 failed += 1
-                click.echo(f"cannot be read: {found.error}", err=True)
-            if done % _SHOW_EVERY == 0 and done < total:
-                _show(output, done, total)
+                click.echo(f"cannot be read: {prediction.error}", err=True)
+            if counted and done % _SHOW_EVERY == 0 and done < total:
+                show_count("predicted", done, total)
 
     with _opened(output) as file:
         write(file, columns, predictions())
-    _show(output, total, total)
+    if counted:
+        show_count("predicted", total, total)
     if output not in (None, "-"):
         click.echo(f"{done - failed} predictions in {output}")
     if failed and not skip_errors:
         raise DataError(f"{failed} of {done} inputs cannot be read; --skip-errors lets that pass")
-
-
-def _show(output: str | None, done: int, total: int) -> None:
-    # Lines on the same terminal would tear the count apart.
-    if output not in (None, "-") or not sys.stdout.isatty():
-        show_count("predicted", done, total)

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Sequence
 from itertools import islice
-from types import TracebackType
 from typing import Self
 
 import click
@@ -28,12 +27,10 @@ def sparkline(values: Sequence[float]) -> str:
     low, high = min(finite), max(finite)
 
     def bar(value: float) -> str:
-        if not math.isfinite(value):
-            return "?"
-        share = 0.5 if high == low else (value - low) / (high - low)
-        return _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]
+        height = 0.5 if high == low else (value - low) / (high - low)
+        return _BARS[min(int(height * len(_BARS)), len(_BARS) - 1)]
 
-    return "".join(map(bar, values))
+    return "".join(bar(value) if math.isfinite(value) else "?" for value in values)
 
 
 _PLAIN_EVERY = 15.0
@@ -48,25 +45,22 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
-class _TimeLeft:
-    """Estimates the time left from the share of the work done since this run began."""
+class _Notes:
+    """Texts of a snapshot: trials by state, the best one, and the time left, estimated from this run."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._first: float | None = None
 
-    def text(self, done: float) -> str:
+    def of(self, snapshot: Snapshot) -> list[str]:
+        states = ", ".join(f"{count} {state}" for state, count in snapshot.states.items())
+        texts = [states, f"best: {snapshot.best}" if snapshot.best else ""]
         if self._first is None:
-            self._first = done
-        gained = done - self._first
-        if gained < 0.01:
-            return ""
-        seconds = (time.monotonic() - self._began) * (1 - done) / gained
-        return f"about {duration(seconds)} left"
-
-
-def _states(snapshot: Snapshot) -> str:
-    return ", ".join(f"{count} {state}" for state, count in snapshot.states.items())
+            self._first = snapshot.done
+        if (gained := snapshot.done - self._first) >= 0.01:
+            seconds = (time.monotonic() - self._began) * (1 - snapshot.done) / gained
+            texts.append(f"about {duration(seconds)} left")
+        return list(filter(None, texts))
 
 
 class PlainProgress:
@@ -74,8 +68,8 @@ class PlainProgress:
 
     def __init__(self, to_stderr: bool = False) -> None:
         self._to_stderr = to_stderr
-        self._left = _TimeLeft()
-        self._said = time.monotonic()
+        self._notes = _Notes()
+        self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -89,13 +83,10 @@ class PlainProgress:
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Print where the run stands, at most every 15 seconds."""
-        left = self._left.text(snapshot.done)
-        if time.monotonic() - self._said < _PLAIN_EVERY:
-            return
-        self._said = time.monotonic()
-        best = f"best: {snapshot.best}" if snapshot.best else ""
-        done = f"[{snapshot.done:4.0%}] {snapshot.phase}"
-        self.line("  ".join(filter(None, [done, _states(snapshot), best, left])))
+        notes = self._notes.of(snapshot)
+        if time.monotonic() - self._printed >= _PLAIN_EVERY:
+            self._printed = time.monotonic()
+            self.line("  ".join([f"[{snapshot.done:4.0%}] {snapshot.phase}", *notes]))
 
 
 class RichProgress:
@@ -103,7 +94,7 @@ class RichProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._left = _TimeLeft()
+        self._notes = _Notes()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -120,9 +111,7 @@ class RichProgress:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def line(self, text: str) -> None:
@@ -131,8 +120,7 @@ class RichProgress:
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Move the bars."""
-        best = f"best: {snapshot.best}" if snapshot.best else ""
-        note = ", ".join(filter(None, [_states(snapshot), best, self._left.text(snapshot.done)]))
+        note = ", ".join(self._notes.of(snapshot))
         self._progress.update(self._all, completed=snapshot.done, description=snapshot.phase, note=note)
         shown = dict(islice(snapshot.running.items(), _MOST_BARS))
         for key in set(self._jobs) - set(shown):

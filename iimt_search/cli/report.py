@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from iimt_search import api
-from iimt_search.cli.options import data_root_option, json_option, print_json, which_options
+from iimt_search.cli.options import data_root_option, json_option, which_options
+from iimt_search.cli.printing import print_json
 
 
 @click.command("report")
@@ -24,14 +25,12 @@ from iimt_search.cli.options import data_root_option, json_option, print_json, w
 @which_options
 @data_root_option
 @json_option
-def command(
-    output: Path | None, figures: Path | None, show: bool, data_root: Path | None, as_json: bool, **where: Any
-) -> None:
+def command(show: bool, as_json: bool, **options: Any) -> None:
     """Write a study's report: one HTML file that needs no network. Works while the study runs.
 
     Also brings the main figures to the Optuna dashboard, unless the study runs.
     """
-    report = api.write_report(**where, output=output, figures=figures, data_root=data_root)
+    report = api.write_report(**options)
     path, files = report.path, report.figures
     if as_json:
         print_json(
@@ -48,7 +47,9 @@ def command(
     else:
         click.echo(f"report: {path}  ({path.stat().st_size / 1e6:.1f} MB)")
         if files is not None:
-            click.echo(f"figures: {len(files.json)} JSON and {len(files.png)} PNG files in {figures}/")
+            click.echo(
+                f"figures: {len(files.json)} JSON and {len(files.png)} PNG files in {options['figures']}/"
+            )
             if files.no_png:
                 click.echo(f"no PNG: {files.no_png}")
         click.echo(report.dashboard)

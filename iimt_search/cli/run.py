@@ -21,13 +21,13 @@ from iimt_search.errors import StudyInterruptedError, UsageError
 
 
 def _custom(given: tuple[str, ...]) -> dict[str, float]:
-    found = {}
+    resources = {}
     for text in given:
         match = re.fullmatch(r"([^=\s]+)=([\d.]+)", text)
         if match is None:
             raise UsageError(f"--resource must be NAME=AMOUNT, such as bigdisk=1; got {text!r}")
-        found[match[1]] = float(match[2])
-    return found
+        resources[match[1]] = float(match[2])
+    return resources
 
 
 @contextmanager
@@ -62,10 +62,8 @@ def _same_command(ctx: click.Context) -> str:
             from iimt_search.study.storage.database import hide_password
 
             value = hide_password(str(value))
-        for each in value if isinstance(value, tuple) else (value,):
-            words.append(option.opts[0])
-            if not isinstance(each, bool):
-                words.append(str(each))
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [option.opts[0]] if isinstance(one, bool) else [option.opts[0], str(one)]
     return shlex.join(words)
 
 
@@ -126,27 +124,20 @@ def _same_command(ctx: click.Context) -> str:
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context,
-    /,
-    path: Path,
-    cpus: float | None,
-    gpus: float | None,
-    memory: str | None,
-    custom: tuple[str, ...],
-    as_json: bool,
-    **options: Any,
+    ctx: click.Context, /, path: Path, custom: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
     """Search, confirm and retrain, as a space file says; run it again to continue."""
     overrides = ("study", "seed", "trials", "timeout", "steps", "data_fraction")
     space = load_space(path, **{name: options.pop(name) for name in overrides})
-    given = {"cpus": cpus, "gpus": gpus, "memory": memory, "custom": _custom(custom) or None}
+    resources = {name: options.pop(name) for name in ("cpus", "gpus", "memory")}
+    resources["custom"] = _custom(custom) or None
     progress = PlainProgress(to_stderr=True) if as_json else make_progress()
     began = time.monotonic()
     try:
         with progress, _stopped_by_signals(progress.line) as stop:
             choices = run(
                 space,
-                resources={name: value for name, value in given.items() if value is not None},
+                resources={name: value for name, value in resources.items() if value is not None},
                 debug=bool(ctx.find_root().params.get("debug")),
                 progress=progress,
                 stop=stop,

@@ -1,15 +1,14 @@
 """``iimt-search score``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from iimt_search import api
-from iimt_search.cli.options import json_option, narrow_table, print_json, show_count, which_options
+from iimt_search.cli.options import json_option, which_options
+from iimt_search.cli.printing import print_json, print_table, show_count
 from iimt_search.task_name import slug
 from iimt_search.validators.registry import VALIDATORS
 
@@ -24,20 +23,14 @@ def _check_name(_ctx: click.Context, _param: click.Parameter, value: tuple[str, 
     return value
 
 
-def _table(task: str, found: Mapping[str, "ScoredCheckpoint | None"]) -> Table:
-    table = narrow_table(title=task)
-    for title in ("validator", "best is", "prefers"):
-        table.add_column(title, no_wrap=title != "prefers", overflow="fold")
-    for title in ("step", "score"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for name, each in found.items():
+def _rows(task: str, preferred: Mapping[str, "ScoredCheckpoint | None"]) -> Iterator[tuple[str, ...]]:
+    for name, best in preferred.items():
         direction = "high" if VALIDATORS[name].higher_is_better else "low"
-        if each is None:
-            table.add_row(name, direction, "(what it needs was not kept)", "", "")
+        if best is None:
+            yield name, direction, "(what it needs was not kept)", "", ""
         else:
-            job = each.kept.job.removesuffix(f"-{slug(task)}")
-            table.add_row(name, direction, job, str(each.kept.step), f"{each.scores[name]:.4f}")
-    return table
+            job = best.kept.job.removesuffix(f"-{slug(task)}")
+            yield name, direction, job, str(best.kept.step), f"{best.scores[name]:.4f}"
 
 
 @click.command("score")
@@ -60,21 +53,18 @@ def _table(task: str, found: Mapping[str, "ScoredCheckpoint | None"]) -> Table:
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Score the kept checkpoints of a study by any validator, without training."""
-    found = api.score(**options, progress=show_count)
+    scores = api.score(**options, progress=show_count)
     if as_json:
-        content: dict[str, Any] = {
-            "study": found.study,
-            "checkpoints": [checkpoint.to_json() for checkpoint in found.checkpoints],
-            "preferred": {
-                task: {name: best and best.to_json() for name, best in by_validator.items()}
-                for task, by_validator in found.preferred.items()
-            },
+        exported = {task: str(path) for task, path in scores.exported.items()}
+        preferred = {
+            task: {name: best and best.to_json() for name, best in by_validator.items()}
+            for task, by_validator in scores.preferred.items()
         }
-        if found.exported:
-            content["exported"] = {task: str(path) for task, path in found.exported.items()}
-        print_json(content)
+        checkpoints = [checkpoint.to_json() for checkpoint in scores.checkpoints]
+        content = {"study": scores.study, "checkpoints": checkpoints, "preferred": preferred}
+        print_json({**content, "exported": exported} if exported else content)
         return
-    for task, by_validator in found.preferred.items():
-        Console().print(_table(task, by_validator))
-    for task, path in found.exported.items():
+    for task, by_validator in scores.preferred.items():
+        print_table(["validator", "best is", "prefers", ">step", ">score"], _rows(task, by_validator), task)
+    for task, path in scores.exported.items():
         click.echo(f"exported {task} to {path}/")

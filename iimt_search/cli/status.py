@@ -1,9 +1,8 @@
 """``iimt-search status``."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from functools import partial
 from typing import Any
 
 import click
@@ -12,7 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from iimt_search import api
-from iimt_search.cli.options import json_option, print_json, which_options
+from iimt_search.cli.options import json_option, which_options
+from iimt_search.cli.printing import print_json
 from iimt_search.errors import UsageError
 
 
@@ -34,27 +34,25 @@ def _part_lines(part: dict[str, Any], runs: bool) -> Iterator[str]:
         yield "  no choice yet: continue with `iimt-search run` and the same space file"
 
 
-def _look(where: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Return where a study stands, as lines and as JSON values."""
+def _text(content: dict[str, Any]) -> str:
     from iimt_search.study.storage.lock import Holder
 
-    content = api.status(**where)
     driver = Holder(**content["driver"]) if content["driver"] else None
     held = f"run by {driver}" if driver else "not running"
-    lines = [f"study {content['study']!r} in {content['place']}, {held}"]
-    return [*lines, *(line for part in content["parts"] for line in _part_lines(part, bool(driver)))], content
+    lines = [line for part in content["parts"] for line in _part_lines(part, bool(driver))]
+    return "\n".join([f"study {content['study']!r} in {content['place']}, {held}", *lines])
 
 
-def _watch(seconds: float, look: Callable[[], tuple[list[str], dict[str, Any]]]) -> None:
+def _watch(seconds: float, where: dict[str, Any]) -> None:
     """Show where a study stands until nobody runs it; on a terminal in place, else line after line."""
     console = Console()
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
-            lines, content = look()
+            content = api.status(**where)
             if live is None:
-                click.echo("\n".join(lines))
+                click.echo(_text(content))
             else:
-                live.update(Text("\n".join(lines)), refresh=True)
+                live.update(Text(_text(content)), refresh=True)
             if content["driver"] is None:
                 return
             time.sleep(seconds)
@@ -73,14 +71,12 @@ def _watch(seconds: float, look: Callable[[], tuple[list[str], dict[str, Any]]])
 @json_option
 def command(watch: float | None, as_json: bool, **where: Any) -> None:
     """Show where a study stands; works while it runs."""
+    if watch is not None and as_json:
+        raise UsageError("--watch and --json exclude each other")
     if watch is not None:
-        if as_json:
-            raise UsageError("--watch and --json exclude each other")
         with suppress(KeyboardInterrupt):
-            _watch(watch, partial(_look, where))
-        return
-    lines, content = _look(where)
-    if as_json:
-        print_json(content)
+            _watch(watch, where)
+    elif as_json:
+        print_json(api.status(**where))
     else:
-        click.echo("\n".join(lines))
+        click.echo(_text(api.status(**where)))

@@ -5,7 +5,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from iimt_search.cli.options import json_option, print_json
+from iimt_search.cli.options import json_option
+from iimt_search.cli.printing import print_json
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 _COSTS = """
@@ -17,11 +18,9 @@ loss trains the score. Formulas and measurements: docs/validators.md"""
 def validators_json() -> dict[str, Any]:
     """Return what is known of every validator as JSON values."""
     default = default_validators()
-    content = {}
-    for name, validator in VALIDATORS.items():
-        known = validator._asdict()
+    content = {name: {**known._asdict(), "default": name in default} for name, known in VALIDATORS.items()}
+    for known in content.values():
         del known["module"]
-        content[name] = {**known, "default": name in default}
     return content
 
 

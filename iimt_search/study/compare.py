@@ -45,27 +45,19 @@ def differences(first: dict[str, Any], second: dict[str, Any], path: str = "") -
 
 def incomparable(first: OpenStudy, second: OpenStudy) -> list[str]:
     """Return why the objectives of two studies cannot be compared; empty where they can."""
-    reasons = []
-    spaces = with_defaults(first.space), with_defaults(second.space)
-    reasons += [f"other {name}" for name in _CONDITIONS if spaces[0][name] != spaces[1][name]]
-    data = [{k: v for s in each.studies for k, v in s.user_attrs["data"].items()} for each in (first, second)]
-    shared = data[0].keys() & data[1].keys()
-    reasons += [f"other data of {task}" for task in sorted(shared) if data[0][task] != data[1][task]]
-    return reasons
+    one, other = with_defaults(first.space), with_defaults(second.space)
+    reasons = [f"other {name}" for name in _CONDITIONS if one[name] != other[name]]
+    data = [{k: v for s in o.studies for k, v in s.user_attrs["data"].items()} for o in (first, second)]
+    shared = sorted(data[0].keys() & data[1].keys())
+    return reasons + [f"other data of {task}" for task in shared if data[0][task] != data[1][task]]
 
 
 def compare_studies(first: OpenStudy, second: OpenStudy) -> dict[str, Any]:
-    """Return two studies side by side as JSON values.
-
-    Returns:
-        ``studies``: for each, its parts (one, or one for each task) with trials, best trial and choice;
-        ``space``: what differs between their space files, both values each; ``incomparable``: why their
-        objectives cannot be compared, empty where they can.
-    """
+    """Return two studies side by side as JSON values; see ``api.compare``."""
     return {
         "studies": [
-            {"study": each.folder.name, "parts": [_part(each, study) for study in each.studies]}
-            for each in (first, second)
+            {"study": opened.folder.name, "parts": [_part(opened, study) for study in opened.studies]}
+            for opened in (first, second)
         ],
         "space": differences(with_defaults(first.space), with_defaults(second.space)),
         "incomparable": incomparable(first, second),

@@ -17,11 +17,7 @@ _OWN = "study.db"
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The folder of one study.
-
-    Attributes:
-        path: such as ``studies/digits``.
-    """
+    """The folder of one study, such as ``studies/digits``."""
 
     path: Path
 
@@ -33,7 +29,7 @@ class StudyFolder:
     @property
     def database(self) -> Path:
         """The default storage."""
-        return self.path / "study.db"
+        return self.path / _OWN
 
     @property
     def description(self) -> Path:
@@ -113,7 +109,7 @@ def newest_study(root: Path) -> StudyFolder:
         raise StudyError(f"there is no study in {root}/; start one with: iimt-search run --space FILE")
 
     def written(folder: StudyFolder) -> float:
-        files = (folder.description, folder.database, folder.path / "study.db-wal")
+        files = (folder.description, folder.database, folder.path / f"{_OWN}-wal")
         return max(file.stat().st_mtime for file in files if file.exists())
 
     return max(studies, key=written)

@@ -15,13 +15,10 @@ from iimt_search.validators.registry import VALIDATORS
 
 def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Return task → validator → score as a Markdown table, one row for each validator."""
-    names = list(next(iter(scores.values())))
-    head = "| validator | " + " | ".join(scores) + " |\n|---|" + "---|" * len(scores)
-    rows = [
-        f"| {name} | " + " | ".join(f"{values[name]:.4f}" for values in scores.values()) + " |"
-        for name in names
-    ]
-    return "\n".join([head, *rows])
+    rows = [["validator", *scores], ["---"] * (1 + len(scores))]
+    for name in next(iter(scores.values())):
+        rows.append([name, *(f"{values[name]:.4f}" for values in scores.values())])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _study_link(study: optuna.Study) -> str:
@@ -78,9 +75,8 @@ def note_study(
         f"- Tasks: {', '.join(f'`{task}`' for task in tasks)}",
         f"- Objective: `{objective}` averaged over the tasks, {validator.unit}, {better} is better. "
         f"Known failure: {validator.failure}.",
-        f"- {_with_links('trial-0', study)} is the method's default configuration. A learning curve's "
-        "step is "
-        "a training step.",
+        f"- {_with_links('trial-0', study)} is the method's default configuration. A learning curve's step "
+        "is a training step.",
         f"- Continue: `iimt-search run` with the same space file. Result: `iimt-search best --study {name}`; "
         f"everything in one page: `iimt-search report --study {name}`.",
     ]

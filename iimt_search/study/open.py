@@ -48,11 +48,8 @@ class OpenStudy:
     def need_folder(self, what: str) -> None:
         """Check that the study's folder is on this machine.
 
-        Args:
-            what: what is wanted of it, as "its models are".
-
         Raises:
-            StudyError: it is not.
+            StudyError: it is not; begins with ``what`` is wanted of it, as "its models are".
         """
         if not self.folder.description.exists():
             raise StudyError(
@@ -82,17 +79,13 @@ class OpenStudy:
             return None
         return read_trial(best)
 
-    def choices(self) -> list[Choice]:
-        """Return the choices made so far."""
-        return [choice for study in self.studies if (choice := read_choice(study)) is not None]
-
     def made_choices(self) -> list[Choice]:
         """Return the choices of all of its Optuna studies.
 
         Raises:
             StudyError: one has come to none yet.
         """
-        choices = self.choices()
+        choices = [choice for study in self.studies if (choice := read_choice(study)) is not None]
         if len(choices) < len(self.studies):
             raise StudyError(
                 f"study {self.folder.name!r} has not come to a choice yet; continue it with the same "
@@ -101,47 +94,48 @@ class OpenStudy:
         return choices
 
 
-def _stored_names(storage: RDBStorage) -> list[str]:
-    """Return the names of all our studies in a storage, by age."""
-    return list(dict.fromkeys(name.split(":")[0] for name in all_study_names(storage)))
+def _load(folder: StudyFolder, storage: RDBStorage) -> OpenStudy:
+    names = optuna_study_names(storage, folder.name)
+    if not names:
+        raise StudyError(f"the storage of study {folder.name!r} holds no such study")
+    return OpenStudy(folder, [optuna.load_study(study_name=name, storage=storage) for name in names], storage)
 
 
-def _open_stored(root: Path, name: str | None, storage_url: str) -> OpenStudy:
+def _open_stored(root: Path, name: str | None, url: str) -> OpenStudy:
     """Open a study of which this machine has no folder."""
-    storage = open_storage(storage_url)
-    with database_errors(storage_url):
-        stored = _stored_names(storage)
+    storage = open_storage(url)
+    with database_errors(url):
+        stored = list(dict.fromkeys(stored.split(":")[0] for stored in all_study_names(storage)))
         if name is None and len(stored) == 1:
             name = stored[0]
         if name not in stored:
             asked = "give `study=NAME`" if name is None else f"there is no study {name!r}"
-            raise StudyError(f"{asked}: {hide_password(storage_url)} holds {', '.join(stored) or 'no study'}")
-        names = optuna_study_names(storage, name)
-        studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
-        if any("space" not in study.user_attrs for study in studies):
-            raise StudyError(f"{name!r} in {hide_password(storage_url)} is no study of iimt-search")
-    return OpenStudy(StudyFolder(root / name), studies, storage)
+            raise StudyError(f"{asked}: {hide_password(url)} holds {', '.join(stored) or 'no study'}")
+        opened = _load(StudyFolder(root / name), storage)
+        if any("space" not in study.user_attrs for study in opened.studies):
+            raise StudyError(f"{name!r} in {hide_password(url)} is no study of iimt-search")
+    return opened
 
 
-def _known_folder(root: Path, name: str | None, storage_url: str | None) -> StudyFolder | None:
+def _known_folder(root: Path, name: str | None, url: str | None) -> StudyFolder | None:
     """Return the folder of a study on this machine; None where only the storage can know it."""
+    there = sorted(path.parent.name for path in root.glob("*/study.json"))
     if name is None:
-        newest = newest_study(root) if storage_url is None or any(root.glob("*/study.json")) else None
-        if newest is not None and storage_url is not None:
-            return newest if newest.storage_url() == hide_password(storage_url) else None
-        return newest
+        if url is not None and not there:
+            return None
+        newest = newest_study(root)
+        return newest if url is None or newest.storage_url() == hide_password(url) else None
     folder = StudyFolder(root / name)
     if folder.description.exists():
         return folder
-    if storage_url is not None:
+    if url is not None:
         return None
-    there = sorted(path.parent.name for path in root.glob("*/study.json"))
     known = f"; there are: {', '.join(there)}" if there else ""
     raise StudyError(f"there is no study {name!r} in {root}/{known}")
 
 
-def open_study(root: Path, name: str | None, storage_url: str | None = None) -> OpenStudy:
-    """Open a study by name, or the newest one under ``root``.
+def open_study(studies_dir: str | Path, study: str | None, storage: str | None = None) -> OpenStudy:
+    """Open a study by name, or the newest one in ``studies_dir``.
 
     A study that runs on another machine is opened by its storage's URL alone; without a name where the
     storage holds one study only.
@@ -149,14 +143,9 @@ def open_study(root: Path, name: str | None, storage_url: str | None = None) -> 
     Raises:
         StudyError: there is no such study.
     """
-    folder = _known_folder(root, name, storage_url)
+    folder = _known_folder(Path(studies_dir), study, storage)
     if folder is None:
-        return _open_stored(root, name, storage_url or "")
-    url = folder.choose_storage(storage_url)
-    storage = open_storage(url)
+        return _open_stored(Path(studies_dir), study, storage or "")
+    url = folder.choose_storage(storage)
     with database_errors(url):
-        names = optuna_study_names(storage, folder.name)
-        if not names:
-            raise StudyError(f"the storage of study {folder.name!r} holds no such study")
-        studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
-    return OpenStudy(folder, studies, storage)
+        return _load(folder, open_storage(url))

@@ -12,6 +12,7 @@ from torch import Tensor
 from iimt_search.errors import StudyError
 from iimt_search.exporting.export_models import check_target, write_card
 from iimt_search.exporting.model_folder import export_kept
+from iimt_search.files import strict_json
 from iimt_search.space import Space
 from iimt_search.study.kept import kept_checkpoints, last_checkpoints
 from iimt_search.study.open import OpenStudy
@@ -34,29 +35,27 @@ class ScoredCheckpoint:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; null for NaN."""
-        scores = {name: value if math.isfinite(value) else None for name, value in self.scores.items()}
-        return {"job": self.kept.job, "task": self.kept.task, "step": self.kept.step, "scores": scores}
+        kept, scores = self.kept, strict_json(self.scores)
+        return {"job": kept.job, "task": kept.task, "step": kept.step, "scores": scores}
 
 
 def computable(validator: str, predictions: Predictions) -> bool:
     """Return whether what the validator needs was kept."""
-    match VALIDATORS[validator]:
-        case found if "few-shot labels" in found.needs:
-            return predictions.few_shot is not None
-        case found if "mixtures" in found.needs:
-            return predictions.mixed is not None
-        case found if found.cost == "training":
-            return predictions.reverse_logits is not None
-        case found if found.cost == "short training":
-            return predictions.short_reverse_logits is not None
-    return True
+    needs = {*VALIDATORS[validator].needs, VALIDATORS[validator].cost}
+    kept = {
+        "few-shot labels": predictions.few_shot,
+        "mixtures": predictions.mixed,
+        "training": predictions.reverse_logits,
+        "short training": predictions.short_reverse_logits,
+    }
+    return all(value is not None for need, value in kept.items() if need in needs)
 
 
 def _score_comparable(validator: str, pool: Sequence[Tensor]) -> list[float]:
     """Score what has as many samples as most have; NaN for the others, which are of other samples."""
     most = Counter(len(logits) for logits in pool).most_common(1)[0][0]
-    found = iter(score_candidates(validator, [logits for logits in pool if len(logits) == most]))
-    return [next(found) if len(logits) == most else math.nan for logits in pool]
+    scores = iter(score_candidates(validator, [logits for logits in pool if len(logits) == most]))
+    return [next(scores) if len(logits) == most else math.nan for logits in pool]
 
 
 def score_kept(
@@ -67,34 +66,34 @@ def score_kept(
     Args:
         kept: the checkpoints; all of one task take part in its pool validators.
         validators: names.
-        progress: told how many of how many checkpoints are scored.
+        progress: takes how many of how many checkpoints are scored.
 
     Raises:
         ModelFileError: a file is damaged.
     """
     names = list(validators)
-    alone = [name for name in names if VALIDATORS[name].cost != "pool"]
-    scores: dict[KeptCheckpoint, dict[str, float]] = {}
-    for task in dict.fromkeys(each.task for each in kept):
-        mine = [each for each in kept if each.task == task]
-        pool = []
-        for each in mine:
-            predictions = load_kept_predictions(each.path)
-            able = [name for name in alone if computable(name, predictions)]
-            scores[each] = {**dict.fromkeys(alone, math.nan), **score_all(able, predictions)}
-            pool.append(predictions.target_logits)
+    of_pool = [name for name in names if VALIDATORS[name].cost == "pool"]
+    scores = {}
+    for task in dict.fromkeys(checkpoint.task for checkpoint in kept):
+        pool = {}
+        for checkpoint in (checkpoint for checkpoint in kept if checkpoint.task == task):
+            predictions = load_kept_predictions(checkpoint.path)
+            able = [name for name in names if name not in of_pool and computable(name, predictions)]
+            scores[checkpoint] = {**dict.fromkeys(names, math.nan), **score_all(able, predictions)}
+            pool[checkpoint] = predictions.target_logits
             progress(len(scores), len(kept))
-        for name in (name for name in names if VALIDATORS[name].cost == "pool"):
-            for each, value in zip(mine, _score_comparable(name, pool), strict=True):
-                scores[each][name] = value
-    return [ScoredCheckpoint(each, {name: found[name] for name in names}) for each, found in scores.items()]
+        for name in of_pool:
+            values = _score_comparable(name, list(pool.values()))
+            for checkpoint, value in zip(pool, values, strict=True):
+                scores[checkpoint][name] = value
+    return [ScoredCheckpoint(checkpoint, known) for checkpoint, known in scores.items()]
 
 
 def preferred(scored: Sequence[ScoredCheckpoint], validator: str, task: str) -> ScoredCheckpoint | None:
     """Return the checkpoint of a task that a validator scores best; None where it scores none."""
     sign = 1 if VALIDATORS[validator].higher_is_better else -1
-    known = [each for each in scored if each.kept.task == task and math.isfinite(each.scores[validator])]
-    return max(known, key=lambda each: sign * each.scores[validator], default=None)
+    known = [one for one in scored if one.kept.task == task and math.isfinite(one.scores[validator])]
+    return max(known, key=lambda one: sign * one.scores[validator], default=None)
 
 
 @dataclass(frozen=True)
@@ -131,12 +130,13 @@ def score_study(
     scored = score_kept(kept if every_step else last_checkpoints(kept), validators, progress)
     best = {task: {name: preferred(scored, name, task) for name in validators} for task in tasks}
     exported: dict[str, Path] = {}
-    for task, by_validator in best.items() if export is not None else ():
-        ((name, found),) = by_validator.items()
-        if found is None:
-            raise StudyError(f"{name} prefers nothing for {task}: what it needs was not kept")
-        exported[task] = Path(export or "") / tasks[task].slug
-        check_target(exported[task])
-        export_kept(found.kept, tasks[task], found.scores, exported[task])
-        write_card(exported[task], None)
+    if export is not None:
+        (name,) = validators
+        for task, spec in tasks.items():
+            if (checkpoint := best[task][name]) is None:
+                raise StudyError(f"{name} prefers nothing for {task}: what it needs was not kept")
+            exported[task] = export / spec.slug
+            check_target(exported[task])
+            export_kept(checkpoint.kept, spec, checkpoint.scores, exported[task])
+            write_card(exported[task], None)
     return StudyScores(opened.folder.name, scored, best, exported)

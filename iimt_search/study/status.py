@@ -1,5 +1,6 @@
 """Where a study stands."""
 
+from dataclasses import asdict
 from typing import Any
 
 import optuna
@@ -34,6 +35,6 @@ def study_status(opened: OpenStudy) -> dict[str, Any]:
     return {
         "study": opened.folder.name,
         "place": opened.place,
-        "driver": driver and driver.to_json(),
+        "driver": driver and asdict(driver),
         "parts": [_part(opened, study) for study in opened.studies],
     }

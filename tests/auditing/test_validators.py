@@ -6,11 +6,11 @@ import pytest
 from iimt_search.auditing.validators import (
     ValidatorAudit,
     audit_validator,
-    finite,
     mean_finite,
     pick_summary,
     validator_summary,
 )
+from iimt_search.files import strict_json
 
 NAN = math.nan
 
@@ -54,7 +54,7 @@ def test_one_model_has_no_order() -> None:
 
 
 def test_numbers_for_json() -> None:
-    assert [finite(0.0), finite(-1.5), finite(NAN), finite(math.inf)] == [0.0, -1.5, None, None]
+    assert [strict_json(value) for value in (0.0, -1.5, NAN, math.inf)] == [0.0, -1.5, None, None]
     assert mean_finite([1.0, NAN, 2.0]) == 1.5
     assert math.isnan(mean_finite([NAN])) and math.isnan(mean_finite([]))
 

@@ -1,20 +1,10 @@
 """What several verbs share."""
 
-import json
-import math
-
 import click
 import pytest
 
 from iimt_search.cli.main import cli
-from iimt_search.cli.options import _OPTIONS, by_options, print_json
-
-
-def test_json_has_null_where_a_value_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json({"a": [math.nan, 1.5, (math.inf, "NaN")], "b": None, "c": 2})
-    text = capsys.readouterr().out
-    assert json.loads(text) == {"a": [None, 1.5, [None, "NaN"]], "b": None, "c": 2}
-    assert text.count("NaN") == 1
+from iimt_search.cli.options import _OPTIONS, by_options
 
 
 @pytest.mark.parametrize(

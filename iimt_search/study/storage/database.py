@@ -117,11 +117,17 @@ def _with_driver(parsed: URL) -> URL:
     return parsed
 
 
+def database_error(error: BaseException) -> DBAPIError | None:
+    """Return the database's own error beneath Optuna's, None where there is none."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return cause if isinstance(cause, DBAPIError) else None
+
+
 def reason(error: BaseException) -> str:
     """Return what a database says of an error in one line, without the statement and its values."""
-    found = error.__cause__ if isinstance(error, StorageInternalError) else error
-    said = str(found.orig if isinstance(found, DBAPIError) else error).strip()
-    return said.splitlines()[0] if said else type(error).__name__
+    own = database_error(error)
+    text = str(error if own is None else own.orig).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 @contextmanager
@@ -179,7 +185,7 @@ def opened_storage(url: str) -> Iterator[RDBStorage]:
 
 def optuna_study_names(storage: RDBStorage, name: str) -> list[str]:
     """Return the Optuna studies of our study: its name, or one ``name:task`` for each task."""
-    return [found for found in all_study_names(storage) if found == name or found.startswith(f"{name}:")]
+    return [known for known in all_study_names(storage) if known == name or known.startswith(f"{name}:")]
 
 
 def all_study_names(storage: RDBStorage) -> list[str]:

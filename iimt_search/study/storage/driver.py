@@ -6,24 +6,57 @@ evaluation: with a thousand trials under way that alone takes seconds.
 """
 
 import copy
+import re
 from collections.abc import Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import Connection
 
 from iimt_search.study.storage import sql
-from iimt_search.study.storage.cache import StudyCache, is_trial_note, new_trial
 from iimt_search.study.storage.guard import GuardedWrites
 
-T = TypeVar("T")
+# Notes on trials lie among the study's attributes and are never read again by the driver.
+_TRIAL_NOTE = re.compile(r"dashboard:\d+:note_")
+
+
+def _is_trial_note(key: str) -> bool:
+    """Tell whether a study's system attribute is a piece of a note on one of its trials."""
+    return _TRIAL_NOTE.match(key) is not None
+
+
+class _Study:
+    """What the driver knows of one Optuna study: attributes without the notes on trials, trials by number.
+
+    Args:
+        storage: where it lies.
+        study_id: Optuna's.
+    """
+
+    def __init__(self, storage: RDBStorage, study_id: int) -> None:
+        self.name = storage.get_study_name_from_id(study_id)
+        self.directions = storage.get_study_directions(study_id)
+        self.user_attrs = storage.get_study_user_attrs(study_id)
+        attrs = storage.get_study_system_attrs(study_id)
+        self.system_attrs = {key: value for key, value in attrs.items() if not _is_trial_note(key)}
+        self.distributions: dict[str, BaseDistribution] = {}
+        trials = storage.get_all_trials(study_id, deepcopy=False)
+        self.trials = sorted(trials, key=lambda trial: trial.number)
+        for trial in self.trials:
+            # The same few distributions belong to every trial: one object each is enough.
+            trial.distributions = {n: self.distribution(n, d) for n, d in trial.distributions.items()}
+
+    def distribution(self, name: str, given: BaseDistribution) -> BaseDistribution:
+        """Return the study's distribution of a parameter, which is the given one or equal to it."""
+        known = self.distributions.setdefault(name, given)
+        return known if known == given else given
 
 
 class DriverStorage(BaseStorage):
@@ -36,7 +69,7 @@ class DriverStorage(BaseStorage):
 
     def __init__(self, storage: RDBStorage, writes: GuardedWrites) -> None:
         self._storage, self._writes = storage, writes
-        self._studies: dict[int, StudyCache] = {}
+        self._studies: dict[int, _Study] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._waiting: list[sql.Row] = []
         self._depth = 0
@@ -69,26 +102,22 @@ class DriverStorage(BaseStorage):
             waiting, self._waiting = self._waiting, []
             self._writes.run(lambda connection, _: sql.write(connection, waiting))
 
-    def _cache(self, study_id: int) -> StudyCache:
+    def _cache(self, study_id: int) -> _Study:
         if study_id not in self._studies:
-            self._studies[study_id] = StudyCache(self._storage, study_id)
-            self._place(study_id)
+            self._read(study_id)
         return self._studies[study_id]
 
-    def _place(self, study_id: int) -> None:
-        for trial in self._studies[study_id].trials:
-            self._places[trial._trial_id] = (study_id, trial.number)
+    def _read(self, study_id: int) -> None:
+        cache = self._studies[study_id] = _Study(self._storage, study_id)
+        self._places |= {trial._trial_id: (study_id, trial.number) for trial in cache.trials}
 
     # Studies.
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """Create a study."""
         if study_name is not None:
-            try:
+            with suppress(KeyError):
                 self._storage.get_study_id_from_name(study_name)
-            except KeyError:
-                pass
-            else:
                 raise DuplicatedStudyError(f"study {study_name!r} exists")
         return self._storage.create_new_study(directions, study_name)
 
@@ -99,13 +128,13 @@ class DriverStorage(BaseStorage):
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a study's user attribute."""
         self._cache(study_id).user_attrs[key] = value
-        self._write(sql.study_attribute(study_id, key, value, system=False))
+        self._write(sql.attribute("study", study_id, "user", key, value))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a study's system attribute."""
-        if not is_trial_note(key):
+        if not _is_trial_note(key):
             self._cache(study_id).system_attrs[key] = value
-        self._write(sql.study_attribute(study_id, key, value, system=True))
+        self._write(sql.attribute("study", study_id, "system", key, value))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         """Return a study's id."""
@@ -135,7 +164,7 @@ class DriverStorage(BaseStorage):
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a running trial, or a waiting one like the template; at once: the database numbers it."""
-        trial = new_trial() if template_trial is None else copy.deepcopy(template_trial)
+        trial = copy.deepcopy(template_trial or create_trial(state=TrialState.RUNNING))
         if trial.state not in (TrialState.RUNNING, TrialState.WAITING):
             raise NotImplementedError("a driver adds no finished trial")
         cache, waiting = self._cache(study_id), self._waiting
@@ -144,13 +173,9 @@ class DriverStorage(BaseStorage):
         def create(connection: Connection, again: bool) -> tuple[int, int]:
             number = expected if again else None
             made = sql.new_trial(connection, study_id, trial.state, trial.datetime_start, number)
-            attributes = ((trial.user_attrs, False), (trial.system_attrs, True))
-            own = [
-                sql.trial_attribute(made[0], key, value, system=system)
-                for values, system in attributes
-                for key, value in values.items()
-            ]
-            sql.write(connection, [*waiting, *own])
+            user = [sql.attribute("trial", made[0], "user", *item) for item in trial.user_attrs.items()]
+            own = [sql.attribute("trial", made[0], "system", *item) for item in trial.system_attrs.items()]
+            sql.write(connection, [*waiting, *user, *own])
             return made
 
         self._waiting = []
@@ -159,19 +184,19 @@ class DriverStorage(BaseStorage):
             cache.trials.append(trial)
             self._places[trial._trial_id] = (study_id, expected)
         else:  # somebody else has added trials
-            cache.read_trials(self._storage, study_id)
-            self._place(study_id)
+            self._read(study_id)
         return trial._trial_id
 
-    def _trial(self, trial_id: int) -> FrozenTrial:
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial; not to be changed."""
         study_id, number = self._places[trial_id]
         return self._studies[study_id].trials[number]
 
     def _changed(self, trial_id: int) -> FrozenTrial:
         """Replace an unfinished trial by a copy to change: whoever has been given it keeps what it was."""
-        study_id, number = self._places[trial_id]
-        trial = self._studies[study_id].trials[number]
+        trial = self.get_trial(trial_id)
         self.check_trial_is_updatable(trial_id, trial.state)
+        study_id, number = self._places[trial_id]
         changed = self._studies[study_id].trials[number] = copy.copy(trial)
         return changed
 
@@ -192,7 +217,7 @@ class DriverStorage(BaseStorage):
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         """Set a trial's state and, where it is complete, its value."""
-        if state is TrialState.RUNNING and self._trial(trial_id).state is not TrialState.WAITING:
+        if state is TrialState.RUNNING and self.get_trial(trial_id).state is not TrialState.WAITING:
             return False
         trial, now = self._changed(trial_id), datetime.now()
         trial.state = state
@@ -218,25 +243,21 @@ class DriverStorage(BaseStorage):
         """Set a trial's user attribute."""
         trial = self._changed(trial_id)
         trial.user_attrs = {**trial.user_attrs, key: value}
-        self._write(sql.trial_attribute(trial_id, key, value, system=False))
+        self._write(sql.attribute("trial", trial_id, "user", key, value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a trial's system attribute."""
         trial = self._changed(trial_id)
         trial.system_attrs = {**trial.system_attrs, key: value}
-        self._write(sql.trial_attribute(trial_id, key, value, system=True))
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        """Return a trial; not to be changed."""
-        return self._trial(trial_id)
+        self._write(sql.attribute("trial", trial_id, "system", key, value))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return a study's trials by number."""
         trials = self._cache(study_id).trials
-        found = list(trials) if states is None else [trial for trial in trials if trial.state in states]
-        return copy.deepcopy(found) if deepcopy else found
+        chosen = [trial for trial in trials if states is None or trial.state in states]
+        return copy.deepcopy(chosen) if deepcopy else chosen
 
 
 def flush(study: optuna.Study) -> None:

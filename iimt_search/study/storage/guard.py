@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TypeVar
 from uuid import uuid4
 
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import bindparam, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from iimt_search.errors import StudyError, StudyInterruptedError, StudyLockedError
 from iimt_search.study.storage import sql
-from iimt_search.study.storage.database import reason
+from iimt_search.study.storage.database import database_error, reason
 from iimt_search.study.storage.lock import DriverSession, Holder
 
 T = TypeVar("T")
@@ -28,12 +29,6 @@ _DRIVERS = text(
 
 
 _TRANSIENT = (OperationalError, InterfaceError)
-
-
-def _database_error(error: Exception) -> DBAPIError | None:
-    """Return the database's own error beneath Optuna's, None where there is none."""
-    found = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return found if isinstance(found, DBAPIError) else None
 
 
 class GuardedWrites:
@@ -55,28 +50,21 @@ class GuardedWrites:
 
     def sign(self, study_id: int) -> None:
         """Note in a study that this driver runs it; who finds another name there has lost the study."""
-        me = {"run": self._run, **self._holder.to_json()}
-        row = sql.study_attribute(study_id, DRIVER, me, system=False)
+        row = sql.attribute("study", study_id, "user", DRIVER, {"run": self._run, **asdict(self._holder)})
         self.run(lambda connection, _: sql.write(connection, [row]))
         self._signed.append(study_id)
 
     def _check(self, connection: Connection) -> None:
         """Check, in a session that was lost, that no other driver has run the study meanwhile."""
         if self._session.opened != self._checked and self._signed:
-            found = connection.execute(_DRIVERS, {"key": DRIVER, "studies": self._signed}).scalars()
-            others = [other for value in found if (other := json.loads(value)).pop("run") != self._run]
+            values = connection.execute(_DRIVERS, {"key": DRIVER, "studies": self._signed}).scalars()
+            others = [other for value in values if (other := json.loads(value)).pop("run") != self._run]
             if others:
                 raise StudyLockedError(
                     f"{Holder(**others[0])} has gone on with the study while the database was out of reach; "
                     f"this run has stopped writing to it"
                 )
         self._checked = self._session.opened
-
-    def _once(self, work: Callable[[Connection, bool], T], again: bool) -> T:
-        connection = self._session.connection()
-        with connection.begin():
-            self._check(connection)
-            return work(connection, again)
 
     def run(self, work: Callable[[Connection, bool], T]) -> T:
         """Run a transaction, again after a pause where the database does not answer.
@@ -92,9 +80,12 @@ class GuardedWrites:
         """
         for count, pause in enumerate((*PAUSES, None)):
             try:
-                found = self._once(work, again=count > 0)
+                connection = self._session.connection()
+                with connection.begin():
+                    self._check(connection)
+                    result = work(connection, count > 0)
             except (SQLAlchemyError, StorageInternalError) as error:
-                lost = self._session.lost or isinstance(_database_error(error), _TRANSIENT)
+                lost = self._session.lost or isinstance(database_error(error), _TRANSIENT)
                 self._session.close()
                 if not lost:
                     raise StudyError(f"the database refuses to be written to: {reason(error)}") from error
@@ -110,5 +101,5 @@ class GuardedWrites:
             else:
                 if count:
                     self._line("the database answers again")
-                return found
+                return result
         raise AssertionError("unreachable")

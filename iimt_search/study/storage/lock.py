@@ -6,11 +6,10 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import text
@@ -48,10 +47,6 @@ class Holder:
             return "a process that is not known"
         return f"process {self.pid} on {self.host}" + (f" since {self.since}" if self.since else "")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
 
 def _refuse(study: str, holder: Holder) -> StudyLockedError:
     return StudyLockedError(
@@ -76,16 +71,12 @@ class LockFile:
         """Return who holds the lock now, None where nobody does."""
         if not self._lock.exists():
             return None
-        lock = FileLock(self._lock)
+        with suppress(Timeout), FileLock(self._lock, timeout=0):
+            return None
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            try:
-                return Holder(**json.loads(self._note.read_text(encoding="utf-8")))
-            except (OSError, json.JSONDecodeError, TypeError):
-                return Holder()
-        lock.release()
-        return None
+            return Holder(**json.loads(self._note.read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError, TypeError):
+            return Holder()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -101,7 +92,7 @@ class LockFile:
         except Timeout as error:
             raise _refuse(self._study, self.holder() or Holder()) from error
         try:
-            write_text(self._note, json.dumps(Holder.me().to_json()))
+            write_text(self._note, json.dumps(asdict(Holder.me())))
             yield
         finally:
             self._note.unlink(missing_ok=True)
@@ -126,10 +117,10 @@ def _session_holder(connection: Connection, study: str) -> tuple[int, Holder] | 
     row = connection.execute(_HOLDER, {"high": key >> 32, "low": key % 2**32}).first()
     if row is None:
         return None
-    found = re.fullmatch(_APPLICATION.format(pid=r"(\d+)", host="(.*)"), row[1] or "")
-    # When the session began is told to its own role and to supervisors only.
+    name = re.fullmatch(_APPLICATION.format(pid=r"(\d+)", host="(.*)"), row[1] or "")
+    # Only its own role and superusers see when a session began.
     since = row[2].astimezone(UTC).isoformat(timespec="seconds") if row[2] else ""
-    return row[0], Holder(int(found[1]), found[2], since) if found else Holder()
+    return row[0], Holder(int(name[1]), name[2], since) if name else Holder()
 
 
 def database_holder(engine: Engine, study: str) -> Holder | None:
@@ -137,8 +128,8 @@ def database_holder(engine: Engine, study: str) -> Holder | None:
     if engine.dialect.name != "postgresql":
         return None
     with engine.connect() as connection:
-        found = _session_holder(connection, study)
-    return None if found is None else found[1]
+        session = _session_holder(connection, study)
+    return None if session is None else session[1]
 
 
 class DriverSession:
@@ -147,10 +138,6 @@ class DriverSession:
     In PostgreSQL it holds the study's advisory lock: the lock ends with the driver or its connection, and
     a session that has lost the lock has lost its connection too, hence can write nothing unguarded. SQLite
     has no such locks; there a :class:`LockFile` guards.
-
-    Args:
-        engine: the storage's.
-        study: the study's name.
 
     Attributes:
         opened: how often the session was opened: above 1, it was lost in between.
@@ -193,13 +180,13 @@ class DriverSession:
         connection.execute(text("SELECT set_config('application_name', :name, false)"), {"name": name})
         backend = connection.scalar(text("SELECT pg_backend_pid()")) or 0
         if not self._lock(connection):
-            found = _session_holder(connection, self._study)
-            if found is None or found[0] != self._backend:
-                raise _refuse(self._study, Holder() if found is None else found[1])
-            # Our own lost session, of which the server has not heard yet.
+            held_by, holder = _session_holder(connection, self._study) or (None, Holder())
+            if held_by != self._backend:
+                raise _refuse(self._study, holder)
+            # Our own lost session, which the server still believes in.
             connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": self._backend})
             if not self._lock(connection, tries=50):
-                raise _refuse(self._study, found[1])
+                raise _refuse(self._study, holder)
         self._backend = backend
         connection.commit()
 
@@ -223,30 +210,20 @@ class DriverSession:
 
 @contextmanager
 def driver_session(engine: Engine, study: str, own: Path) -> Iterator[DriverSession]:
-    """Hold a study in its database as its only driver.
-
-    Args:
-        engine: the storage's.
-        study: the study's name.
-        own: the study's folder, which is locked already.
+    """Hold a study in its database as its only driver; its ``own`` folder is locked already.
 
     Raises:
         StudyLockedError: another driver holds it; says which.
     """
-    database = engine.url.database
     session = DriverSession(engine, study)
-    try:
-        if (
-            engine.dialect.name == "sqlite"
-            and database
-            and Path(database).absolute().parent != own.absolute()
-        ):
-            path = Path(database).absolute()
-            with LockFile(path.with_name(f"{path.name}.{study}.driver"), study).held():
-                session.connection()
-                yield session
-        else:
+    guard: AbstractContextManager[None] = nullcontext()
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        path = Path(engine.url.database).absolute()
+        if path.parent != own.absolute():
+            guard = LockFile(path.with_name(f"{path.name}.{study}.driver"), study).held()
+    with guard:
+        try:
             session.connection()
             yield session
-    finally:
-        session.close()
+        finally:
+            session.close()

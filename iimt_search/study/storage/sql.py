@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import TrialState
@@ -20,17 +20,17 @@ from sqlalchemy.engine import Connection
 OPTUNA_TABLES = "v3.2.0.a"
 
 
-def _attribute(table: str, owner: str) -> TextClause:
-    return text(
-        f"INSERT INTO {table} ({owner}, key, value_json) VALUES (:owner, :key, :value) "
-        f"ON CONFLICT ({owner}, key) DO UPDATE SET value_json = excluded.value_json"
+Owner = Literal["study", "trial"]
+Kind = Literal["user", "system"]
+
+_ATTRIBUTES = {
+    (owner, kind): text(
+        f"INSERT INTO {owner}_{kind}_attributes ({owner}_id, key, value_json) VALUES (:owner, :key, :value) "
+        f"ON CONFLICT ({owner}_id, key) DO UPDATE SET value_json = excluded.value_json"
     )
-
-
-_STUDY_USER = _attribute("study_user_attributes", "study_id")
-_STUDY_SYSTEM = _attribute("study_system_attributes", "study_id")
-_TRIAL_USER = _attribute("trial_user_attributes", "trial_id")
-_TRIAL_SYSTEM = _attribute("trial_system_attributes", "trial_id")
+    for owner in ("study", "trial")
+    for kind in ("user", "system")
+}
 _PARAM = text(
     "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) "
     "VALUES (:trial, :name, :value, :distribution) ON CONFLICT (trial_id, param_name) "
@@ -47,22 +47,16 @@ _VALUE = text(
 )
 
 
-def _state(state: TrialState, at: str) -> TextClause:
-    statement = text(f"UPDATE trials SET state = '{state.name}', {at} = :at WHERE trial_id = :trial")
-    return statement.bindparams(bindparam("at", type_=DateTime()))
-
-
-_STATE = {TrialState.RUNNING: _state(TrialState.RUNNING, "datetime_start")} | {
-    state: _state(state, "datetime_complete")
-    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-}
-
-
+_AT = bindparam("at", type_=DateTime())
+_STARTED, _ENDED = (
+    text(f"UPDATE trials SET state = :state, {column} = :at WHERE trial_id = :trial").bindparams(_AT)
+    for column in ("datetime_start", "datetime_complete")
+)
 _NEW_TRIAL = text(
     "INSERT INTO trials (study_id, state, datetime_start, number) "
     "VALUES (:study, :state, :at, (SELECT COUNT(*) FROM trials WHERE study_id = :study)) "
     "RETURNING trial_id, number"
-).bindparams(bindparam("at", type_=DateTime()))
+).bindparams(_AT)
 _SAME_TRIAL = text("SELECT trial_id, number FROM trials WHERE study_id = :study AND number = :number")
 _LOCK_STUDY = text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE")
 
@@ -74,27 +68,15 @@ class Row(NamedTuple):
     values: dict[str, Any]
 
 
-def study_attribute(study_id: int, key: str, value: Any, *, system: bool) -> Row:
-    """An attribute of a study, JSON-serialisable."""
-    statement = _STUDY_SYSTEM if system else _STUDY_USER
-    return Row(statement, {"owner": study_id, "key": key, "value": json.dumps(value)})
-
-
-def trial_attribute(trial_id: int, key: str, value: Any, *, system: bool) -> Row:
-    """An attribute of a trial, JSON-serialisable."""
-    statement = _TRIAL_SYSTEM if system else _TRIAL_USER
-    return Row(statement, {"owner": trial_id, "key": key, "value": json.dumps(value)})
+def attribute(owner: Owner, owner_id: int, kind: Kind, key: str, value: Any) -> Row:
+    """An attribute of a study or a trial; its value is JSON-serialisable."""
+    return Row(_ATTRIBUTES[owner, kind], {"owner": owner_id, "key": key, "value": json.dumps(value)})
 
 
 def param(trial_id: int, name: str, internal: float, distribution: BaseDistribution) -> Row:
     """A trial's parameter, in Optuna's internal representation."""
-    values = {
-        "trial": trial_id,
-        "name": name,
-        "value": internal,
-        "distribution": distribution_to_json(distribution),
-    }
-    return Row(_PARAM, values)
+    stored = distribution_to_json(distribution)
+    return Row(_PARAM, {"trial": trial_id, "name": name, "value": internal, "distribution": stored})
 
 
 def report(trial_id: int, step: int, value: float) -> Row:
@@ -105,20 +87,16 @@ def report(trial_id: int, step: int, value: float) -> Row:
 def state(trial_id: int, new: TrialState, value: float | None, at: datetime) -> list[Row]:
     """A trial's new state, RUNNING or finished, and its finite value where it has one."""
     rows = [] if value is None else [Row(_VALUE, {"trial": trial_id, "value": value})]
-    return [*rows, Row(_STATE[new], {"trial": trial_id, "at": at})]
+    statement = _STARTED if new is TrialState.RUNNING else _ENDED
+    return [*rows, Row(statement, {"trial": trial_id, "state": new.name, "at": at})]
 
 
 def new_trial(
     connection: Connection, study_id: int, state: TrialState, at: datetime | None, again: int | None
 ) -> tuple[int, int]:
-    """Write a new trial.
+    """Write a new trial, RUNNING since ``at`` or WAITING, within a transaction.
 
-    Args:
-        connection: within a transaction.
-        study_id: Optuna's.
-        state: RUNNING or WAITING.
-        at: when it began, None for a waiting one.
-        again: the number that it had in an earlier try which may have been written; None without one.
+    ``again`` is the number that it had in an earlier try, which may have been written; None without one.
 
     Returns:
         Its id, and its number among the study's trials.
@@ -126,12 +104,12 @@ def new_trial(
     if connection.dialect.name == "postgresql":
         # As Optuna does, for somebody else may add a trial at the same moment; SQLite has one writer.
         connection.execute(_LOCK_STUDY, {"study": study_id})
-    found = None
+    row = None
     if again is not None:
-        found = connection.execute(_SAME_TRIAL, {"study": study_id, "number": again}).first()
-    if found is None:
-        found = connection.execute(_NEW_TRIAL, {"study": study_id, "state": state.name, "at": at}).one()
-    return found[0], found[1]
+        row = connection.execute(_SAME_TRIAL, {"study": study_id, "number": again}).first()
+    if row is None:
+        row = connection.execute(_NEW_TRIAL, {"study": study_id, "state": state.name, "at": at}).one()
+    return row[0], row[1]
 
 
 def write(connection: Connection, rows: Iterable[Row]) -> None:
