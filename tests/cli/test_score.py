@@ -314,13 +314,19 @@ def test_an_audit_marks_the_study_and_changes_no_choice(copy: Path) -> None:
     assert other.caveats[-1].startswith(f"changed after the audit of {mark.at}")
 
     assert set(content["tasks"]) == set(TASKS)
-    for row in content["tasks"].values():
+    accuracies = json.loads((copy / "tiny" / "audit.json").read_text())["accuracies"]
+    preferred = read("score", "--studies-dir", copy)["preferred"]
+    for task, row in content["tasks"].items():
         assert row["default"] is None and row["ceiling"] is None
-        assert row["models"] == sum(task == TASKS[0] for _, task in kept_steps(copy))
+        assert row["models"] == sum(name == TASKS[0] for _, name in kept_steps(copy)) == len(accuracies[task])
         assert set(row["validators"]) == set(VALIDATORS) - NEEDY
-        for each in row["validators"].values():
-            assert each["oracle_gap"] == pytest.approx(row["oracle"] - each["target_accuracy"])
-            assert each["oracle_gap"] >= 0
+        best = max(*accuracies[task].values(), row["choice"]["target_accuracy"], row["source_only"])
+        assert row["oracle"] == best
+        for name, picked in row["validators"].items():
+            # What `score` prefers without labels is what the audit has measured with them.
+            accuracy = accuracies[task][preferred[task][name]["job"]]
+            assert picked["target_accuracy"] == accuracy
+            assert picked["oracle_gap"] == pytest.approx(best - accuracy)
     picture = (copy / "tiny" / "audit.html").read_text(encoding="utf-8")
     assert "neighbour_agreement" in picture and 'src="http' not in picture
 
