@@ -9,7 +9,7 @@ import torch
 from benchmarks.pool import Member, accuracy, test_predictions
 from benchmarks.scores import Scores
 from iimt_search.records import Candidate
-from iimt_search.study.selection.agreement import kept_agreement
+from iimt_search.study.selection.confirm import kept_agreement
 from iimt_search.study.selection.decide import Decision, decide
 from iimt_search.study.veto import veto
 

@@ -166,8 +166,7 @@ def run(
         StudyError: the storage cannot be opened, Ray cannot be reached, or every candidate failed.
         DataError: a task's data cannot be made.
     """
-    from iimt_search.study.executors.choose import Backend, choose_executor
-    from iimt_search.study.executors.script_guard import check_script_guard
+    from iimt_search.study.executors.choose import Backend, check_script_guard, choose_executor
 
     listener = progress if progress is not None and not callable(progress) else _Lines(progress or _ignore)
     path = Path(studies_dir) / space.study

@@ -1,12 +1,28 @@
 """Classifier, discriminator, and the model h = g ∘ f made of an encoder and the classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from iimt_search.kinds import DEFAULT_ENCODERS, ENCODERS
+
+
+@contextmanager
+def running_statistics_held(model: nn.Module) -> Iterator[None]:
+    """Let forward passes in training mode use batch statistics but not change the running ones."""
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    tracked = [layer.track_running_stats for layer in layers]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer, was_tracked in zip(layers, tracked, strict=True):
+            layer.track_running_stats = was_tracked
 
 
 class Architecture(NamedTuple):

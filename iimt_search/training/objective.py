@@ -16,8 +16,7 @@ from iimt_search.iimt.reversal import reverse_gradient
 from iimt_search.iimt.schedule import dann_ramp, linear, stepwise
 from iimt_search.iimt.virtual_labels import mean_prediction
 from iimt_search.methods import TERMS, Group, Term, active_groups, active_terms
-from iimt_search.models.batch_norm import running_statistics_held
-from iimt_search.models.network import Discriminator, Model
+from iimt_search.models.network import Discriminator, Model, running_statistics_held
 from iimt_search.registry import load_object
 from iimt_search.settings import TrainSettings
 

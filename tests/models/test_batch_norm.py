@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from iimt_search.models.batch_norm import running_statistics_held
-from iimt_search.models.network import Architecture, Model
+from iimt_search.models.network import Architecture, Model, running_statistics_held
 
 BATCH = torch.tensor([[1.0], [3.0]])  # mean 2, biased variance 1, unbiased 2
 

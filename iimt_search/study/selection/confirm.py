@@ -1,18 +1,99 @@
 """Runs the best few configurations again with fresh seeds, and decides."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
 from statistics import fmean
 
-from iimt_search.errors import StudyError
+from sklearn.metrics import cohen_kappa_score
+from torch import Tensor
+
+from iimt_search.errors import ModelFileError, StudyError
 from iimt_search.records import Candidate, Choice, Evaluation, Job
+from iimt_search.settings import TrainSettings
 from iimt_search.study.executors.runner import FixedJobs, JobRunner
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
-from iimt_search.study.selection.agreement import kept_agreement
-from iimt_search.study.selection.candidates import select_candidates
+from iimt_search.study.search.sampling import settings_for, source_only_settings
+from iimt_search.study.search.trial_record import TrialRecord, default_trial, read_trials
 from iimt_search.study.selection.caveats import caveats
 from iimt_search.study.selection.decide import decide
 from iimt_search.study.veto import veto
+from iimt_search.training.kept import load_kept_predictions
+
+
+def agreement(predicted: Sequence[Tensor]) -> float:
+    """Return the mean chance-corrected agreement (Cohen's κ) of all pairs of models.
+
+    Two trainings that differ in their seeds only disagree about as often as each is wrong (Nakkiran and
+    Bansal 2020; Jiang et al. 2022, "Assessing generalization via disagreement"): no label is needed.
+
+    Args:
+        predicted: int64 (N,) for each model, its predicted classes of the same samples.
+
+    Returns:
+        At most 1; 0 where models agree no more than by chance, as two that each predict one class only
+        do. NaN of fewer than two models.
+    """
+    if len(predicted) < 2:
+        return math.nan
+
+    def kappa(a: Tensor, b: Tensor) -> float:
+        if a.unique().numel() < 2 and b.unique().numel() < 2:
+            return 0.0
+        return float(cohen_kappa_score(a.numpy(), b.numpy()))
+
+    return fmean(kappa(a, b) for a, b in combinations(predicted, 2))
+
+
+def kept_agreement(files: Sequence[Path]) -> float:
+    """Return the :func:`agreement` of kept checkpoints of one task; NaN where one cannot be read."""
+    try:
+        logits = [load_kept_predictions(path).target_logits for path in files]
+    except ModelFileError:
+        return math.nan
+    if not all(bool(each.isfinite().all()) for each in logits):
+        return math.nan
+    return agreement([each.argmax(dim=-1) for each in logits])
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a confirmation compares.
+
+    Attributes:
+        trials: candidate's name → its trial; source-only has none.
+        vetoed: name → why, of complete trials that were left out before the ranking.
+    """
+
+    trials: dict[str, TrialRecord]
+    vetoed: dict[str, str]
+
+    def settings(self, scope: Scope) -> dict[str, TrainSettings]:
+        """Return every candidate's configuration, source-only's last."""
+        settings = {name: settings_for(scope.space, trial.params) for name, trial in self.trials.items()}
+        return {**settings, SOURCE_ONLY_KEY: source_only_settings(scope.space)}
+
+
+def select_candidates(scope: Scope) -> Candidates:
+    """Return the best trials with different parameters that no veto meets, and the default configuration.
+
+    The default configuration is a candidate however it did: a search whose scores mislead must not lose
+    to it. Source-only is one too, and has no trial.
+    """
+    baseline, trials = scope.baseline(), read_trials(scope.study)
+    chosen: list[TrialRecord] = []
+    vetoed: dict[str, str] = {}
+    for trial in scope.rank(trials):
+        if reason := veto(trial.scores, baseline):
+            vetoed[trial.name] = reason
+        elif len(chosen) < scope.space.confirm.top and all(trial.params != other.params for other in chosen):
+            chosen.append(trial)
+    default = default_trial(trials)
+    if default is not None and default.ended and all(default.params != trial.params for trial in chosen):
+        chosen.append(default)
+    return Candidates({trial.name: trial for trial in chosen}, vetoed)
 
 
 def _mean_scores(evaluations: list[Evaluation]) -> dict[str, dict[str, float]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from iimt_search.models.network import Architecture, Model
 from iimt_search.settings import TrainSettings
-from iimt_search.study.selection.agreement import agreement, kept_agreement
+from iimt_search.study.selection.confirm import agreement, kept_agreement
 from iimt_search.training.kept import save_kept
 from iimt_search.validators.contract import Mixed, Predictions
 

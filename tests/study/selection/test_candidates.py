@@ -11,7 +11,7 @@ from iimt_search.study.folder import StudyFolder
 from iimt_search.study.scope import Scope
 from iimt_search.study.search.sampling import SOURCE_ONLY, distributions
 from iimt_search.study.search.trial_record import DEFAULT_ORIGIN, read_trials
-from iimt_search.study.selection.candidates import select_candidates
+from iimt_search.study.selection.confirm import select_candidates
 
 TASK = "a->b"
 HEALTHY = {"source_accuracy": 0.9, "classes_predicted": 1.0, "embedding_spread": 0.5}

@@ -1,15 +1,136 @@
 """Tune's own schedules by our names: who is stopped early is then decided by Tune, not by Optuna."""
 
+import math
+import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
 
-from iimt_search.records import Evaluation, Finished, Job
+from iimt_search.methods import used_settings
+from iimt_search.records import Evaluation, Finished, Fork, Job
 from iimt_search.space import Space
-from iimt_search.study.executors.ray.population_based import ForkingPopulation
+from iimt_search.study.search.sampling import distributions
 from iimt_search.validators.registry import VALIDATORS
+
+_SEARCHED = "lambda_max"
+_QUANTILE = 0.25
+_ATTEMPTS = 20
+# What it looks at of Tune's controller: no search algorithm of Tune's, and no trial that waits.
+_SEEN_CONTROLLER: Any = SimpleNamespace(search_alg=None, get_trials=list)
+
+
+class ForkingPopulation(PopulationBasedTraining):
+    """Tells which trial shall end, and which other one's training goes on in its place.
+
+    Population-based training (Jaderberg et al. 2017, arXiv 1711.09846) of ``lambda_max``. Tune's own class
+    overwrites the weights and the configuration of a trial under way. Ours ends it, and asks for a new trial
+    that branches off, so that every trial of the study is one training with one history. Trials are compared
+    at the same step: they do not begin together.
+
+    Args:
+        space: with ``lambda_max`` among what is searched.
+        time_attr: name of the step in a result.
+        metric: name of the objective in a result.
+        mode: ``max`` or ``min``.
+        interval: steps between two decisions on a trial.
+        warmup: steps before the first.
+    """
+
+    def __init__(
+        self, space: Space, *, time_attr: str, metric: str, mode: str, interval: int, warmup: int
+    ) -> None:
+        self._distribution = distributions(space)[_SEARCHED]
+        self._names, self._sign = (time_attr, metric), 1.0 if mode == "max" else -1.0
+        super().__init__(
+            time_attr=time_attr,
+            metric=metric,
+            mode=mode,
+            perturbation_interval=interval,
+            burn_in_period=warmup,
+            hyperparam_mutations={_SEARCHED: self._mutations()},
+            quantile_fraction=_QUANTILE,
+            log_config=False,
+        )
+        self._curves: dict[Trial, dict[int, float]] = {}
+        self._step = 0
+        self._fork: Fork | None = None
+
+    def _mutations(self) -> Any:
+        """Return what Tune draws ``lambda_max`` from."""
+        dist = self._distribution
+        if isinstance(dist, CategoricalDistribution):
+            return list(dist.choices)
+        assert isinstance(dist, (FloatDistribution, IntDistribution))
+        if dist.step is not None:  # neighbours on the grid: a factor might lead to no other value
+            count = round((dist.high - dist.low) / dist.step) + 1
+            return [min(dist.low + place * dist.step, dist.high) for place in range(count)]
+        return (tune.loguniform if dist.log else tune.uniform)(dist.low, dist.high)
+
+    def _inside(self, value: Any) -> Any:
+        """Return the nearest value that the search space has."""
+        dist = self._distribution
+        if isinstance(dist, FloatDistribution) and dist.step is None:
+            return min(max(float(value), dist.low), dist.high)
+        return value  # one of those given
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Take a trial into the population."""
+        job: Job = trial.config["job"]
+        trial.config[_SEARCHED] = job.settings.lambda_max
+        super().on_trial_add(_SEEN_CONTROLLER, trial)
+        self._trial_state[trial].last_perturbation_time = job.known_step
+        self._curves[trial] = {}
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Take a trial that has ended out of the population."""
+        self._trial_state.pop(trial, None)
+        self._curves.pop(trial, None)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return STOP for a trial whose place a fork shall take; :meth:`take_fork` tells which."""
+        time, metric = self._names
+        self._step = result[time]
+        self._curves[trial][self._step] = self._sign * result[metric]
+        super().on_trial_result(_SEEN_CONTROLLER, trial, result)
+        return str(TrialScheduler.CONTINUE if self._fork is None else TrialScheduler.STOP)
+
+    def take_fork(self) -> Fork | None:
+        """Return the fork that the last result asked for."""
+        fork, self._fork = self._fork, None
+        return fork
+
+    def _quantiles(self) -> tuple[list[Trial], list[Trial]]:
+        """Return the worst and the best of the trials under way, by their scores at the present step."""
+        step = self._step
+        there = [trial for trial, curve in self._curves.items() if math.isfinite(curve.get(step, math.nan))]
+        there.sort(key=lambda trial: self._curves[trial][step])
+        count = min(math.ceil(len(there) * self._quantile_fraction), len(there) // 2)
+        return there[:count], there[len(there) - count :]
+
+    def _checkpoint_or_exploit(
+        self, trial: Trial, tune_controller: Any, upper_quantile: list[Trial], lower_quantile: list[Trial]
+    ) -> None:
+        """Note the fork of a better trial that shall take the place of one of the worst."""
+        if trial not in lower_quantile:
+            return
+        donor = random.choice(upper_quantile)
+        if self._curves[donor][self._step] <= self._curves[trial][self._step]:
+            return
+        job: Job = donor.config["job"]
+        if _SEARCHED not in used_settings(job.settings):
+            return  # it was 0 so far: with another value the training would have been another from the start
+        for _ in range(_ATTEMPTS):  # until it is another value: an equal one would be the same training
+            config, _ = self._get_new_config(trial, donor)
+            value = self._inside(config[_SEARCHED])
+            if value != job.settings.lambda_max:
+                self._fork = Fork(job.key, value)
+                return
+
 
 _STEP, _OBJECTIVE = "step", "objective"
 _CONTROLLER: Any = None  # Tune's own, which they do not look at

@@ -13,8 +13,7 @@ from iimt_search.records import Evaluation, Finished, Fork, Job
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.study.executors.ray.executor import RayOptions
-from iimt_search.study.executors.ray.population_based import ForkingPopulation
-from iimt_search.study.executors.ray.schedules import make_schedule
+from iimt_search.study.executors.ray.schedules import ForkingPopulation, make_schedule
 
 RANGES: dict[str, Any] = {
     "log": {"low": 0.01, "high": 100, "log": True},
