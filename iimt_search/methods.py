@@ -140,7 +140,7 @@ def active_groups(settings: "TrainSettings") -> list[Group]:
     return [group for group in GROUPS if group in needed]
 
 
-def used_settings(settings: "TrainSettings") -> set[str]:
+def used_settings(settings: "TrainSettings | Mapping[str, Any]") -> set[str]:
     """Return those of the usually searched settings that mean something to an active term."""
     return {setting for name in active_terms(settings) for setting in TERMS[name].uses}
 

@@ -20,7 +20,7 @@ from iimt_search.methods import (
 from iimt_search.records import Job
 from iimt_search.registry import load_object
 from iimt_search.settings import TrainSettings
-from iimt_search.space import Space
+from iimt_search.space import Space, with_defaults
 from iimt_search.space.schema import default_search
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.progress import _work
@@ -98,6 +98,22 @@ def test_only_what_means_something_is_searched() -> None:
         {"schema": 1, "study": "s", "tasks": ["a->b"], "train": {"w_q": 0, "lambda_max": 0}}
     )
     assert set(space.search) == {"alpha"}
+
+
+def test_a_study_that_searched_what_means_nothing_is_the_same_study() -> None:
+    dann = {"schema": 1, "study": "s", "tasks": ["a->b"], "train": METHODS["dann"].settings}
+    now, before = Space.model_validate(dann), {**dann, "search": default_search()}
+    del before["search"]["lambda_max"]  # fixed, so never searched
+    stored = Space.model_validate(before).canonical()
+    assert set(stored["search"]) == {"alpha", "temperature", "k"} and now.search == {}
+    assert with_defaults(stored) == now.canonical()
+    # Of a range of one's own, or where the term's weight is searched, nothing is left out.
+    own = Space.model_validate({**dann, "search": {"k": {"low": 1, "high": 9}}}).canonical()
+    assert with_defaults(own) == own
+    searched = {"w_q": {"low": 0, "high": 1}, "k": before["search"]["k"]}
+    fixed = {name: value for name, value in dann["train"].items() if name != "w_q"}
+    with_weight = Space.model_validate({**dann, "train": fixed, "search": searched}).canonical()
+    assert with_defaults(with_weight) == with_weight
 
 
 def test_a_step_without_mixtures_is_cheap() -> None:

@@ -1,7 +1,10 @@
 """Names of installed packages beside the built-in ones."""
 
+import subprocess
+import sys
 from importlib import metadata
 from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +32,7 @@ def registry(monkeypatch: pytest.MonkeyPatch, **points: str) -> Registry[Encoder
         EntryPoint(name.rstrip("_"), value, "iimt_search.encoders") for name, value in points.items()
     )
     monkeypatch.setattr(metadata, "entry_points", lambda group: found.select(group=group))
-    monkeypatch.setitem(__import__("sys").modules, "plugin", __import__("sys").modules[__name__])
+    monkeypatch.setitem(sys.modules, "plugin", sys.modules[__name__])
     return Registry("encoder", EncoderEntry, {"small": BUILT_IN})
 
 
@@ -74,3 +77,19 @@ def test_a_built_in_name_cannot_be_taken(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["small"] is BUILT_IN
     with pytest.raises(UsageError, match="offers encoder 'small'; that name is built in"):
         list(found)
+
+
+def test_help_and_a_space_file_of_built_in_names_ask_no_package(tiny_space: Path) -> None:
+    code = (
+        "import sys\nfrom importlib import metadata\nasked, ask = [], metadata.entry_points\n"
+        "metadata.entry_points = lambda **of: asked.append(of['group']) or ask(**of)\n"
+        "from iimt_search import load_space\nfrom iimt_search.cli.main import cli\n"
+        "for words in (['--help'], ['run', '--help']):\n    cli(words, standalone_mode=False)\n"
+        "load_space(sys.argv[1])\n"
+        "print([group for group in asked if group.startswith('iimt_search')])\n"
+        "from iimt_search.validators.registry import VALIDATORS\nlist(VALIDATORS)\n"
+        "print([group for group in asked if group.startswith('iimt_search')])"
+    )
+    command = [sys.executable, "-c", code, str(tiny_space)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-2:] == ["[]", "['iimt_search.validators']"]

@@ -49,7 +49,10 @@ _LINKS = {
 }
 _LINKS["TrainSettings"] = "[training settings](space-file.md#training-settings)"
 # What a validator of the schema fills in.
-_FILLED_IN = {(TaskSpec, "name"): "`source->target`", (Space, "search"): "the method's four parameters"}
+_FILLED_IN = {
+    (TaskSpec, "name"): "`source->target`",
+    (Space, "search"): "the method's four parameters, as far as they mean something",
+}
 
 
 def _number(value: float) -> str:

@@ -323,9 +323,14 @@ class Space(_Strict):
 def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
     """Return what :meth:`Space.canonical` made, in an earlier version too, with what was added since.
 
-    As it is where this version does not take it.
+    Without the default ranges of what no active term uses, which earlier versions searched. As it is where
+    this version does not take it.
     """
     try:
-        return Space.model_validate(stored).canonical()
+        space = Space.model_validate(stored)
     except ValidationError:
         return stored
+    used = used_settings({**vars(space.train), **dict.fromkeys(space.search, 1.0)})
+    default = default_search()
+    search = {n: found for n, found in space.search.items() if n in used or found != default.get(n)}
+    return space.model_copy(update={"search": search}).canonical()

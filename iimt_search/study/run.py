@@ -63,7 +63,7 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
     Raises:
         StudyMismatchError: it was not; says what differs.
     """
-    content = space.canonical()
+    content = with_defaults(space.canonical())
     for name in optuna_study_names(storage, space.study):
         stored = optuna.load_study(study_name=name, storage=storage).user_attrs
         known = stored.get("space")
