@@ -5,7 +5,6 @@ Made by ``python -m benchmarks cluster --record 16``: a real search of the embed
 
 import json
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -51,7 +50,7 @@ class _Recorder(InlineExecutor):
             self._trials.add(job.key)
         super().submit(job)
 
-    def wait(self, timeout: float) -> Sequence[Event]:
+    def wait(self, timeout: float) -> list[Event]:
         """Wait as its base does, and keep what it returns."""
         events = super().wait(timeout)
         for event in events:

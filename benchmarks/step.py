@@ -20,7 +20,7 @@ from benchmarks.timing import interleaved
 from iimt_search.data.task import DomainTask, Labelled, Unlabelled
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
-from iimt_search.training.malloc import keeping_freed_memory
+from iimt_search.study.executors.processes import keeping_freed_memory
 from iimt_search.training.task_training import TaskTraining
 
 CLASSES = 10

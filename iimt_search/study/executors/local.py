@@ -4,17 +4,18 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from iimt_search.records import Event, Finished, Job, Report
-from iimt_search.study.executors.job_set import JobSet
-from iimt_search.training.malloc import keeping_freed_memory
+from iimt_search.study.executors.inline import InlineExecutor
+from iimt_search.study.executors.processes import keeping_freed_memory, signals_kept
 
 _GATHERING_SECONDS = 0.2
+_CONTEXT = multiprocessing.get_context("spawn")
 
 
 def _serve(connection: Connection, population: int, debug: bool) -> None:
@@ -22,12 +23,12 @@ def _serve(connection: Connection, population: int, debug: bool) -> None:
 
     A message is a :class:`Job`, or a job's key with the answer to its report.
     """
-    jobs = JobSet(debug)
+    jobs = InlineExecutor(debug, population)
 
     def receive() -> None:
         message: Job | tuple[str, bool] = connection.recv()
         if isinstance(message, Job):
-            jobs.add(message)
+            jobs.submit(message)
         else:
             jobs.answer(*message)
 
@@ -35,9 +36,9 @@ def _serve(connection: Connection, population: int, debug: bool) -> None:
         while not len(jobs) or jobs.waiting:
             receive()
         # Who joins now trains with the others, who comes later waits for their next evaluation.
-        while len(jobs) < population and connection.poll(_GATHERING_SECONDS if population > 1 else 0):
+        while len(jobs) < jobs.capacity and connection.poll(_GATHERING_SECONDS if population > 1 else 0):
             receive()
-        for event in jobs.advance():
+        for event in jobs.wait(0):
             connection.send(event)
 
 
@@ -57,26 +58,8 @@ def worker_main(connection: Connection, threads: int, population: int, debug: bo
     import torch
 
     torch.set_num_threads(threads)
-    try:
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         _serve(connection, population, debug)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
-
-
-_CONTEXT = multiprocessing.get_context("spawn")
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Let a child process be born with Ctrl-C ignored, so that it never sees one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @dataclass
@@ -107,17 +90,17 @@ class LocalExecutor:
                 f"`workers >= 1` and `population >= 1` must hold, got {workers} and {population}"
             )
         self._threads, self._population, self._debug = threads, population, debug
-        self._workers = [self._start() for _ in range(workers)]
+        self._workers = [_Worker(*self._start()) for _ in range(workers)]
 
-    def _start(self) -> _Worker:
+    def _start(self) -> tuple[SpawnProcess, Connection]:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(
             target=worker_main, args=(theirs, self._threads, self._population, self._debug), daemon=True
         )
-        with _interrupts_ignored(), keeping_freed_memory():
+        with signals_kept(ignore_interrupts=True), keeping_freed_memory():
             process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return process, ours
 
     @property
     def capacity(self) -> int:
@@ -126,13 +109,12 @@ class LocalExecutor:
 
     def submit(self, job: Job) -> None:
         """Send the job to the worker with the fewest."""
-        index = min(range(len(self._workers)), key=lambda i: len(self._workers[i].keys))
-        worker = self._workers[index]
+        worker = min(self._workers, key=lambda worker: len(worker.keys))
         if len(worker.keys) == self._population:
             raise RuntimeError(f"all {self.capacity} places are taken")
         if not worker.keys and not worker.process.is_alive():
             worker.connection.close()
-            worker = self._workers[index] = self._start()
+            worker.process, worker.connection = self._start()
         worker.connection.send(job)
         worker.keys.append(job.key)
 
@@ -160,10 +142,8 @@ class LocalExecutor:
         """Pass the answer on; a worker that has died meanwhile is noticed by the next :meth:`wait`."""
         for worker in self._workers:
             if key in worker.keys:
-                try:
+                with suppress(BrokenPipeError, ConnectionResetError):
                     worker.connection.send((key, go_on))
-                except (BrokenPipeError, ConnectionResetError):
-                    continue
 
     def close(self) -> None:
         """Terminate the workers; their jobs keep their last checkpoint."""

@@ -27,16 +27,29 @@ class Channel:
     def __getstate__(self) -> dict[str, object]:
         return {}  # Tune writes down what it was given; there is nothing in here to read back
 
+    def _put(self, queue: deque[Any], item: Any) -> None:
+        with self._changed:
+            queue.append(item)
+            self._changed.notify_all()
+
     def submit(self, config: dict[str, Any]) -> None:
         """Send a job to Tune: ``job``, and what its trial's configuration holds beside."""
-        with self._changed:
-            self._jobs.append(config)
-            self._changed.notify_all()
+        self._put(self._jobs, config)
+
+    def publish(self, event: Event) -> None:
+        """Send an event to the driver."""
+        self._put(self._events, event)
 
     def answer(self, key: str, go_on: bool) -> None:
         """Answer a job's report."""
         with self._changed:
             self._answers[key] = go_on
+            self._changed.notify_all()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the channel and wake whoever waits."""
+        with self._changed:
+            self.closed, self.error = True, self.error or error
             self._changed.notify_all()
 
     def events(self, timeout: float) -> Sequence[Event]:
@@ -47,35 +60,20 @@ class Channel:
             self._events.clear()
             return events
 
-    def close(self, error: BaseException | None = None) -> None:
-        """End the channel and wake whoever waits."""
-        with self._changed:
-            self.closed = True
-            self.error = self.error or error
-            self._changed.notify_all()
-
-    def next_job(self, timeout: float) -> dict[str, Any] | None:
-        """Return the next job, waiting at most ``timeout`` seconds for one."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self.closed, timeout)
-            return self._jobs.popleft() if self._jobs and not self.closed else None
-
     def wait_for_job(self, timeout: float) -> None:
         """Wait at most ``timeout`` seconds for a job, and leave it where it is."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self.closed, timeout)
 
-    def publish(self, event: Event) -> None:
-        """Send an event to the driver."""
-        with self._changed:
-            self._events.append(event)
-            self._changed.notify_all()
+    def next_job(self, timeout: float) -> dict[str, Any] | None:
+        """Return the next job, waiting at most ``timeout`` seconds for one."""
+        self.wait_for_job(timeout)
+        return self._jobs.popleft() if self._jobs and not self.closed else None
 
     def request(self, report: Report) -> bool | None:
         """Send a report to the driver and return its answer, None where the channel is closed."""
         with self._changed:
             self._answers.pop(report.key, None)
-            self._events.append(report)
-            self._changed.notify_all()
+            self.publish(report)
             self._changed.wait_for(lambda: report.key in self._answers or self.closed)
             return self._answers.pop(report.key, None)

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from pyarrow import fs  # type: ignore[import-untyped]
@@ -43,16 +44,18 @@ class RemoteFolder:
                 f"`ray_storage` must be a path, or a URI such as s3://BUCKET/FOLDER, got {root!r}: {error}"
             ) from error
 
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}"
+    def _look(self, name: str) -> tuple[str, Any]:
+        """Return the path of a name, and what is there."""
+        path = f"{self._root}/{name}"
+        return path, self._fs.get_file_info(path).type
 
     def exists(self, name: str) -> bool:
         """Return whether there is such a file or folder."""
-        return bool(self._fs.get_file_info(self._path(name)).type != fs.FileType.NotFound)
+        return bool(self._look(name)[1] != fs.FileType.NotFound)
 
     def upload(self, path: Path, name: str) -> None:
         """Copy a file or folder there; who looks meanwhile finds the old one, or a whole new file."""
-        target = self._path(name)
+        target = f"{self._root}/{name}"
         self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
         # An object appears when it is whole; a file of a disk is written beside and renamed.
         on_disk = self._fs.type_name == "local" and path.is_file()
@@ -63,7 +66,7 @@ class RemoteFolder:
 
     def download(self, name: str, path: Path) -> bool:
         """Copy a file or folder from there; returns whether it was there."""
-        kind = self._fs.get_file_info(self._path(name)).type
+        there, kind = self._look(name)
         if kind == fs.FileType.NotFound:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,16 +75,16 @@ class RemoteFolder:
                 beside.mkdir()
                 if path.is_dir():  # what is there already stays
                     shutil.copytree(path, beside, dirs_exist_ok=True)
-            fs.copy_files(self._path(name), str(beside), self._fs, fs.LocalFileSystem())
+            fs.copy_files(there, str(beside), self._fs, fs.LocalFileSystem())
         return True
 
     def delete(self, name: str) -> None:
         """Delete a file or folder, where there is one."""
-        kind = self._fs.get_file_info(self._path(name)).type
+        there, kind = self._look(name)
         if kind == fs.FileType.Directory:
-            self._fs.delete_dir(self._path(name))
+            self._fs.delete_dir(there)
         elif kind == fs.FileType.File:
-            self._fs.delete_file(self._path(name))
+            self._fs.delete_file(there)
 
 
 def _checkpoint(job: Job) -> str:

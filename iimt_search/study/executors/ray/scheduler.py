@@ -10,9 +10,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from iimt_search.records import Evaluation, Finished, Job, Report
+from iimt_search.records import Evaluation, Finished, Report
 from iimt_search.study.executors.ray.channel import Channel
-from iimt_search.study.executors.ray.schedules import Schedule
+from iimt_search.study.executors.ray.schedules import Schedule, job_of
 
 # With nothing under way Tune asks once a second only; it is kept waiting within the question instead.
 _IDLE_SUGGEST_SECONDS = 60.0
@@ -52,27 +52,24 @@ class JobSearcher(Searcher):
 
 
 # What Ray's text has in it → what to say; the first that fits.
-_KNOWN = (
-    ("running low on memory", "out of memory: Ray ended its process, its machine had almost no memory left"),
-    ("outofmemoryerror", "out of memory: Ray ended its process, its machine had almost no memory left"),
-    ("node died", "its node is gone"),
-    ("node was terminated", "its node is gone"),
-    ("node failure", "its node is gone"),
-    ("unavailable", "its node or its process is gone"),
-    ("sigkill", "its process was killed; the machine may be out of memory"),
-    ("died unexpectedly", "its process was killed; the machine may be out of memory"),
-)
+_NO_MEMORY = "out of memory: Ray ended its process, its machine had almost no memory left"
+_KILLED = "its process was killed; the machine may be out of memory"
+_KNOWN = {
+    "running low on memory": _NO_MEMORY,
+    "outofmemoryerror": _NO_MEMORY,
+    "node died": "its node is gone",
+    "node was terminated": "its node is gone",
+    "node failure": "its node is gone",
+    "unavailable": "its node or its process is gone",
+    "sigkill": _KILLED,
+    "died unexpectedly": _KILLED,
+}
 
 
 def failure_reason(text: str) -> str:
-    """Return one line on why a process died.
-
-    Args:
-        text: Ray's account of it, many lines.
-    """
-    low = text.lower()
-    for mark, reason in _KNOWN:
-        if mark in low:
+    """Return one line on why a process died, from Ray's account of it, which is many lines."""
+    for mark, reason in _KNOWN.items():
+        if mark in text.lower():
             return reason
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failure #")]
     return f"its process could not go on: {lines[-1]}" if lines else "its process is gone, nobody knows why"
@@ -80,12 +77,6 @@ def failure_reason(text: str) -> str:
 
 _IDLE_SECONDS = 0.1
 logger = logging.getLogger("ray.iimt_search")  # beside what Ray itself says, in the study's folder
-
-
-def job_of(trial: Trial) -> Job:
-    """Return the job that a Tune trial runs."""
-    job: Job = trial.config["job"]
-    return job
 
 
 class DriverScheduler(FIFOScheduler):
@@ -154,12 +145,6 @@ class DriverScheduler(FIFOScheduler):
         logger.warning("%s is lost:\n%s", job_of(trial).key, text)
         self._channel.publish(Finished(job_of(trial).key, "lost", failure_reason(text)))
 
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Nothing: the driver has it already."""
-
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Nothing: only a closing executor removes trials."""
-
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the waiting trial that takes over an idle actor, None to leave the choice to Tune."""
         if self._channel.closed:
@@ -169,26 +154,22 @@ class DriverScheduler(FIFOScheduler):
             self._channel.wait_for_job(_IDLE_SECONDS)  # Tune has nothing to wait for and would spin
         if not self._held:
             return None
+        self._placed = {trial for trial in self._placed if trial.status == Trial.PENDING}
         for trial in tune_controller.get_live_trials():
             if trial.status == Trial.PENDING and trial not in self._placed:
-                self._placed = {t for t in self._placed if t.status == Trial.PENDING} | {trial}
+                self._placed.add(trial)
                 tune_controller.stop_trial(self._held.pop())
                 chosen: Trial = trial
                 return chosen
         return None
 
     def _kill(self, tune_controller: Any) -> None:
-        """Kill every actor: a training under way would not end for minutes."""
-        if self._killed:
-            return
+        """Kill every actor, once: a training under way would not end for minutes."""
+        trials = [] if self._killed else tune_controller.get_live_trials()
         self._killed = True
-        for trial in tune_controller.get_live_trials():
+        for trial in trials:
             if (actor := trial.temporary_state.ray_actor) is not None:
                 ray.kill(actor)
-
-    def debug_string(self) -> str:
-        """Return a name for Tune's own status text, which is not shown."""
-        return "driver"
 
 
 class ClosedStopper(Stopper):

@@ -17,11 +17,18 @@ from iimt_search.space import Space
 from iimt_search.study.search.sampling import distributions
 from iimt_search.validators.registry import VALIDATORS
 
+_STEP, _OBJECTIVE = "step", "objective"
 _SEARCHED = "lambda_max"
 _QUANTILE = 0.25
 _ATTEMPTS = 20
-# What it looks at of Tune's controller: no search algorithm of Tune's, and no trial that waits.
-_SEEN_CONTROLLER: Any = SimpleNamespace(search_alg=None, get_trials=list)
+# What they look at of Tune's controller: no search algorithm of Tune's, and no trial that waits.
+_CONTROLLER: Any = SimpleNamespace(search_alg=None, get_trials=list)
+
+
+def job_of(trial: Trial) -> Job:
+    """Return the job that a Tune trial runs."""
+    job: Job = trial.config["job"]
+    return job
 
 
 class ForkingPopulation(PopulationBasedTraining):
@@ -34,22 +41,19 @@ class ForkingPopulation(PopulationBasedTraining):
 
     Args:
         space: with ``lambda_max`` among what is searched.
-        time_attr: name of the step in a result.
-        metric: name of the objective in a result.
-        mode: ``max`` or ``min``.
+        when: Tune's names of a result's step and objective, and ``max`` or ``min``.
         interval: steps between two decisions on a trial.
         warmup: steps before the first.
+
+    Attributes:
+        fork: what the last result asked for: who goes on in the trial's place; None where it goes on itself.
     """
 
-    def __init__(
-        self, space: Space, *, time_attr: str, metric: str, mode: str, interval: int, warmup: int
-    ) -> None:
+    def __init__(self, space: Space, when: dict[str, Any], interval: int, warmup: int) -> None:
         self._distribution = distributions(space)[_SEARCHED]
-        self._names, self._sign = (time_attr, metric), 1.0 if mode == "max" else -1.0
+        self._sign = 1.0 if when["mode"] == "max" else -1.0
         super().__init__(
-            time_attr=time_attr,
-            metric=metric,
-            mode=mode,
+            **when,
             perturbation_interval=interval,
             burn_in_period=warmup,
             hyperparam_mutations={_SEARCHED: self._mutations()},
@@ -58,7 +62,7 @@ class ForkingPopulation(PopulationBasedTraining):
         )
         self._curves: dict[Trial, dict[int, float]] = {}
         self._step = 0
-        self._fork: Fork | None = None
+        self.fork: Fork | None = None
 
     def _mutations(self) -> Any:
         """Return what Tune draws ``lambda_max`` from."""
@@ -80,9 +84,9 @@ class ForkingPopulation(PopulationBasedTraining):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Take a trial into the population."""
-        job: Job = trial.config["job"]
+        job = job_of(trial)
         trial.config[_SEARCHED] = job.settings.lambda_max
-        super().on_trial_add(_SEEN_CONTROLLER, trial)
+        super().on_trial_add(_CONTROLLER, trial)
         self._trial_state[trial].last_perturbation_time = job.known_step
         self._curves[trial] = {}
 
@@ -92,17 +96,11 @@ class ForkingPopulation(PopulationBasedTraining):
         self._curves.pop(trial, None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Return STOP for a trial whose place a fork shall take; :meth:`take_fork` tells which."""
-        time, metric = self._names
-        self._step = result[time]
-        self._curves[trial][self._step] = self._sign * result[metric]
-        super().on_trial_result(_SEEN_CONTROLLER, trial, result)
-        return str(TrialScheduler.CONTINUE if self._fork is None else TrialScheduler.STOP)
-
-    def take_fork(self) -> Fork | None:
-        """Return the fork that the last result asked for."""
-        fork, self._fork = self._fork, None
-        return fork
+        """Return STOP for a trial whose place :attr:`fork` shall take."""
+        self._step, self.fork = result[_STEP], None
+        self._curves[trial][self._step] = self._sign * result[_OBJECTIVE]
+        super().on_trial_result(_CONTROLLER, trial, result)
+        return str(TrialScheduler.CONTINUE if self.fork is None else TrialScheduler.STOP)
 
     def _quantiles(self) -> tuple[list[Trial], list[Trial]]:
         """Return the worst and the best of the trials under way, by their scores at the present step."""
@@ -121,19 +119,15 @@ class ForkingPopulation(PopulationBasedTraining):
         donor = random.choice(upper_quantile)
         if self._curves[donor][self._step] <= self._curves[trial][self._step]:
             return
-        job: Job = donor.config["job"]
+        job = job_of(donor)
         if _SEARCHED not in used_settings(job.settings):
             return  # it was 0 so far: with another value the training would have been another from the start
         for _ in range(_ATTEMPTS):  # until it is another value: an equal one would be the same training
             config, _ = self._get_new_config(trial, donor)
             value = self._inside(config[_SEARCHED])
             if value != job.settings.lambda_max:
-                self._fork = Fork(job.key, value)
+                self.fork = Fork(job.key, value)
                 return
-
-
-_STEP, _OBJECTIVE = "step", "objective"
-_CONTROLLER: Any = None  # Tune's own, which they do not look at
 
 
 class Schedule:
@@ -150,7 +144,7 @@ class Schedule:
 
     def _for(self, trial: Trial) -> ASHAScheduler | ForkingPopulation | None:
         """Return what decides on a trial, None where nothing does: only trials of the search end early."""
-        job: Job = trial.config["job"]
+        job = job_of(trial)
         if job.purpose != "trial":
             return None
         if job.prefix not in self._of:
@@ -175,17 +169,16 @@ class Schedule:
             evaluation: the one just made.
             decided: the step up to which it was decided before that the trial goes on.
         """
-        job: Job = trial.config["job"]
+        job = job_of(trial)
         tune = self._for(trial)
         if tune is None or self.objective not in evaluation.validators:
             return None
         if evaluation.step <= decided or evaluation.step >= job.settings.steps:
             return None  # decided before; or done, and nothing is left to stop
-        result = {_STEP: evaluation.step, _OBJECTIVE: evaluation.mean(self.objective)}
-        if tune.on_trial_result(_CONTROLLER, trial, {**trial.last_result, **result}) != TrialScheduler.STOP:
+        scored = {_STEP: evaluation.step, _OBJECTIVE: evaluation.mean(self.objective)}
+        if tune.on_trial_result(_CONTROLLER, trial, {**trial.last_result, **scored}) != TrialScheduler.STOP:
             return None
-        fork = tune.take_fork() if isinstance(tune, ForkingPopulation) else None
-        return Finished(job.key, "stopped", fork=fork)
+        return Finished(job.key, "stopped", fork=tune.fork if isinstance(tune, ForkingPopulation) else None)
 
 
 def make_schedule(space: Space) -> Schedule | None:
@@ -195,20 +188,11 @@ def make_schedule(space: Space) -> Schedule | None:
     steps = space.train.steps
     first, warmup = max(1, steps // space.train.evaluations), int(space.pruner.warmup * steps)
     mode = "max" if VALIDATORS[space.objective].higher_is_better else "min"
+    when: dict[str, Any] = {"time_attr": _STEP, "metric": _OBJECTIVE, "mode": mode}
 
-    def population_based() -> ForkingPopulation:
-        return ForkingPopulation(
-            space, time_attr=_STEP, metric=_OBJECTIVE, mode=mode, interval=first, warmup=warmup
-        )
+    def make() -> ASHAScheduler | ForkingPopulation:
+        if space.pruner.name == "pbt":
+            return ForkingPopulation(space, when, first, warmup)
+        return ASHAScheduler(**when, max_t=steps, grace_period=max(first, warmup), reduction_factor=2)
 
-    def asha() -> ASHAScheduler:
-        return ASHAScheduler(
-            time_attr=_STEP,
-            metric=_OBJECTIVE,
-            mode=mode,
-            max_t=steps,
-            grace_period=max(first, warmup),
-            reduction_factor=2,
-        )
-
-    return Schedule(population_based if space.pruner.name == "pbt" else asha, space.objective)
+    return Schedule(make, space.objective)

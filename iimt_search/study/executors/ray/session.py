@@ -3,18 +3,15 @@
 import logging
 import os
 import shutil
-import signal
 import socket
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from iimt_search.errors import IimtSearchError, StudyError, UsageError
 from iimt_search.space.schema import Resources
-from iimt_search.training.malloc import KEEP_FREED_MEMORY, keeping_freed_memory
+from iimt_search.study.executors.processes import KEEP_FREED_MEMORY, keeping_freed_memory, signals_kept
 
 # Read by Ray in this process and, where it is started here, in its own.
 _ENVIRONMENT = {
@@ -32,21 +29,6 @@ _ENVIRONMENT = {
 # Ray's own folder while it runs, and the file in the study's that says where it is.
 _PREFIX, _NOTE = "iimt-ray-", "session.txt"
 _OBJECT_STORE_BYTES = 200_000_000
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Put back the signal handlers that ``ray.init`` replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.getsignal(number) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _log_to_file(logs: Path) -> logging.Handler:
@@ -122,7 +104,7 @@ class RaySession:
         self._handler: logging.Handler | None = None
         self.started = not ray.is_initialized()
         if self.started:
-            with _signals_kept():
+            with signals_kept():
                 self._init(address, cpus)
         self._handler = _log_to_file(logs)
 
@@ -168,7 +150,7 @@ class RaySession:
         import ray
 
         if self.started:
-            with _signals_kept():
+            with signals_kept():
                 ray.shutdown()
         if self._temporary is not None:
             _take_logs(self._logs)
@@ -178,24 +160,20 @@ class RaySession:
 
 
 def node_capacity(offered: Mapping[str, float], wanted: Mapping[str, float]) -> int:
-    """Return how many trials one machine holds.
-
-    A share of a GPU is a share of one: four tenths fit twice on each.
+    """Return how many trials one machine holds. A share of a GPU is of one: four tenths fit twice on each.
 
     Args:
         offered: the machine's resources by Ray's names, in Ray's units (memory in bytes).
         wanted: a trial's, by the same names; those of 0 do not count.
     """
-    counts = []
-    for name, amount in wanted.items():
-        if amount <= 0:
-            continue
+
+    def count(name: str, amount: float) -> int:
         have = offered.get(name, 0.0)
         if name == "GPU" and amount < 1:
-            counts.append(int(have) * int(1 / amount + 1e-9))
-        else:
-            counts.append(int(have / amount + 1e-9))
-    return min(counts, default=0)
+            return int(have) * int(1 / amount + 1e-9)
+        return int(have / amount + 1e-9)
+
+    return min((count(name, amount) for name, amount in wanted.items() if amount > 0), default=0)
 
 
 def cluster_capacity(resources: Resources) -> int:

@@ -10,7 +10,7 @@ from ray import tune
 
 from iimt_search.errors import describe
 from iimt_search.records import Job, Report
-from iimt_search.study.executors.job_set import JobSet
+from iimt_search.study.executors.inline import InlineExecutor
 
 if TYPE_CHECKING:
     from iimt_search.study.executors.ray.remote_files import NodeFiles
@@ -28,7 +28,8 @@ class JobTrainable(tune.Trainable):
     """
 
     _files: "NodeFiles | None" = None
-    _jobs: JobSet | None = None
+    _jobs: InlineExecutor | None = None
+    _job: Job
 
     def setup(self, config: dict[str, Any]) -> None:
         """Prepare the process, then the first job."""
@@ -47,19 +48,18 @@ class JobTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job; it is loaded at its first step."""
         self.cleanup()
-        self._config, self._jobs = new_config, None
+        self._config, self._job, self._jobs = new_config, new_config["job"], None
         return True
 
-    def _begin(self) -> JobSet:
+    def _begin(self) -> InlineExecutor:
         config = self._config
-        job: Job = config["job"]
         if config["storage"] is not None:
             from iimt_search.study.executors.ray.remote_files import NodeFiles
 
-            self._files = NodeFiles(config["storage"], config["study"], job, config["prepared"])
-            job = self._files.job
-        jobs = JobSet(config["debug"])
-        jobs.add(job)
+            self._files = NodeFiles(config["storage"], config["study"], config["job"], config["prepared"])
+            self._job = self._files.job
+        jobs = InlineExecutor(config["debug"])
+        jobs.submit(self._job)
         return jobs
 
     def step(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class JobTrainable(tune.Trainable):
                 self._jobs = self._begin()
             if self._jobs.waiting:  # that Tune asks for another step is the answer
                 self._jobs.answer(self._config["job"].key, True)
-            (event,) = self._jobs.advance()
+            (event,) = self._jobs.wait(0)
             if isinstance(event, Report):
                 if self._files is not None:
                     self._files.upload(event.evaluation)
@@ -86,17 +86,13 @@ class JobTrainable(tune.Trainable):
             self._files.close()
         self._files = None
 
-    def _folder(self) -> str:
-        job: Job = self._config["job"] if self._files is None else self._files.job
-        return job.folder
-
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Copy the job's own checkpoint, where it has come to one."""
-        Path(self._folder()).mkdir(parents=True, exist_ok=True)
-        shutil.copytree(self._folder(), checkpoint_dir, dirs_exist_ok=True)
+        Path(self._job.folder).mkdir(parents=True, exist_ok=True)
+        shutil.copytree(self._job.folder, checkpoint_dir, dirs_exist_ok=True)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Go on from a checkpoint of :meth:`save_checkpoint`."""
         self.cleanup()
         self._jobs = self._begin()  # it loads what lies in its folder at its first step
-        shutil.copytree(checkpoint, self._folder(), dirs_exist_ok=True)
+        shutil.copytree(checkpoint, self._job.folder, dirs_exist_ok=True)

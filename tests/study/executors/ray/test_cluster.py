@@ -12,10 +12,10 @@ from ray.cluster_utils import Cluster
 
 from iimt_search.errors import StudyError, UsageError
 from iimt_search.space import Space
+from iimt_search.study.executors.processes import KEEP_FREED_MEMORY
 from iimt_search.study.executors.ray.executor import RayExecutor, RayOptions
 from iimt_search.study.executors.ray.session import RaySession
 from iimt_search.study.progress import Snapshot
-from iimt_search.training.malloc import KEEP_FREED_MEMORY
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -132,9 +132,8 @@ def test_nothing_branches_off_a_training_without_the_term(made: Callable[..., An
 def test_values_on_a_grid_stay_within_their_bounds(small_space: Callable[..., Space]) -> None:
     search = {"lambda_max": {"low": 0, "high": 0.3, "step": 0.1}}
     space = small_space(search=search, pruner={"name": "pbt"})
-    population = ForkingPopulation(
-        space, time_attr="step", metric="objective", mode="max", interval=1, warmup=0
-    )
+    when = {"time_attr": "step", "metric": "objective", "mode": "max"}
+    population = ForkingPopulation(space, when, interval=1, warmup=0)
     assert (
         population._mutations() == pytest.approx([0.0, 0.1, 0.2, 0.3]) and max(population._mutations()) == 0.3
     )

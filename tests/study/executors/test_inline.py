@@ -14,7 +14,6 @@ from iimt_search.settings import TrainSettings
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.executors.inline import InlineExecutor
-from iimt_search.study.executors.job_set import JobSet
 from iimt_search.study.executors.local import LocalExecutor
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.open import open_study
@@ -38,11 +37,11 @@ def make_job(folder: Path, number: int, **changes: Any) -> Job:
     )
 
 
-def hear_out(jobs: JobSet, stop: tuple[str, ...] = ()) -> list[Event]:
+def run_out(jobs: InlineExecutor, stop: tuple[str, ...] = ()) -> list[Event]:
     """Run every job to its end; those named are stopped at their first report."""
     events: list[Event] = []
     while len(jobs):
-        for event in jobs.advance():
+        for event in jobs.wait(0):
             events.append(event)
             if isinstance(event, Report):
                 jobs.answer(event.key, event.key not in stop)
@@ -55,13 +54,13 @@ def curve(events: list[Event], key: str) -> list[tuple[int, float]]:
 
 
 def test_side_by_side_they_score_as_alone(tmp_path: Path) -> None:
-    alone, together = JobSet(), JobSet()
+    alone, together = InlineExecutor(population=3), InlineExecutor(population=3)
     found = []
     for number in range(3):
-        alone.add(make_job(tmp_path / "alone", number, k=number + 1))
-        found += hear_out(alone)
-        together.add(make_job(tmp_path / "together", number, k=number + 1))
-    events = hear_out(together)
+        alone.submit(make_job(tmp_path / "alone", number, k=number + 1))
+        found += run_out(alone)
+        together.submit(make_job(tmp_path / "together", number, k=number + 1))
+    events = run_out(together)
     for number in range(3):
         mine, theirs = (curve(each, f"job-{number}") for each in (events, found))
         assert [step for step, _ in mine] == [2, 4]
@@ -77,47 +76,47 @@ def test_they_train_as_one_population(tmp_path: Path, monkeypatch: pytest.Monkey
         "_step",
         lambda self, done: (sizes.append(len(self._members)), step(self, done)),
     )
-    jobs = JobSet()
+    jobs = InlineExecutor(population=3)
     for number in range(3):
-        jobs.add(make_job(tmp_path, number))
-    events = hear_out(jobs, stop=("job-1",))
+        jobs.submit(make_job(tmp_path, number))
+    events = run_out(jobs, stop=("job-1",))
     assert sizes == [3, 3, 2, 2]  # one has left
     assert Finished("job-1", "stopped") in events
     assert len(curve(events, "job-1")) == 1
 
 
 def test_one_that_fails_fails_alone(tmp_path: Path) -> None:
-    jobs = JobSet()
-    jobs.add(make_job(tmp_path, 0))
-    jobs.add(make_job(tmp_path, 1, lambda_max=3e39))
-    jobs.add(replace(make_job(tmp_path, 2), tasks=(TaskSpec.model_validate("digits->nowhere"),)))
-    ends = {each.key: each for each in hear_out(jobs) if isinstance(each, Finished)}
+    jobs = InlineExecutor(population=3)
+    jobs.submit(make_job(tmp_path, 0))
+    jobs.submit(make_job(tmp_path, 1, lambda_max=3e39))
+    jobs.submit(replace(make_job(tmp_path, 2), tasks=(TaskSpec.model_validate("digits->nowhere"),)))
+    ends = {each.key: each for each in run_out(jobs) if isinstance(each, Finished)}
     assert ends["job-0"].status == "complete"
     assert (ends["job-1"].status, ends["job-2"].status) == ("failed", "failed")
     assert "intra_target" in ends["job-1"].error and "nowhere" in ends["job-2"].error
 
 
 def test_a_checkpointed_job_joins_with_its_curve(tmp_path: Path) -> None:
-    first, whole = JobSet(), JobSet()
-    whole.add(make_job(tmp_path / "whole", 0))
-    first.add(make_job(tmp_path, 0))
-    (report,) = first.advance()
-    again = JobSet()
-    again.add(make_job(tmp_path, 0))
-    again.add(make_job(tmp_path, 1))
-    events = hear_out(again)
+    first, whole = InlineExecutor(population=3), InlineExecutor(population=3)
+    whole.submit(make_job(tmp_path / "whole", 0))
+    first.submit(make_job(tmp_path, 0))
+    (report,) = first.wait(0)
+    again = InlineExecutor(population=3)
+    again.submit(make_job(tmp_path, 0))
+    again.submit(make_job(tmp_path, 1))
+    events = run_out(again)
     assert report in events
     values = [value for _, value in curve(events, "job-0")]
-    assert values == pytest.approx([value for _, value in curve(hear_out(whole), "job-0")], rel=1e-3)
+    assert values == pytest.approx([value for _, value in curve(run_out(whole), "job-0")], rel=1e-3)
     assert [step for step, _ in curve(events, "job-1")] == [2, 4]
 
 
 def test_nothing_is_done_for_who_waits_for_an_answer(tmp_path: Path) -> None:
-    jobs = JobSet()
-    jobs.add(make_job(tmp_path, 0))
-    jobs.advance()
+    jobs = InlineExecutor(population=3)
+    jobs.submit(make_job(tmp_path, 0))
+    jobs.wait(0)
     assert jobs.waiting
-    assert jobs.advance() == []
+    assert jobs.wait(0) == []
 
 
 def test_workers_with_places_for_several(tmp_path: Path) -> None:

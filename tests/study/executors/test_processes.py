@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from iimt_search.training.malloc import KEEP_FREED_MEMORY, keeping_freed_memory
+from iimt_search.study.executors.processes import KEEP_FREED_MEMORY, keeping_freed_memory
 
 # Counts the pages that the system hands over while blocks are allocated, filled and freed.
 FAULTS = """
