@@ -100,7 +100,7 @@ class Labelled:
 class Domain:
     """One domain with all the labels it has. Builders and a user's own Python function return one.
 
-    It never leaves the data floor: :mod:`iimt_search.data.assemble` makes a task of two of them.
+    It never leaves this package: :mod:`iimt_search.data.assemble` makes a task of two of them.
 
     Attributes:
         train: the samples that training may draw from.

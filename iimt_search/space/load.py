@@ -24,7 +24,7 @@ _TAGS = {"number", "choices"}
 
 @dataclass(frozen=True)
 class KnownNames:
-    """Names that a space file may use and that live on higher floors.
+    """Names that a space file may use and that live in higher layers.
 
     Attributes:
         domains: the domains of ``source->target``.

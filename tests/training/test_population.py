@@ -26,7 +26,8 @@ MEMBERS: list[dict[str, Any]] = [
 
 def training(task: str = TASKS[0], seed: int = 0, **changes: Any) -> TaskTraining:
     settings = TrainSettings.model_validate(
-        {"steps": 30, "batch_size": 8, "image_size": 8, "width": 4, "evaluation_samples": 50, **changes}
+        {"steps": 30, "batch_size": 8, "image_size": 8, "width": 4, "evaluation_samples": 50}
+        | {"precision": "float32", **changes}
     )
     return TaskTraining(load_task(TaskSpec.model_validate(task), 8, 0.2), settings, seed)
 

@@ -59,14 +59,16 @@ class InlineExecutor:
     Args:
         debug: the error of a failed job is its traceback.
         population: how many jobs train side by side.
-
-    Attributes:
-        capacity: the population.
     """
 
     def __init__(self, debug: bool = False, population: int = 1) -> None:
-        self._debug, self.capacity = debug, population
+        self._debug, self._population = debug, population
         self._members: dict[str, _Member] = {}
+
+    @property
+    def capacity(self) -> int:
+        """The population."""
+        return self._population
 
     def __len__(self) -> int:
         return len(self._members)
