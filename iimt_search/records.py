@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from iimt_search.files import kept_path
 from iimt_search.settings import TrainSettings, with_new_names
 from iimt_search.space.task_spec import TaskSpec
@@ -255,13 +257,8 @@ class Choice:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Choice":
-        """Return what :meth:`to_json` made."""
-        values = {name: value for name, value in content.items() if name != "schema"}
-        values["tasks"] = tuple(values["tasks"])
-        values["caveats"] = tuple(values.pop("flags", None) or values.get("caveats", ()))
-        values["params"] = with_new_names(values["params"])
-        values["members"] = {task: tuple(jobs) for task, jobs in values["members"].items()}
-        values["candidates"] = tuple(
-            Candidate(**{**stored, "scores": tuple(stored["scores"])}) for stored in values["candidates"]
+        """Return what :meth:`to_json` made; earlier versions named ``caveats`` and parameters otherwise."""
+        old = {"caveats": content.get("flags") or content.get("caveats", ())}
+        return TypeAdapter(cls).validate_python(
+            {**content, **old, "params": with_new_names(content["params"])}
         )
-        return cls(**values)

@@ -46,24 +46,25 @@ def bound_kept(kept: Sequence[KeptCheckpoint], limit: int, worst_first: Callable
     Returns:
         How many were deleted.
     """
-    sizes = {each.path: each.path.stat().st_size for each in kept}
+    sizes = {checkpoint.path: checkpoint.path.stat().st_size for checkpoint in kept}
     over = sum(sizes.values()) - limit
     if over <= 0:
         return 0
-    last = {each.path for each in last_checkpoints(kept)}
+    last = {checkpoint.path for checkpoint in last_checkpoints(kept)}
     rank = {job: place for place, job in enumerate(worst_first())}
     may_go = sorted(
-        (each for each in kept if each.job in rank), key=lambda e: (e.path in last, rank[e.job], e.step)
+        (checkpoint for checkpoint in kept if checkpoint.job in rank),
+        key=lambda checkpoint: (checkpoint.path in last, rank[checkpoint.job], checkpoint.step),
     )
     count = 0
-    for each in may_go:
+    for path in (checkpoint.path for checkpoint in may_go):
         if over <= 0:
             break
-        each.path.unlink(missing_ok=True)
-        for folder in (each.path.parent, each.path.parent.parent):
+        path.unlink(missing_ok=True)
+        for folder in (path.parent, path.parent.parent):
             if not any(folder.iterdir()):
                 folder.rmdir()
-        over -= sizes[each.path]
+        over -= sizes[path]
         count += 1
     return count
 
@@ -73,7 +74,7 @@ _DOWN_TO = 0.95
 
 
 def _size(kept: Iterable[KeptCheckpoint]) -> int:
-    return sum(each.path.stat().st_size for each in kept)
+    return sum(checkpoint.path.stat().st_size for checkpoint in kept)
 
 
 class KeptLimit:
@@ -90,23 +91,18 @@ class KeptLimit:
         self._bytes: int | None = None
 
     def ended(self, job: str, worst_first: Callable[[], Sequence[str]]) -> int:
-        """Count what a job has kept; above the limit delete as :func:`bound_kept` does.
-
-        Args:
-            job: the key of a job that has ended.
-            worst_first: as for :func:`bound_kept`.
+        """Count what an ended job, by its key, has kept; above the limit delete as :func:`bound_kept`.
 
         Returns:
             How many checkpoints were deleted.
         """
+        folder, tasks = self._folder, self._tasks
         if self._bytes is None:
-            self._bytes = _size(kept_checkpoints(self._folder, self._tasks))
+            self._bytes = _size(kept_checkpoints(folder, tasks))
         else:
-            self._bytes += _size(_of_job(self._folder.kept / job, self._tasks))
+            self._bytes += _size(_of_job(folder.kept / job, tasks))
         if self._bytes <= self._limit:
             return 0
-        count = bound_kept(
-            kept_checkpoints(self._folder, self._tasks), int(_DOWN_TO * self._limit), worst_first
-        )
-        self._bytes = _size(kept_checkpoints(self._folder, self._tasks))
+        count = bound_kept(kept_checkpoints(folder, tasks), int(_DOWN_TO * self._limit), worst_first)
+        self._bytes = _size(kept_checkpoints(folder, tasks))
         return count

@@ -115,24 +115,21 @@ class RunProgress:
                 left += _work(job) * (1 - (running[job.key].share if job.key in running else 0.0))
         return max(0.0, 1.0 - left / self._total)
 
-    def _curve(self, job: "UnderWay") -> tuple[float, ...]:
-        objective = self._scope.objective
-        return tuple(e.mean(objective) for e in job.curve if objective in e.validators)
-
     def watch(self, running: "Mapping[str, UnderWay]") -> None:
         """Give the listener a snapshot; with many jobs under way not at every event."""
-        now = time.monotonic()
+        now, best, objective = time.monotonic(), self._budget.best, self._scope.objective
         if len(running) > _MANY and now - self._shown_at < _PAUSE:
             return
         self._shown_at = now
-        best = self._budget.best
-        text = "" if best is None else f"trial {best[0]}, {self._scope.objective} {best[1]:.4f}"
         snapshot = Snapshot(
             phase=self.phase,
             done=self._done(running),
             running={key: job.share for key, job in running.items()},
-            best=text,
-            curves={key: self._curve(job) for key, job in running.items()},
+            best="" if best is None else f"trial {best[0]}, {objective} {best[1]:.4f}",
+            curves={
+                key: tuple(e.mean(objective) for e in job.curve if objective in e.validators)
+                for key, job in running.items()
+            },
             states=dict(self._budget.states),
         )
         self._listener.snapshot(snapshot)

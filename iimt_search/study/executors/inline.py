@@ -62,16 +62,16 @@ class InlineExecutor:
     """
 
     def __init__(self, debug: bool = False, population: int = 1) -> None:
-        self._debug, self._population = debug, population
+        self._debug, self._capacity = debug, population
         self._members: dict[str, _Member] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
 
     @property
     def capacity(self) -> int:
         """The population."""
-        return self._population
-
-    def __len__(self) -> int:
-        return len(self._members)
+        return self._capacity
 
     @property
     def waiting(self) -> bool:
@@ -80,8 +80,8 @@ class InlineExecutor:
 
     def submit(self, job: Job) -> None:
         """Take a job; it begins at the next :meth:`wait`."""
-        if len(self) == self.capacity:
-            raise RuntimeError(f"all {self.capacity} places are taken")
+        if len(self) == self._capacity:
+            raise RuntimeError(f"all {self._capacity} places are taken")
         self._members[job.key] = _Member(job)
 
     def answer(self, key: str, go_on: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from iimt_search.errors import StudyInterruptedError
-from iimt_search.records import Evaluation, Finished, Job, Report
+from iimt_search.records import Evaluation, Finished, Job
 from iimt_search.study.executors.base import Executor
 
 MAX_RETRIES = 2
@@ -22,10 +22,14 @@ class UnderWay:
 
     Attributes:
         job: what runs.
+        source: where it comes from.
+        tries: how often it was started.
         curve: every evaluation that was reported since it was started, in order.
     """
 
     job: Job
+    source: "JobSource"
+    tries: int = 1
     curve: list[Evaluation] = field(default_factory=list)
 
     @property
@@ -81,22 +85,18 @@ class FixedJobs:
         self._last[job.key] = evaluation
         return True
 
-    def _fail(self, job: Job, error: str) -> None:
-        self.errors[job.key] = error
-        self._line(f"{job.key} failed: {error}")
-
     def finished(self, job: Job, outcome: Finished) -> None:
         """Store the last evaluation, or note the failure."""
-        if outcome.status != "complete":
-            self._fail(job, outcome.error)
-            return
-        evaluation = self._last[job.key]
-        value = evaluation.mean(self._objective)
-        if math.isfinite(value):
-            self._store(job, evaluation)
-            self._line(f"{job.key:<18s} {self._objective} {value:.4f}")
-        else:
-            self._fail(job, f"{self._objective} was {value} at its end")
+        error, evaluation = outcome.error, self._last.get(job.key)
+        if outcome.status == "complete" and evaluation is not None:
+            value = evaluation.mean(self._objective)
+            if math.isfinite(value):
+                self._store(job, evaluation)
+                self._line(f"{job.key:<18s} {self._objective} {value:.4f}")
+                return
+            error = f"{self._objective} was {value} at its end"
+        self.errors[job.key] = error
+        self._line(f"{job.key} failed: {error}")
 
 
 class JobRunner:
@@ -116,8 +116,6 @@ class JobRunner:
     ) -> None:
         self._executor, self._stop, self._watch = executor, stop, watch
         self._running: dict[str, UnderWay] = {}
-        self._source_of: dict[str, JobSource] = {}
-        self._retries: dict[str, int] = {}
 
     def run(self, *sources: JobSource) -> None:
         """Run all jobs of all sources, those of earlier sources first.
@@ -132,10 +130,13 @@ class JobRunner:
             if not self._running:
                 return
             for event in self._executor.wait(_POLL_SECONDS):
-                if isinstance(event, Report):
-                    self._report(event)
-                else:
+                if isinstance(event, Finished):
                     self._end(event)
+                else:
+                    running = self._running[event.key]
+                    running.curve.append(event.evaluation)
+                    go_on = running.source.evaluated(running.job, event.evaluation)
+                    self._executor.answer(event.key, go_on)
             self._watch(self._running)
 
     def _fill(self, sources: Iterable[JobSource]) -> None:
@@ -144,30 +145,20 @@ class JobRunner:
                 job = source.next_job()
                 if job is None:
                     break
-                self._source_of[job.key] = source
-                self._start(job)
+                self._start(UnderWay(job, source))
 
-    def _start(self, job: Job) -> None:
-        self._executor.submit(job)
-        self._running[job.key] = UnderWay(job)
-
-    def _report(self, report: Report) -> None:
-        running = self._running[report.key]
-        running.curve.append(report.evaluation)
-        job = running.job
-        go_on = self._source_of[job.key].evaluated(job, report.evaluation)
-        self._executor.answer(job.key, go_on)
+    def _start(self, running: UnderWay) -> None:
+        self._executor.submit(running.job)
+        self._running[running.job.key] = running
 
     def _end(self, outcome: Finished) -> None:
-        job = self._running.pop(outcome.key).job
+        running = self._running.pop(outcome.key)
+        job, tries = running.job, running.tries
         if outcome.status == "lost":
-            tries = self._retries.get(job.key, 0)
-            if tries < MAX_RETRIES:
-                self._retries[job.key] = tries + 1
-                self._start(job)
+            if tries <= MAX_RETRIES:
+                self._start(UnderWay(job, running.source, tries + 1))
                 return
-            error = f"{outcome.error} ({tries + 1} times)"
-            outcome = Finished(job.key, "failed", error)
-        self._source_of.pop(job.key).finished(job, outcome)
+            outcome = Finished(job.key, "failed", f"{outcome.error} ({tries} times)")
+        running.source.finished(job, outcome)
         # Its scores are in the study by now; the checkpoint has served.
         shutil.rmtree(Path(job.folder), ignore_errors=True)

@@ -73,25 +73,6 @@ def choose_models(
     return [last[0]], f"the retrained model has gone wrong: {reason}"
 
 
-def _kept_checkpoint(job: Job, task: str, step: int) -> KeptCheckpoint:
-    return KeptCheckpoint(job.key, task, step, job.kept_file(task, step))
-
-
-def _of_job(scope: Scope, job: Job, task: str) -> TrainedModel | None:
-    evaluation = scope.stored(job.key)
-    if evaluation is None:
-        return None
-    return TrainedModel(_kept_checkpoint(job, task, evaluation.step), evaluation.scores[task])
-
-
-def _of_trial(scope: Scope, number: int, task: str) -> TrainedModel | None:
-    trial = read_trial(scope.study.get_trials(deepcopy=False)[number])
-    if trial.state != "complete" or not trial.curve:
-        return None
-    kept = _kept_checkpoint(scope.trial_job(number, trial.params), task, max(trial.curve))
-    return TrainedModel(kept, trial.scores.get(task, {}))
-
-
 def trained_models(
     scope: Scope, choice: Choice, candidate: str, retrained: Sequence[Job]
 ) -> list[TrainedModel]:
@@ -108,10 +89,17 @@ def trained_models(
     """
     task, settings = retrained[0].tasks[0].name, retrained[0].settings
     seeds = range(len(choice.candidates[0].scores))
-    models = [_of_job(scope, job, task) for job in retrained]
-    models += [_of_job(scope, scope.confirm_job(candidate, settings, index), task) for index in seeds]
+    jobs = [*retrained, *(scope.confirm_job(candidate, settings, index) for index in seeds)]
     if candidate == SOURCE_ONLY_KEY:
-        models.append(_of_job(scope, scope.source_only_job(), task))
-    elif choice.trial is not None:
-        models.append(_of_trial(scope, choice.trial, task))
-    return [model for model in models if model is not None and model.kept.path.exists()]
+        jobs.append(scope.source_only_job())
+    ended = [(job, e.step, e.scores[task]) for job in jobs if (e := scope.stored(job.key)) is not None]
+    if candidate != SOURCE_ONLY_KEY and choice.trial is not None:
+        trial = read_trial(scope.study.get_trials(deepcopy=False)[choice.trial])
+        if trial.state == "complete" and trial.curve:
+            job = scope.trial_job(trial.number, trial.params)
+            ended.append((job, max(trial.curve), trial.scores.get(task, {})))
+    models = [
+        TrainedModel(KeptCheckpoint(job.key, task, step, job.kept_file(task, step)), scores)
+        for job, step, scores in ended
+    ]
+    return [model for model in models if model.kept.path.exists()]

@@ -16,13 +16,7 @@ SCORES = "scores"
 # The origin of the trial that has the method's default configuration.
 DEFAULT_ORIGIN = "default"
 
-_STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
+_STATES = {**{state: state.name.lower() for state in TrialState}, TrialState.FAIL: "failed"}
 # Every way in which a trial can stand, in the order of legends.
 OUTCOMES = ("complete", "vetoed", "pruned", "failed", "running", "waiting")
 

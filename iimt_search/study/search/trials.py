@@ -45,7 +45,6 @@ class _Running:
         trial: Optuna's.
         job: what runs.
         params: its configuration.
-        origin: where it is from, or "".
         forked_at: the step after which it branched off another trial, 0 for one of its own.
         reported: the steps whose objective Optuna has.
         last: the last evaluation.
@@ -55,7 +54,6 @@ class _Running:
     trial: Trial
     job: Job
     params: Mapping[str, Any]
-    origin: str
     forked_at: int
     reported: set[int]
     last: Evaluation | None = None
@@ -136,10 +134,10 @@ class TrialSource:
         attributes = trial.user_attrs  # a copy, each time
         if (earlier := with_new_names(attributes).get(EARLIER)) is not None:
             params[EARLIER] = earlier
-        branched, origin = attributes.get(FORKED_AT, 0), attributes.get("origin", "")
+        branched = attributes.get(FORKED_AT, 0)
         job = self._scope.trial_job(trial.number, params, attributes.get(SEED))
         job = replace(job, known_step=max([*reported, branched]))
-        self._running[job.key] = _Running(trial, job, params, origin, branched, reported)
+        self._running[job.key] = _Running(trial, job, params, branched, reported)
         return job
 
     def _ask(self) -> Trial:
@@ -167,11 +165,9 @@ class TrialSource:
             self.budget.reach(trial.number, evaluation.step)
         elif evaluation.step < max(reported):
             return True  # reported before, and let go on then
-        if evaluation.step <= running.forked_at:
-            return True  # its donor's
-        if evaluation.step >= job.settings.steps:
-            return True  # done already: a finished trial is complete, whatever the pruner thinks
-        return not trial.should_prune()
+        # Up to the fork it is its donor's; at its end a trial is complete, whatever the pruner thinks.
+        between = running.forked_at < evaluation.step < job.settings.steps
+        return not (between and trial.should_prune())
 
     def finished(self, job: Job, outcome: Finished) -> None:
         """Tell Optuna COMPLETE, PRUNED or FAIL, with every validator's score as attribute."""
@@ -187,7 +183,8 @@ class TrialSource:
         branched = "" if outcome.fork is None else self._branch(outcome.fork)
         with transaction(self._study):
             vetoed = self._note(trial, job, evaluation, error)
-            notes.note_trial(trial, job, running.params, running.origin, evaluation, error, vetoed)
+            origin = trial.user_attrs.get("origin", "")
+            notes.note_trial(trial, job, running.params, origin, evaluation, error, vetoed)
             self._study.tell(trial, value, state=state)
         self.budget.end(trial.number, state, value)
         self._line(self._describe(running, state, error))
@@ -214,7 +211,9 @@ class TrialSource:
         trial.set_user_attr("seed", job.seed)
         vetoed = ""
         if evaluation is not None:
-            self._note_scores(trial, evaluation)
+            for name in evaluation.validators:  # the means are apart, to be sorted by in the dashboard
+                trial.set_user_attr(name, evaluation.mean(name))
+            trial.set_user_attr(SCORES, {task: dict(scores) for task, scores in evaluation.scores.items()})
             # Source-only's scores are there once and for all, and reading them takes time.
             self._baseline = self._baseline or self._scope.baseline()
             vetoed = veto(evaluation.scores, self._baseline)
@@ -223,13 +222,6 @@ class TrialSource:
         if error:
             trial.set_user_attr("error", error)
         return vetoed
-
-    @staticmethod
-    def _note_scores(trial: Trial, evaluation: Evaluation) -> None:
-        # The means are apart, to be sorted by in the dashboard.
-        for name in evaluation.validators:
-            trial.set_user_attr(name, evaluation.mean(name))
-        trial.set_user_attr(SCORES, {task: dict(scores) for task, scores in evaluation.scores.items()})
 
     def _describe(self, running: _Running, state: TrialState, error: str) -> str:
         objective, evaluation = self._space.objective, running.last
@@ -240,6 +232,5 @@ class TrialSource:
             text += f" {objective} {evaluation.mean(objective):.4f}"
             if state is TrialState.PRUNED:
                 text += f" at step {evaluation.step}"
-        return (
-            text + "  " + ", ".join(f"{name} {shown_value(value)}" for name, value in running.params.items())
-        )
+        params = ", ".join(f"{name} {shown_value(value)}" for name, value in running.params.items())
+        return f"{text}  {params}"

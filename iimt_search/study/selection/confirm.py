@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -58,29 +57,14 @@ def kept_agreement(files: Sequence[Path]) -> float:
     return agreement([each.argmax(dim=-1) for each in logits])
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """What a confirmation compares.
-
-    Attributes:
-        trials: candidate's name → its trial; source-only has none.
-        vetoed: name → why, of complete trials that were left out before the ranking.
-    """
-
-    trials: dict[str, TrialRecord]
-    vetoed: dict[str, str]
-
-    def settings(self, scope: Scope) -> dict[str, TrainSettings]:
-        """Return every candidate's configuration, source-only's last."""
-        settings = {name: settings_for(scope.space, trial.params) for name, trial in self.trials.items()}
-        return {**settings, SOURCE_ONLY_KEY: source_only_settings(scope.space)}
-
-
-def select_candidates(scope: Scope) -> Candidates:
-    """Return the best trials with different parameters that no veto meets, and the default configuration.
+def select_candidates(scope: Scope) -> tuple[dict[str, TrialRecord], dict[str, str]]:
+    """Select the best trials with different parameters that no veto meets, and the default configuration.
 
     The default configuration is a candidate however it did: a search whose scores mislead must not lose
-    to it. Source-only is one too, and has no trial.
+    to it.
+
+    Returns:
+        Name → trial of the candidates, and name → why of complete trials that were left out by a veto.
     """
     baseline, trials = scope.baseline(), read_trials(scope.study)
     chosen: list[TrialRecord] = []
@@ -93,7 +77,13 @@ def select_candidates(scope: Scope) -> Candidates:
     default = default_trial(trials)
     if default is not None and default.ended and all(default.params != trial.params for trial in chosen):
         chosen.append(default)
-    return Candidates({trial.name: trial for trial in chosen}, vetoed)
+    return {trial.name: trial for trial in chosen}, vetoed
+
+
+def candidate_settings(scope: Scope, trials: Mapping[str, TrialRecord]) -> dict[str, TrainSettings]:
+    """Return name → configuration of the candidates among the trials, and of source-only last."""
+    settings = {name: settings_for(scope.space, trial.params) for name, trial in trials.items()}
+    return {**settings, SOURCE_ONLY_KEY: source_only_settings(scope.space)}
 
 
 def _mean_scores(evaluations: list[Evaluation]) -> dict[str, dict[str, float]]:
@@ -115,31 +105,19 @@ class Confirmation:
 
     def __init__(self, scope: Scope, line: Callable[[str], None]) -> None:
         self._scope, self._line = scope, line
-        self._candidates = select_candidates(scope)
+        self._trials, self._vetoed = select_candidates(scope)
         seeds = range(scope.space.confirm.seeds)
         self._jobs = {
             name: [scope.confirm_job(name, settings, index) for index in seeds]
-            for name, settings in self._candidates.settings(scope).items()
+            for name, settings in candidate_settings(scope, self._trials).items()
         }
 
     def missing(self) -> list[Job]:
         """Return the jobs whose training is not there yet."""
         return [job for jobs in self._jobs.values() for job in jobs if not self._scope.have(job)]
 
-    def run(self, runner: JobRunner) -> Choice:
-        """Run what is missing and decide.
-
-        Raises:
-            StudyError: every candidate failed.
-        """
-        scope = self._scope
-        jobs = FixedJobs(self.missing(), scope.space.objective, scope.store, self._line)
-        runner.run(jobs)
-        return self._decide(jobs.errors)
-
     def _candidate(self, name: str, evaluations: list[Evaluation]) -> Candidate:
-        scope, objective = self._scope, self._scope.space.objective
-        jobs = self._jobs[name]
+        scope, jobs = self._scope, self._jobs[name]
         agreements = [
             kept_agreement([job.kept_file(task, e.step) for job, e in zip(jobs, evaluations, strict=True)])
             for task in scope.task_names
@@ -148,27 +126,33 @@ class Confirmation:
         reasons = dict.fromkeys(reason for e in evaluations if (reason := veto(e.scores, baseline)))
         return Candidate(
             name=name,
-            scores=tuple(e.mean(objective) for e in evaluations),
+            scores=tuple(e.mean(scope.objective) for e in evaluations),
             agreement=mean if math.isfinite(mean := fmean(agreements)) else None,
             veto=" | ".join(reasons),
         )
 
-    def _decide(self, errors: Mapping[str, str]) -> Choice:
-        scope = self._scope
+    def run(self, runner: JobRunner) -> Choice:
+        """Run what is missing and decide.
+
+        Raises:
+            StudyError: every candidate failed.
+        """
+        scope, objective = self._scope, self._scope.objective
+        missing = FixedJobs(self.missing(), objective, scope.store, self._line)
+        runner.run(missing)
         confirmed: dict[str, list[Evaluation]] = {}
         for name, jobs in self._jobs.items():
             stored = [e for job in jobs if (e := scope.stored(job.key)) is not None]
             if len(stored) == len(jobs):  # a candidate that failed with any seed is out
                 confirmed[name] = stored
         if not confirmed:
-            listed = "; ".join(f"{key}: {error}" for key, error in errors.items())
+            listed = "; ".join(f"{key}: {error}" for key, error in missing.errors.items())
             raise StudyError(f"every candidate failed when run again with fresh seeds: {listed}")
         candidates = [self._candidate(name, evaluations) for name, evaluations in confirmed.items()]
         candidates.sort(key=lambda c: c.mean, reverse=scope.higher_is_better)
-        objective = scope.space.objective
         decision = decide(candidates, objective, scope.higher_is_better)
         winner = decision.winner
-        trial = self._candidates.trials.get(winner.name)
+        trial = self._trials.get(winner.name)
         params = {} if trial is None else dict(trial.params)
         return Choice(
             study=scope.folder.name,
@@ -182,5 +166,5 @@ class Confirmation:
             candidates=tuple(candidates),
             reason=decision.reason,
             caveats=caveats(scope.space, params) if decision.answer == "trial" else (),
-            vetoed=self._candidates.vetoed,
+            vetoed=self._vetoed,
         )

@@ -11,7 +11,7 @@ from iimt_search.study.folder import StudyFolder
 from iimt_search.study.scope import Scope
 from iimt_search.study.search.sampling import SOURCE_ONLY, distributions
 from iimt_search.study.search.trial_record import DEFAULT_ORIGIN, read_trials
-from iimt_search.study.selection.confirm import select_candidates
+from iimt_search.study.selection.confirm import candidate_settings, select_candidates
 
 TASK = "a->b"
 HEALTHY = {"source_accuracy": 0.9, "classes_predicted": 1.0, "embedding_spread": 0.5}
@@ -57,7 +57,7 @@ def add(
 
 
 def names(scope: Scope) -> list[str]:
-    return list(select_candidates(scope).trials)
+    return list(select_candidates(scope)[0])
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_as_many_as_asked_for(scope: Scope) -> None:
     for index, value in enumerate((0.5, 0.9, 0.1, 0.7)):
         add(scope, value, alpha=0.2 + index / 10)
     assert names(scope) == ["trial-1", "trial-3"]
-    assert select_candidates(scope).trials["trial-3"].params == {"alpha": 0.5}
+    assert select_candidates(scope)[0]["trial-3"].params == {"alpha": 0.5}
 
 
 def test_where_lower_is_better(tmp_path: Path) -> None:
@@ -129,24 +129,24 @@ def test_what_a_veto_meets_makes_room_for_the_next(scope: Scope) -> None:
     add(scope, 0.9, 0.2, checks=COLLAPSED)
     add(scope, 0.8, 0.3)
     add(scope, 0.7, 0.4)
-    found = select_candidates(scope)
-    assert list(found.trials) == ["trial-1", "trial-2"]
-    assert found.vetoed == {"trial-0": "a->b: the target embeddings have collapsed (spread 0.01)"}
+    trials, vetoed = select_candidates(scope)
+    assert list(trials) == ["trial-1", "trial-2"]
+    assert vetoed == {"trial-0": "a->b: the target embeddings have collapsed (spread 0.01)"}
 
 
 def test_a_vetoed_default_configuration_stays_and_is_told(scope: Scope) -> None:
     add(scope, 0.9, 1.0, origin=DEFAULT_ORIGIN, checks=COLLAPSED)
     add(scope, 0.8, 0.3)
-    found = select_candidates(scope)
-    assert list(found.trials) == ["trial-1", "trial-0"] and list(found.vetoed) == ["trial-0"]
+    trials, vetoed = select_candidates(scope)
+    assert list(trials) == ["trial-1", "trial-0"] and list(vetoed) == ["trial-0"]
 
 
 def test_a_trial_is_held_to_what_source_only_has(scope: Scope) -> None:
     add(scope, 0.9, 0.2, checks={**HEALTHY, "classes_predicted": 0.5})
     assert names(scope) == ["trial-0"]
     scope.store(scope.source_only_job(), Evaluation(4, {TASK: HEALTHY}))
-    found = select_candidates(scope)
-    assert list(found.trials) == [] and "source-only has 100 %" in found.vetoed["trial-0"]
+    trials, vetoed = select_candidates(scope)
+    assert list(trials) == [] and "source-only has 100 %" in vetoed["trial-0"]
 
 
 def test_trials_of_an_earlier_version_have_no_checks_and_stay(scope: Scope) -> None:
@@ -158,7 +158,7 @@ def test_settings_of_each_and_source_only_last(tmp_path: Path) -> None:
     scope = make_scope(tmp_path, train={"steps": 7, "w_z": 0.5})
     add(scope, 0.5, 0.3)
     add(scope, 0.9, 0.4)
-    found = select_candidates(scope).settings(scope)
+    found = candidate_settings(scope, select_candidates(scope)[0])
     assert list(found) == ["trial-1", "trial-0", "source-only"]
     assert [found["trial-1"].alpha, found["trial-0"].alpha] == [0.4, 0.3]
     assert found["trial-1"].w_z == 0.5 and all(each.steps == 7 for each in found.values())
@@ -166,5 +166,5 @@ def test_settings_of_each_and_source_only_last(tmp_path: Path) -> None:
 
 
 def test_without_any_trial_source_only_is_left(scope: Scope) -> None:
-    found = select_candidates(scope)
-    assert found.trials == {} and list(found.settings(scope)) == ["source-only"]
+    trials, _ = select_candidates(scope)
+    assert trials == {} and list(candidate_settings(scope, trials)) == ["source-only"]
