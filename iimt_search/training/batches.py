@@ -48,10 +48,10 @@ def shared_samples(part: Unlabelled, device: torch.device) -> Samples:
     """Return the samples of a part, the same object to all trainings on a device that use it at a time."""
     # What is found keeps its arrays alive, so that no others can have their identities.
     key = (id(part.x), id(part.index), device)
-    found = _SHARED.get(key)
-    if found is None:
-        found = _SHARED[key] = Samples(part, device)
-    return found
+    samples = _SHARED.get(key)
+    if samples is None:
+        samples = _SHARED[key] = Samples(part, device)
+    return samples
 
 
 def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:

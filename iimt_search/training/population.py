@@ -6,10 +6,11 @@ and ends where it would alone, but for rounding; only dropout and noise layers d
 A member is an ordinary :class:`~iimt_search.training.task_training.TaskTraining` before and after.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.methods import needs_virtual_labels
 from iimt_search.models.network import Discriminator, Model
 from iimt_search.seeding import derive_seed
-from iimt_search.settings import TrainSettings
 from iimt_search.training.batches import SampledAugmentations, SampledStep
 from iimt_search.training.objective import (
     Batch,
@@ -191,34 +191,18 @@ def shape_of(training: TaskTraining) -> Hashable:
     )
 
 
-class _Networks(nn.Module):
-    """What ``functional_call`` calls with a member's tensors; its own are never used."""
+class _WithNetworks(nn.Module):
+    """A function of networks, for ``functional_call`` to call with a member's tensors in theirs' places."""
 
-    def __init__(self, model: Model, discriminator: Discriminator, settings: TrainSettings) -> None:
+    def __init__(self, function: Callable[..., Tensor], **networks: nn.Module) -> None:
         super().__init__()
-        self.model, self.discriminator, self._settings = model, discriminator, settings
+        self._function = function
+        for name, network in networks.items():
+            self.add_module(name, network)
 
-    def forward(self, batch: Batch, q_t: Tensor | None, strength: Tensor) -> Tensor:
-        """Return a member's unweighted terms."""
-        terms = loss_terms(self.model, self.discriminator, batch, q_t, strength, self._settings)
-        return torch.stack(list(terms.values()))
-
-
-class _Prediction(nn.Module):
-    """As :class:`_Networks`, for the predictions that become virtual labels."""
-
-    def __init__(self, model: Model, k: int) -> None:
-        super().__init__()
-        self.model, self._k = model, k
-
-    def forward(self, augmented: Tensor) -> Tensor:
-        """Return a member's averaged predictions (B, C)."""
-        return predict_augmented(self.model, augmented, self._k)
-
-
-def _joined(sampled: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Return the members' augmentation sampled, row after row."""
-    return tuple(torch.cat(each) for each in zip(*sampled, strict=True))
+    def forward(self, *inputs: Any) -> Tensor:
+        """Call the function with the networks, then ``inputs``."""
+        return self._function(*self.children(), *inputs)
 
 
 class Population:
@@ -237,7 +221,6 @@ class Population:
         self._members = list(trainings)
         self._leader = self._members[0]
         self._state = StackedState(self._members)
-        self._networks = _Networks(self._leader.model, self._leader.discriminator, self._leader.settings)
         ks = [training.settings.k for training in self._members]
         self._of_k = {k: [i for i, other in enumerate(ks) if other == k] for k in sorted(set(ks))}
         self._first_bad = torch.stack([training.first_bad for training in self._members])
@@ -257,7 +240,8 @@ class Population:
         return torch.cat(sources), torch.cat(labels), torch.cat(targets)
 
     def _apply(self, x: Tensor, sampled: Sequence[tuple[Tensor, ...]]) -> Tensor:
-        return self._leader.augmentation.apply(x, self._leader.settings.augmentation, _joined(sampled))
+        joined = tuple(torch.cat(members) for members in zip(*sampled, strict=True))  # row after row
+        return self._leader.augmentation.apply(x, self._leader.settings.augmentation, joined)
 
     def _virtual_labels(self, x_t: Tensor, sampled: Sequence[SampledAugmentations]) -> Tensor | None:
         """Return virtual labels (P, B, C) of target samples (P, B, ...)."""
@@ -268,17 +252,17 @@ class Population:
             for name, tensor in self._state.tensors().items()
             if name.startswith("model.")
         }
-        found = x_t.new_empty((*x_t.shape[:2], len(self._leader.task.classes)))
+        predicted = x_t.new_empty((*x_t.shape[:2], len(self._leader.task.classes)))
         for k, at in self._of_k.items():
             # One pass for each K: in padded batches, BatchNorm would see samples that are not there.
             of_these = {name: tensor[at] for name, tensor in tensors.items()}
             repeated = x_t[at].repeat(1, k, *[1] * (x_t.dim() - 2)).flatten(0, 1)
             augmented = self._apply(repeated, [sampled[i].virtual for i in at])
-            network = _Prediction(self._leader.model, k)
+            network = _WithNetworks(partial(predict_augmented, k=k), model=self._leader.model)
             call = vmap(partial(functional_call, network), randomness="different")
-            found[at] = call(of_these, augmented.unflatten(0, (len(at), -1)))
+            predicted[at] = call(of_these, augmented.unflatten(0, (len(at), -1)))
         temperatures = self._tensor([member.settings.temperature for member in self._members])
-        return sharpen(found, temperatures.reshape(-1, 1, 1))
+        return sharpen(predicted, temperatures.reshape(-1, 1, 1))
 
     def _batch(self) -> tuple[Batch, Tensor | None]:
         """Return the members' batches and virtual labels, each tensor (P, ...)."""
@@ -300,15 +284,19 @@ class Population:
 
     def _terms(self, batch: Batch, q_t: Tensor | None, strengths: Tensor) -> Tensor:
         """Return the unweighted terms (P, terms)."""
+        leader = self._leader
 
-        def terms(own: dict[str, Tensor], batch: Batch, q_t: Tensor | None, strength: Tensor) -> Tensor:
-            found: Tensor = functional_call(self._networks, own, (batch, q_t, strength))
-            return found
+        def terms(
+            model: Model, discriminator: Discriminator, batch: Batch, q_t: Tensor | None, strength: Tensor
+        ) -> Tensor:
+            unweighted = loss_terms(model, discriminator, batch, q_t, strength, leader.settings)
+            return torch.stack(list(unweighted.values()))
 
-        dims = (0, 0, None if q_t is None else 0, 0)
-        call = vmap(terms, in_dims=dims, randomness="different")
-        found: Tensor = call(self._state.tensors(), batch, q_t, strengths)
-        return found
+        networks = _WithNetworks(terms, model=leader.model, discriminator=leader.discriminator)
+        dims = (0, (0, None if q_t is None else 0, 0))
+        call = vmap(partial(functional_call, networks), in_dims=dims, randomness="different")
+        unweighted: Tensor = call(self._state.tensors(), (batch, q_t, strengths))
+        return unweighted
 
     def _step(self, done: int) -> None:
         members, terms = self._members, self._leader.terms
@@ -323,19 +311,17 @@ class Population:
             [[term_weights(*pair)[name] for name in terms] for pair in pairs]
         )
         weighted.sum().backward()
-        columns = self._tensor(
-            [
-                [
-                    member.learning_rate(done),
-                    member.settings.beta1,
-                    member.settings.weight_decay,
-                    step + 1,
-                    1 - member.settings.ema_decay if step else 1.0,
-                ]
-                for member, step in zip(members, progress, strict=True)
-            ]
-        )
-        rate, beta1, decay, steps, average = columns.split(1, dim=1)
+        columns = [
+            (
+                member.learning_rate(done),
+                member.settings.beta1,
+                member.settings.weight_decay,
+                step + 1,
+                1 - member.settings.ema_decay if step else 1.0,
+            )
+            for member, step in zip(members, progress, strict=True)
+        ]
+        rate, beta1, decay, steps, average = self._tensor(columns).split(1, dim=1)
         self._state.adam_step(rate, beta1, decay, steps)
         self._state.average_step(average)
         newly_bad = ~weighted.detach().isfinite() & (self._first_bad < 0)

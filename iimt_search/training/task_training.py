@@ -284,25 +284,24 @@ class TaskTraining:
         self._generator.set_state(state["generator"].cpu())
         self._rng.bit_generator.state = state["rng"]
 
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "discriminator": self.discriminator,
+            "average": self.average,
+            "optimizer": self.optimizer,
+        }
+
     def state(self) -> dict[str, Any]:
         """Return everything that a later :meth:`restore` needs, as tensors and plain values."""
-        return {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "first_bad": self.first_bad,
-            **self.random_state(),
-        }
+        states = {name: None if part is None else part.state_dict() for name, part in self._parts().items()}
+        return {"step": self.step, "first_bad": self.first_bad, **states, **self.random_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a :meth:`state` of the same task, settings and seed."""
         self.step = state["step"]
-        self.model.load_state_dict(state["model"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, part in self._parts().items():
+            if part is not None:
+                part.load_state_dict(state[name])
         self.restore_random(state)
         self.first_bad.copy_(state["first_bad"])

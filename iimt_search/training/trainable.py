@@ -34,6 +34,7 @@ class Trainable:
     Attributes:
         job: what is run.
         history: evaluations made so far.
+        trainings: of the job's tasks, in their order.
     """
 
     def __init__(self, job: Job) -> None:
@@ -41,19 +42,19 @@ class Trainable:
         self.history: list[Evaluation] = []
         self._folder = Path(job.folder)
         self._steps = evaluation_steps(job.settings)
-        self._trainings = {
-            spec.name: TaskTraining(
+        self.trainings = [
+            TaskTraining(
                 load_task(spec, job.settings.image_size, job.settings.data_fraction),
                 job.settings,
                 derive_seed(job.seed, spec.name),
                 job.device,
             )
             for spec in job.tasks
-        }
-        if (found := load_checkpoint(self._folder, self._identity)) is not None:
-            self.history, states = found
-            for name, training in self._trainings.items():
-                training.restore(states[name])
+        ]
+        if (checkpoint := load_checkpoint(self._folder, self._identity)) is not None:
+            self.history, states = checkpoint
+            for training in self.trainings:
+                training.restore(states[training.task.name])
         elif job.kept:
             shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
 
@@ -71,8 +72,8 @@ class Trainable:
             named = named.replace(f'"{new}":', f'"{old}":')
         parts = [named, str((earlier, now))]
         parts += [str(job.seed), *job.validators, *sorted(active_terms(settings))]
-        for name, training in self._trainings.items():
-            parts += [name, training.task.fingerprint, training.device.type]
+        for training in self.trainings:
+            parts += [training.task.name, training.task.fingerprint, training.device.type]
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
     @property
@@ -93,11 +94,6 @@ class Trainable:
             save_kept(path, predictions, training.evaluated_model(), training.settings, training.seed)
         now = [name for name in costs if last or not at_the_end(name)]
         return score_all(now, predictions)
-
-    @property
-    def trainings(self) -> list[TaskTraining]:
-        """The trainings of the job's tasks."""
-        return list(self._trainings.values())
 
     @property
     def next_step(self) -> int:
@@ -124,9 +120,10 @@ class Trainable:
         for training in self.trainings:
             training.check_finite()
         last = step == self._steps[-1]
-        scores = {name: self._score(training, last) for name, training in self._trainings.items()}
-        evaluation = Evaluation(step, scores)
+        evaluation = Evaluation(
+            step, {training.task.name: self._score(training, last) for training in self.trainings}
+        )
         self.history.append(evaluation)
-        states = {name: training.state() for name, training in self._trainings.items()}
+        states = {training.task.name: training.state() for training in self.trainings}
         save_checkpoint(self._folder, self._identity(step), self.history, states)
         return evaluation
