@@ -22,7 +22,7 @@ from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import KeptLimit
 from iimt_search.study.progress import Listener, RunProgress
 from iimt_search.study.retraining.retrain import Retraining
-from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
+from iimt_search.study.scope import Scope
 from iimt_search.study.search.sampling import make_pruner
 from iimt_search.study.search.trial_record import read_trials
 from iimt_search.study.search.trials import TrialSource
@@ -112,13 +112,14 @@ def _open_study(storage: BaseStorage, name: str, space: Space, data: dict[str, s
 def _open_scopes(
     storage: BaseStorage, space: Space, data: dict[str, str], folder: StudyFolder, device: str
 ) -> list[Scope]:
-    groups = [space.tasks] if space.scope == "joint" else [(task,) for task in space.tasks]
-    scopes = []
-    for tasks in groups:
-        name = space.study if space.scope == "joint" else f"{space.study}:{tasks[0].name}"
-        study = _open_study(storage, name, space, data)
-        scopes.append(Scope(space, tasks, study, folder, device))
-    return scopes
+    if space.scope == "joint":
+        groups = {space.study: space.tasks}
+    else:
+        groups = {f"{space.study}:{task.name}": (task,) for task in space.tasks}
+    return [
+        Scope(space, tasks, _open_study(storage, name, space, data), folder, device)
+        for name, tasks in groups.items()
+    ]
 
 
 def _worst_first(scope: Scope) -> list[str]:
@@ -140,30 +141,23 @@ def kept_limit(scope: Scope, line: Callable[[str], None]) -> Callable[[str], Non
     return ended
 
 
-def _source_only(scope: Scope, line: Callable[[str], None]) -> FixedJobs:
-    """Return the baseline's job, or none where its scores are there already."""
-    job = scope.source_only_job()
-    jobs = [] if scope.stored(job.key) is not None else [job]
-    return FixedJobs(jobs, scope.space.objective, scope.store, line)
-
-
 def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threading.Event) -> Choice:
-    timeout, began = scope.space.budget.timeout, time.monotonic()
+    line, timeout, began = listener.line, scope.space.budget.timeout, time.monotonic()
+    source_only = scope.source_only_job()
 
     def out_of_time() -> bool:
         return timeout is not None and time.monotonic() - began >= timeout
 
     def note(choice: str) -> None:
-        stored = scope.stored(scope.key("baseline", SOURCE_ONLY_KEY))
-        notes.note_study(scope.study, scope.task_names, scope.space.objective, stored, choice)
+        notes.note_study(
+            scope.study, scope.task_names, scope.objective, scope.stored(source_only.key), choice
+        )
 
     previous = read_choice(scope.study)
     note("" if previous is None else previous.reason)
-    source = TrialSource(scope, listener.line, out_of_time, kept_limit(scope, listener.line))
-    over = source.budget.over
-    listener.line(
-        f"search: {', '.join(scope.task_names)}" + (f"; {over} trials are there already" if over else "")
-    )
+    source = TrialSource(scope, line, out_of_time, kept_limit(scope, line))
+    over = f"; {source.budget.over} trials are there already" if source.budget.over else ""
+    line(f"search: {', '.join(scope.task_names)}{over}")
     progress = RunProgress(scope, source.budget, listener)
 
     def watch(running: Mapping[str, UnderWay]) -> None:
@@ -171,21 +165,19 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         progress.watch(running)
 
     runner = JobRunner(executor, stop, watch)
-    runner.run(_source_only(scope, listener.line), source)
+    baseline = [] if scope.stored(source_only.key) is not None else [source_only]
+    runner.run(FixedJobs(baseline, scope.objective, scope.store, line), source)
 
-    confirmation = Confirmation(scope, listener.line)
+    confirmation = Confirmation(scope, line)
     progress.enter("confirm", confirmation.missing())
     choice = confirmation.run(runner)
-    retraining = Retraining(scope, choice, listener.line)
+    retraining = Retraining(scope, choice, line)
     progress.enter("retrain", retraining.missing())
     choice = note_change(scope.study, retraining.run(runner))
     write_choice(scope.study, choice)
-    note(
-        f"**{choice.title}**: {choice.reason}; {choice.objective} {choice.score:.4f}\n\n"
-        + "".join(f"- Note: {caveat}\n" for caveat in choice.caveats)
-        + "\n"
-        + notes.score_table(choice.scores)
-    )
+    head = f"**{choice.title}**: {choice.reason}; {choice.objective} {choice.score:.4f}"
+    listed = "".join(f"- Note: {caveat}\n" for caveat in choice.caveats)
+    note(f"{head}\n\n{listed}\n{notes.score_table(choice.scores)}")
     return choice
 
 
@@ -201,11 +193,11 @@ def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[st
             raise StudyInterruptedError(f"study {space.study!r} is stopped before it began")
         task = load_task(spec, space.train.image_size, space.train.data_fraction)
         check_trainable(task, space.train)
+        source, target = f"{len(task.source_train)} + {len(task.source_val)} source", len(task.target)
         shape = "×".join(map(str, task.sample_shape))
-        counts = (
-            f"{len(task.source_train)} + {len(task.source_val)} source, {len(task.target)} target samples"
+        listener.line(
+            f"{task.name}: {source}, {target} target samples of {shape}, {len(task.classes)} classes"
         )
-        listener.line(f"{task.name}: {counts} of {shape}, {len(task.classes)} classes")
         fingerprints[spec.name] = task.fingerprint
     return fingerprints
 

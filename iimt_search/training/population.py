@@ -82,10 +82,10 @@ class StackedState:
         self._shapes = [p.shape for p in _parameters(first)]
         buffers = [dict(training.model.named_buffers()) for training in trainings]
         self.buffers = {name: torch.stack([each[name] for each in buffers]) for name in buffers[0]}
-        self._first, self._second = (
-            torch.stack([_moments(training, name) for training in trainings])
+        self._moments = {
+            name: torch.stack([_moments(training, name) for training in trainings])
             for name in ("exp_avg", "exp_avg_sq")
-        )
+        }
         averages = [training.average for training in trainings if training.average is not None]
         self._averages = [average.module for average in averages]
         if self._averages:
@@ -122,11 +122,12 @@ class StackedState:
         if gradient is None:
             raise RuntimeError("backward must run before a step")
         self.flat.mul_(1 - rate * decay)
-        self._first.lerp_(gradient, 1 - beta1)
-        self._second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+        first, second = self._moments.values()
+        first.lerp_(gradient, 1 - beta1)
+        second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         size = rate / (1 - beta1**steps)
-        root = self._second.sqrt().div_((1 - BETA2**steps).sqrt()).add_(EPSILON)
-        self.flat.sub_(size * self._first / root)
+        root = second.sqrt().div_((1 - BETA2**steps).sqrt()).add_(EPSILON)
+        self.flat.sub_(size * first / root)
         self.flat.grad = None
 
     @torch.no_grad()
@@ -140,11 +141,11 @@ class StackedState:
             return
         self._average.lerp_(self.flat[:, : self.model_size], weight)
         for name, average in self._average_buffers.items():
-            each = weight.reshape(-1, *[1] * (average.dim() - 1))
+            w = weight.reshape(-1, *[1] * (average.dim() - 1))
             if average.is_floating_point():
-                average.lerp_(self.buffers[name], each)
+                average.lerp_(self.buffers[name], w)
             else:
-                average.copy_(average * (1 - each) + self.buffers[name] * each)
+                average.copy_(average * (1 - w) + self.buffers[name] * w)
 
     @torch.no_grad()
     def put_back(self, steps: int) -> None:
@@ -167,10 +168,10 @@ class StackedState:
         for p in parameters:
             if p not in state:
                 state[p] = {"step": torch.zeros((), device=p.device)}
-                state[p] |= {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                state[p] |= {name: torch.zeros_like(p) for name in self._moments}
             state[p]["step"] += steps
-        _put_back([state[p]["exp_avg"] for p in parameters], self._first[row])
-        _put_back([state[p]["exp_avg_sq"] for p in parameters], self._second[row])
+        for name, moment in self._moments.items():
+            _put_back([state[p][name] for p in parameters], moment[row])
 
 
 def shape_of(training: TaskTraining) -> Hashable:
@@ -192,7 +193,7 @@ def shape_of(training: TaskTraining) -> Hashable:
 
 
 class _WithNetworks(nn.Module):
-    """A function of networks, for ``functional_call`` to call with a member's tensors in theirs' places."""
+    """A function of networks, for ``functional_call`` to call with a member's tensors in place of theirs."""
 
     def __init__(self, function: Callable[..., Tensor], **networks: nn.Module) -> None:
         super().__init__()

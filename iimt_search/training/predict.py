@@ -55,7 +55,7 @@ MOST_PAIRS = 512
 
 def _partners(at: Indices, predicted: Indices, same: bool, rng: np.random.Generator) -> Indices:
     """Return for each sample at ``at`` another one of the same or of another class, −1 for none."""
-    found = np.full(len(at), -1, dtype=np.int64)
+    partners = np.full(len(at), -1, dtype=np.int64)
     for label in np.unique(predicted[at]):
         mine = np.flatnonzero(predicted[at] == label)
         others = np.flatnonzero((predicted == label) == same)
@@ -64,8 +64,8 @@ def _partners(at: Indices, predicted: Indices, same: bool, rng: np.random.Genera
             if same:  # the next one, where a sample drew itself
                 at_next = (np.searchsorted(others, drawn) + 1) % len(others)
                 drawn = np.where(drawn == at[mine], others[at_next], drawn)
-            found[mine] = drawn
-    return found
+            partners[mine] = drawn
+    return partners
 
 
 def mixed_pairs(predicted: Indices) -> tuple[Indices, Indices, NDArray[np.bool_]]:

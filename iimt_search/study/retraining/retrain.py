@@ -22,10 +22,10 @@ from iimt_search.validators.registry import at_the_end
 def _few_shot(models: Sequence[TrainedModel]) -> dict[str, float] | None:
     """Return the models' accuracy together on the few-shot samples with its interval, None without any."""
     kept = [load_kept_predictions(model.kept.path).few_shot for model in models]
-    known = [each for each in kept if each is not None]
+    known = [few_shot for few_shot in kept if few_shot is not None]
     if not known:
         return None
-    together = torch.stack([each.logits.softmax(dim=-1) for each in known]).mean(dim=0)
+    together = torch.stack([few_shot.logits.softmax(dim=-1) for few_shot in known]).mean(dim=0)
     correct, count = int((together.argmax(dim=-1) == known[0].labels).sum()), len(known[0].labels)
     low, high = wilson_interval(correct, count)
     return {"accuracy": correct / count, "samples": count, "low": low, "high": high}
@@ -72,7 +72,9 @@ class Retraining:
         if any(candidate == chosen for candidate, _ in failed):
             raise StudyError("retraining failed: " + "; ".join(f"{k}: {e}" for k, e in errors.items()))
         settled = {at: self._settle(at[0], jobs) for at, jobs in self._jobs.items() if at not in failed}
-        mine = {task: each for (candidate, task), each in settled.items() if candidate == chosen}
+        mine = {
+            task: chosen_models for (candidate, task), chosen_models in settled.items() if candidate == chosen
+        }
         few_shot = {task: _few_shot(models) for task, (models, _) in mine.items()}
         return replace(
             self._choice,
@@ -95,7 +97,7 @@ class Retraining:
         """
         scope, job = self._scope, jobs[0]
         spec = job.tasks[0]
-        for missing in (each for each in jobs if not scope.have(each)):
+        for missing in (job for job in jobs if not scope.have(job)):
             raise StudyError(
                 f"what {missing.key} has kept is not in {missing.kept}/ any more; the same "
                 f"`iimt-search run` trains it again"

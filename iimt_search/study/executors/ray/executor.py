@@ -65,7 +65,7 @@ class RayExecutor:
     def __init__(self, options: RayOptions, line: Callable[[str], None] = lambda _: None) -> None:
         if options.storage is not None and "://" not in options.storage:
             options = replace(options, storage=_absolute(options.storage))
-        self._options, self._line = options, line
+        self._options = options
         self._channel = Channel()
         self._live: dict[str, Job] = {}
         self._files = None if options.storage is None else DriverFiles(options.storage, options.folder.name)
@@ -73,18 +73,14 @@ class RayExecutor:
         self._runs = options.folder.absolute() / "ray" / "tune"
         cpus = max(options.cores, int((options.workers or 0) * options.resources.cpus))
         self._session = RaySession(options.address, cpus, options.folder / "ray")
-        self._check_capacity()
+        if not cluster_capacity(options.resources):
+            text = f"no machine offers what a trial asks for: {options.resources}"
+            if options.address is None:
+                self._session.close()
+                raise StudyError(f"{text}; ask for less")
+            line(f"{text}; waiting for one that does")
         self._thread = threading.Thread(target=self._tune, name="ray-tune", daemon=True)
         self._thread.start()
-
-    def _check_capacity(self) -> None:
-        if cluster_capacity(self._options.resources):
-            return
-        text = f"no machine offers what a trial asks for: {self._options.resources}"
-        if self._options.address is None:
-            self._session.close()
-            raise StudyError(f"{text}; ask for less")
-        self._line(f"{text}; waiting for one that does")
 
     def _constants(self) -> dict[str, Any]:
         """Return what every trial's configuration holds beside its job."""
