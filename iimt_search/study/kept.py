@@ -26,10 +26,10 @@ def _of_job(job: Path, tasks: Iterable[str]) -> list[KeptCheckpoint]:
 def last_checkpoints(kept: Iterable[KeptCheckpoint]) -> list[KeptCheckpoint]:
     """Return the last one of each job and task, in the order of the first."""
     last: dict[tuple[str, str], KeptCheckpoint] = {}
-    for each in kept:
-        key = (each.job, each.task)
-        if key not in last or each.step > last[key].step:
-            last[key] = each
+    for checkpoint in kept:
+        key = (checkpoint.job, checkpoint.task)
+        if key not in last or checkpoint.step > last[key].step:
+            last[key] = checkpoint
     return list(last.values())
 
 
@@ -82,7 +82,7 @@ class KeptLimit:
 
     Args:
         folder: the study's.
-        tasks: all of its tasks.
+        tasks: all of its tasks' names.
         limit: in bytes.
     """
 

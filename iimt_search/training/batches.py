@@ -46,7 +46,7 @@ _SHARED: WeakValueDictionary[tuple[int, int, torch.device], Samples] = WeakValue
 
 def shared_samples(part: Unlabelled, device: torch.device) -> Samples:
     """Return the samples of a part, the same object to all trainings on a device that use it at a time."""
-    # What is found keeps its arrays alive, so that no others can have their identities.
+    # Samples keep their part's arrays alive, so that no others can have their identities.
     key = (id(part.x), id(part.index), device)
     samples = _SHARED.get(key)
     if samples is None:

@@ -49,13 +49,13 @@ def _shortest(*works: Callable[[], None]) -> list[float]:
     """Return each work's shortest time in seconds, by turns: what else runs here makes none shorter."""
     for work in works:
         work()
-    found = [float("inf")] * len(works)
+    shortest = [float("inf")] * len(works)
     for _ in range(_ROUNDS):
         for at, work in enumerate(works):
             began = time.thread_time()
             work()
-            found[at] = min(found[at], time.thread_time() - began)
-    return found
+            shortest[at] = min(shortest[at], time.thread_time() - began)
+    return shortest
 
 
 @cache

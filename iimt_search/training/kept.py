@@ -28,14 +28,14 @@ _LARGEST = torch.finfo(torch.float16).max
 
 def _flat(predictions: Predictions) -> dict[str, Tensor]:
     """Return name → tensor; the parts of a group are named ``group.part``."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for field in fields(predictions):
         value = getattr(predictions, field.name)
         if isinstance(value, Tensor):
-            found[field.name] = value
+            tensors[field.name] = value
         elif value is not None:
-            found |= {f"{field.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
-    return found
+            tensors |= {f"{field.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
+    return tensors
 
 
 def _built(tensors: Mapping[str, Tensor]) -> Predictions:

@@ -28,21 +28,15 @@ class Batch(NamedTuple):
         source: normalised, augmented where inputs are, float (B, ...).
         labels: one-hot float (B, C).
         target: as ``source``.
-        between: mixing coefficients λ' of the inter-domain mixtures, float (B,).
-        within_source: λ' of the source's intra-domain mixtures, float (B,).
-        order_source: with which sample each one is mixed, int64 (B,).
-        within_target: as ``within_source``.
-        order_target: as ``order_source``.
+        coefficients: λ' between the domains, within the source and within the target, float (3, B).
+        orders: with which sample each is mixed, within the source and within the target, int64 (2, B).
     """
 
     source: Tensor
     labels: Tensor
     target: Tensor
-    between: Tensor
-    within_source: Tensor
-    order_source: Tensor
-    within_target: Tensor
-    order_target: Tensor
+    coefficients: Tensor
+    orders: Tensor
 
 
 def term_weights(settings: TrainSettings, progress: float) -> dict[str, float]:
@@ -103,20 +97,18 @@ def _in_groups(
 ) -> dict[str, Tensor]:
     """Return each group's samples, or labels; no labels of what the target is in where its own are None."""
     of_domain = {"s": source, "t": target}
-    within = {
-        "ss": (batch.order_source, batch.within_source),
-        "tt": (batch.order_target, batch.within_target),
-    }
     rows: dict[str, Tensor] = {}
     for group in groups:
         dominant, other = of_domain[group[0]], of_domain[group[-1]]
         if dominant is None or other is None:
             continue
-        if group in within:
-            order, coefficients = within[group]
-            rows[group] = mix(dominant, other[order], coefficients)
+        if len(group) == 1:
+            rows[group] = dominant
+        elif group[0] == group[1]:  # within a domain
+            at = "st".index(group[0])
+            rows[group] = mix(dominant, other[batch.orders[at]], batch.coefficients[1 + at])
         else:
-            rows[group] = dominant if len(group) == 1 else mix(dominant, other, batch.between)
+            rows[group] = mix(dominant, other, batch.coefficients[0])
     return rows
 
 
@@ -146,7 +138,7 @@ def loss_terms(
             name: z.to(dtype) for name, z in _embed_groups(model, samples, settings.joint_batch_norm).items()
         },
         labels=_in_groups(batch.labels, q_t, batch, groups),
-        between=batch.between,
+        between=batch.coefficients[0],
         classify=lambda z: model.classify(z).to(dtype),
         discriminate=lambda z: discriminator(reverse_gradient(z, strength)).to(dtype),
     )

@@ -232,12 +232,12 @@ class Population:
     def _rows(self, sampled: Sequence[SampledStep]) -> tuple[Tensor, Tensor, Tensor]:
         """Return source samples, their labels and target samples, row after row; read once a task."""
         sources, labels, targets = [], [], []
-        for _, group in groupby(zip(self._members, sampled, strict=True), key=lambda each: id(each[0].task)):
-            members, drawn = zip(*group, strict=True)
-            x, y = members[0].source_rows(np.concatenate([each.source for each in drawn]))
+        for _, group in groupby(zip(self._members, sampled, strict=True), key=lambda pair: id(pair[0].task)):
+            members, steps = zip(*group, strict=True)
+            x, y = members[0].source_rows(np.concatenate([step.source for step in steps]))
             sources.append(x)
             labels.append(y)
-            targets.append(members[0].target_rows(np.concatenate([each.target for each in drawn])))
+            targets.append(members[0].target_rows(np.concatenate([step.target for step in steps])))
         return torch.cat(sources), torch.cat(labels), torch.cat(targets)
 
     def _apply(self, x: Tensor, sampled: Sequence[tuple[Tensor, ...]]) -> Tensor:
@@ -274,14 +274,12 @@ class Population:
         augmentation = [member.sample_augmentation(one) for member in self._members]
         q_t = self._virtual_labels(x_t.unflatten(0, (size, -1)), augmentation)
         if leader.settings.augment_inputs:
-            x_s = self._apply(x_s, [each.source for each in augmentation])
-            x_t = self._apply(x_t, [each.target for each in augmentation])
-        coefficients = torch.stack([each.coefficients for each in sampled], dim=1).to(leader.device)
-        orders = torch.stack([each.orders for each in sampled], dim=1).to(leader.device)
-        x_s, labels, x_t = (each.unflatten(0, (size, -1)) for each in (x_s, labels, x_t))
-        return Batch(
-            x_s, labels, x_t, coefficients[0], coefficients[1], orders[0], coefficients[2], orders[1]
-        ), q_t
+            x_s = self._apply(x_s, [sampled_for.source for sampled_for in augmentation])
+            x_t = self._apply(x_t, [sampled_for.target for sampled_for in augmentation])
+        coefficients = torch.stack([step.coefficients for step in sampled]).to(leader.device)
+        orders = torch.stack([step.orders for step in sampled]).to(leader.device)
+        x_s, labels, x_t = (rows.unflatten(0, (size, -1)) for rows in (x_s, labels, x_t))
+        return Batch(x_s, labels, x_t, coefficients, orders), q_t
 
     def _terms(self, batch: Batch, q_t: Tensor | None, strengths: Tensor) -> Tensor:
         """Return the unweighted terms (P, terms)."""
@@ -388,4 +386,4 @@ def advance_together(trainings: Sequence[TaskTraining], steps: Sequence[int]) ->
             shapes.setdefault(shape_of(training), []).append(training)
         for members in shapes.values():
             # Neighbours of one task have their samples read in one go.
-            _advance_population(sorted(members, key=lambda each: id(each.task)), stride)
+            _advance_population(sorted(members, key=lambda member: id(member.task)), stride)

@@ -163,10 +163,8 @@ class TaskTraining:
         if settings.augment_inputs:
             x_s = self.augmentation.apply(x_s, settings.augmentation, augmentation.source)
             x_t = self.augmentation.apply(x_t, settings.augmentation, augmentation.target)
-        between, within_source, within_target = sampled.coefficients.to(self.device)
-        order_source, order_target = sampled.orders.to(self.device)
-        batch = Batch(x_s, labels, x_t, between, within_source, order_source, within_target, order_target)
-        return batch, q_t
+        coefficients, orders = sampled.coefficients.to(self.device), sampled.orders.to(self.device)
+        return Batch(x_s, labels, x_t, coefficients, orders), q_t
 
     def _train_step(self) -> None:
         settings, progress = self.settings, self.step / self.settings.steps

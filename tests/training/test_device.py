@@ -22,10 +22,7 @@ def terms(dtype: torch.dtype, bfloat16: bool = False) -> dict[str, torch.Tensor]
     x_s, x_t = torch.rand(2, 16, 3, 16, 16).to(dtype)
     labels = torch.eye(5, dtype=dtype)[torch.arange(16) % 5]
     sampled = sample_step(SETTINGS, 100, 100, np.random.default_rng(5))
-    between, within_source, within_target = sampled.coefficients
-    batch = Batch(
-        x_s, labels, x_t, between, within_source, sampled.orders[0], within_target, sampled.orders[1]
-    )
+    batch = Batch(x_s, labels, x_t, sampled.coefficients, sampled.orders)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         q_t = sharpen(predict_augmented(model, x_t.repeat(2, 1, 1, 1), 2), SETTINGS.temperature)
         found = loss_terms(model, discriminator, batch, q_t, 0.05, SETTINGS)

@@ -41,10 +41,7 @@ def parts() -> tuple[Model, Discriminator, Batch]:
     labels = torch.eye(5)[torch.tensor([0, 1, 2, 3, 4, 0])].double()
     x_s, x_t = torch.rand(2, 6, 3, 8, 8).double()
     sampled = sample_step(SETTINGS, 100, 100, np.random.default_rng(5))
-    between, within_source, within_target = sampled.coefficients
-    batch = Batch(
-        x_s, labels, x_t, between, within_source, sampled.orders[0], within_target, sampled.orders[1]
-    )
+    batch = Batch(x_s, labels, x_t, sampled.coefficients, sampled.orders)
     return model, discriminator, batch
 
 

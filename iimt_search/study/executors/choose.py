@@ -113,11 +113,9 @@ def default_workers(cores: int) -> int:
 
 
 def trial_resources(space: Space, given: Mapping[str, Any]) -> Resources:
-    """Return the space file's resources of a trial, with others in their places.
+    """Return the space file's resources of a trial, with the given ones of the same keys in their places.
 
-    Args:
-        space: with the file's.
-        given: with the keys of the space file's ``resources``; ``custom`` ones join those of the file.
+    Given ``custom`` ones join those of the file.
 
     Raises:
         UsageError: a value is out of range; names it.
@@ -136,13 +134,7 @@ def trial_resources(space: Space, given: Mapping[str, Any]) -> Resources:
 def choose_executor(
     space: Space, folder: Path, backend: Backend, line: Callable[[str], None]
 ) -> ExecutorChoice:
-    """Return the executor that a backend stands for.
-
-    Args:
-        space: with the resources of a trial and the pruner.
-        folder: the study's.
-        backend: what is asked for.
-        line: takes a line of text for the user.
+    """Return the executor that a backend stands for; ``line`` takes a line of text for the user.
 
     Raises:
         UsageError: the arguments contradict each other, or the space; or the device is not here.
@@ -165,7 +157,7 @@ def _local(space: Space, backend: Backend) -> ExecutorChoice:
     from iimt_search.training.device import resolve_device
 
     space.pruner.check_without_ray()
-    resolve_device(backend.device)  # told once, before anything is begun
+    resolve_device(backend.device)  # an error of it is raised once, before anything is begun
     cores, population = usable_cores(), backend.population
     if population < 1:
         raise UsageError(f"`population >= 1` must hold, got {population}")

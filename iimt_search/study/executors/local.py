@@ -43,7 +43,7 @@ def _serve(connection: Connection, population: int, debug: bool) -> None:
 
 
 def _die_with_driver() -> None:
-    """End this process when the driver has died: its connection would tell at the next report only."""
+    """End this process when the driver has died: its connection would show it at the next report only."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()

@@ -51,17 +51,15 @@ def default_params(space: Space) -> dict[str, Any]:
 
     A setting whose default lies outside its range is left to the sampler.
     """
-    found = {}
-    for name, dist in distributions(space).items():
-        value = TrainSettings.model_fields[name].default
-        inside = (
-            value in dist.choices
-            if isinstance(dist, CategoricalDistribution)
-            else (isinstance(dist, (FloatDistribution, IntDistribution)) and dist.low <= value <= dist.high)
-        )
-        if inside:
-            found[name] = value
-    return found
+
+    def holds(dist: BaseDistribution, value: Any) -> bool:
+        if isinstance(dist, CategoricalDistribution):
+            return value in dist.choices
+        return isinstance(dist, (FloatDistribution, IntDistribution)) and dist.low <= value <= dist.high
+
+    defaults = {name: TrainSettings.model_fields[name].default for name in space.search}
+    searched = distributions(space)
+    return {name: value for name, value in defaults.items() if holds(searched[name], value)}
 
 
 def settings_for(space: Space, params: Mapping[str, Any]) -> TrainSettings:
