@@ -40,11 +40,8 @@ class Evaluation:
     @property
     def validators(self) -> tuple[str, ...]:
         """Names of the validators that every task was scored with."""
-        per_task = iter(self.scores.values())
-        shared = list(next(per_task))
-        for scores in per_task:
-            shared = [name for name in shared if name in scores]
-        return tuple(shared)
+        first, *others = self.scores.values()
+        return tuple(name for name in first if all(name in scores for scores in others))
 
 
 def job_key(purpose: Purpose, candidate: str, index: int = 0, *, prefix: str = "", task: str = "") -> str:

@@ -73,9 +73,8 @@ class TaskTraining:
         self._source_y = torch.from_numpy(task.source_train.y).to(self.device)
         self._val = shared_samples(task.source_val.unlabelled, self.device)
         self._target = shared_samples(task.target, self.device)
-        self._few_shot = None
-        if task.few_shot is not None:
-            self._few_shot = Samples(task.few_shot.unlabelled, self.device)
+        few_shot = task.few_shot
+        self._few_shot = None if few_shot is None else Samples(few_shot.unlabelled, self.device)
         self._scored_val = evenly_spaced(len(self._val), settings.evaluation_samples)
         self._scored_target = evenly_spaced(len(self._target), settings.evaluation_samples)
         architecture = Architecture(

@@ -8,11 +8,6 @@ from optuna.trial import FrozenTrial, TrialState
 from iimt_search.study.search.forks import forked_at
 
 
-def trial_steps(trial: FrozenTrial) -> int:
-    """Return the training steps that a trial was evaluated after last, 0 for none."""
-    return max(trial.intermediate_values, default=0)
-
-
 class BudgetTracker:
     """What a search's trials have used, and the best of them.
 
@@ -38,7 +33,7 @@ class BudgetTracker:
         for trial in trials:
             if trial.state is not TrialState.WAITING:
                 self.begin(trial.number, forked_at(trial))
-                self.reach(trial.number, trial_steps(trial))
+                self.reach(trial.number, max(trial.intermediate_values, default=0))
             if trial.state.is_finished():
                 self.end(trial.number, trial.state, trial.value)
 

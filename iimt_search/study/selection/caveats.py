@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
@@ -38,9 +38,7 @@ def at_bounds(space: Space, params: Mapping[str, Any]) -> list[str]:
     """Return a caveat for each parameter that lies at a bound of its range which could be widened."""
     texts = []
     for name, dist in distributions(space).items():
-        if isinstance(dist, CategoricalDistribution) or name not in params or dist.single():
-            continue
-        if not isinstance(dist, (FloatDistribution, IntDistribution)):
+        if not isinstance(dist, (FloatDistribution, IntDistribution)) or name not in params or dist.single():
             continue
         place = _place(dist, float(params[name]))
         side = "lower" if place <= _MARGIN else "upper" if place >= 1 - _MARGIN else ""

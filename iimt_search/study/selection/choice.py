@@ -51,9 +51,9 @@ def leave_mark(study: optuna.Study, choice: Choice) -> None:
 
 
 def note_change(study: optuna.Study, choice: Choice) -> Choice:
-    """Return the choice with a flag where it is another one than that which was audited."""
+    """Return the choice with a caveat where it is another one than that which was audited."""
     mark = read_mark(study)
     if mark is None or mark.digest == choice.digest:
         return choice
-    flag = f"changed after the audit of {mark.at}: the test labels had been read by then"
-    return replace(choice, caveats=(*choice.caveats, flag))
+    caveat = f"changed after the audit of {mark.at}: the test labels had been read by then"
+    return replace(choice, caveats=(*choice.caveats, caveat))
