@@ -47,14 +47,8 @@ class Evaluation:
 def job_key(purpose: Purpose, candidate: str, index: int = 0, *, prefix: str = "", task: str = "") -> str:
     """Return the unique name of a job within its study's folder.
 
-    Folders and stored scores are named by it, so it stays as it is; nothing reads it back.
-
-    Args:
-        purpose: what the training is for.
-        candidate: whose configuration it is.
-        index: number of the fresh seed, or of the retraining.
-        prefix: of the keys of its Optuna study.
-        task: slug of a retraining's task; else "".
+    Folders and stored scores are named by it, so it stays as it is; nothing reads it back. For the values
+    see :class:`Job`; ``task`` is the slug of a retraining's task, else "".
 
     >>> job_key("trial", "trial-3")
     'trial-3'
@@ -227,7 +221,7 @@ class Choice:
     models: str = ""
     members: dict[str, tuple[str, ...]] = field(default_factory=dict)
     retrained: dict[str, dict[str, float]] = field(default_factory=dict)
-    few_shot: dict[str, dict[str, float]] = field(default_factory=dict)
+    few_shot: dict[str, dict[str, int | float]] = field(default_factory=dict)
 
     @property
     def candidate(self) -> str:

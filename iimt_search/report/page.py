@@ -42,12 +42,7 @@ _PACKAGES = ("torch", "optuna", "numpy", "scikit-learn", "plotly")
 
 @dataclass(frozen=True)
 class Part:
-    """One Optuna study with its sections.
-
-    Attributes:
-        record: the study.
-        sections: its figures.
-    """
+    """One Optuna study with its sections, which hold its figures."""
 
     record: StudyRecord
     sections: Sequence[Section]
@@ -102,42 +97,42 @@ def _about_candidates(choice: Choice, sign: int) -> list[str]:
     """Return what the fresh seeds say of the candidate that is handed out, a sentence each."""
     candidates = {candidate.name: candidate for candidate in choice.candidates}
     chosen, baseline = candidates.get(choice.candidate), candidates.get(SOURCE_ONLY_KEY)
-    found: list[str] = []
+    sentences: list[str] = []
     if chosen is None:
-        return found
+        return sentences
     if baseline is not None and baseline is not chosen:
         ahead, error = lead(chosen, baseline, sign)
         spread = ", one seed only" if error is None else f" ± {error:.4f}"
-        found.append(
+        sentences.append(
             f"It leads source-only by {ahead:.4f}{spread} of `{choice.objective}`, with fresh seeds."
         )
     if chosen.agreement is not None:
         low = " (low)" if chosen.agreement < LEAST_AGREEMENT else ""
-        found.append(
+        sentences.append(
             f"Its trainings with other seeds agree on the target by κ = {chosen.agreement:z.2f}{low}; "
             f"1 is always, 0 no more than by chance."
         )
     if chosen.veto:
-        found.append(f"It was vetoed itself: {chosen.veto}")
-    return found
+        sentences.append(f"It was vetoed itself: {chosen.veto}")
+    return sentences
 
 
 def _confidence(record: StudyRecord, choice: Choice) -> list[str]:
     """Return what speaks for the choice and against it, a sentence each."""
-    found = _about_candidates(choice, record.sign)
+    sentences = _about_candidates(choice, record.sign)
     for task, labelled in choice.few_shot.items():
-        found.append(
+        sentences.append(
             f"{arrow(task)}: {labelled['accuracy']:.1%} of the {labelled['samples']:.0f} labelled target "
             f"samples that you gave are right, 95 % interval {labelled['low']:.1%} to {labelled['high']:.1%}."
         )
     if left := len(choice.vetoed):
         trials = "1 complete trial was" if left == 1 else f"{left} complete trials were"
-        found.append(f"{trials} left out by a veto, whatever the scores.")
+        sentences.append(f"{trials} left out by a veto, whatever the scores.")
     if record.audit is None:
-        found.append("No target label was read: label-free scores can be wrong together.")
+        sentences.append("No target label was read: label-free scores can be wrong together.")
     elif choice.digest not in record.audit.digests:
-        found.append("The audit below measured an earlier choice, not this one.")
-    return found
+        sentences.append("The audit below measured an earlier choice, not this one.")
+    return sentences
 
 
 def _configuration(record: StudyRecord) -> list[tuple[str, str]] | None:
@@ -168,17 +163,16 @@ def trials_and_budget(record: StudyRecord) -> str:
 
 
 def _candidate_table(choice: Choice) -> Table:
-    rows = []
-    for candidate in choice.candidates:
-        seeds = " ".join(f"{score:.4f}" for score in candidate.scores)
-        agreement = number(candidate.agreement, ".2f")
-        rows.append((candidate.name, number(candidate.mean), seeds, agreement, candidate.veto))
-    return Table(("candidate", f"{choice.objective}, mean", "each seed", "agreement κ", "veto"), tuple(rows))
+    rows = tuple(
+        (c.name, number(c.mean), " ".join(f"{s:.4f}" for s in c.scores), number(c.agreement, ".2f"), c.veto)
+        for c in choice.candidates
+    )
+    return Table(("candidate", f"{choice.objective}, mean", "each seed", "agreement κ", "veto"), rows)
 
 
 def _score_table(choice: Choice) -> Table:
-    names = next(iter(choice.scores.values()), {})
-    scores = choice.scores.values()
+    scores = list(choice.scores.values())
+    names = scores[0] if scores else ()
     rows = tuple((name, *(number(of_task.get(name)) for of_task in scores)) for name in names)
     return Table(("validator", *map(arrow, choice.scores)), rows)
 
@@ -221,58 +215,43 @@ def templates() -> Environment:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
     environment.filters |= {"text": text, "data_uri": data_uri, "plot": _plot}
     environment.filters |= {"arrow": arrow, "number": number}
-    environment.globals |= {
-        "answer": _answer,
-        "configuration": _configuration,
-        "confidence": _confidence,
-        "trials_and_budget": trials_and_budget,
-        "candidate_table": _candidate_table,
-        "score_table": _score_table,
-    }
+    environment.globals |= {"answer": _answer, "configuration": _configuration, "confidence": _confidence}
+    environment.globals |= {"candidate_table": _candidate_table, "score_table": _score_table}
+    environment.globals["trials_and_budget"] = trials_and_budget
     return environment
 
 
 def render(parts: Sequence[Part], place: str, state: str, written: datetime | None = None) -> str:
-    """Return the report as one page that fetches nothing.
+    """Return the report of one part, or of one for each task, as one page that fetches nothing.
 
-    Args:
-        parts: one, or one for each task.
-        place: where the study lies, for people.
-        state: whether it runs now, for people.
-        written: when, by default now.
+    ``place`` and ``state`` tell people where the study lies and whether it runs now; it is ``written`` now by
+    default.
     """
     space = parts[0].record.space
     at = (written or datetime.now(UTC)).isoformat(timespec="seconds")
-    return (
-        templates()
-        .get_template("report.html")
-        .render(
-            title=f"Study {space.study}",
-            study=space.study,
-            parts=parts,
-            tasks=[task for part in parts for task in part.tasks],
-            state=state,
-            written=at,
-            provenance=_provenance([part.record for part in parts], place, at),
-            space=yaml.safe_dump(space.canonical(), sort_keys=False, allow_unicode=True),
-            plotly=get_plotlyjs(),
-        )
+    page = templates().get_template("report.html")
+    return page.render(
+        title=f"Study {space.study}",
+        study=space.study,
+        parts=parts,
+        tasks=[task for part in parts for task in part.tasks],
+        state=state,
+        written=at,
+        provenance=_provenance([part.record for part in parts], place, at),
+        space=yaml.safe_dump(space.canonical(), sort_keys=False, allow_unicode=True),
+        plotly=get_plotlyjs(),
     )
 
 
 def render_audit(content: Mapping[str, Any]) -> str:
-    """Return an audit as one page that fetches nothing: accuracies, and each validator's gap to the oracle.
+    """Return what :func:`iimt_search.auditing.measure.audit_json` does as one page that fetches nothing.
 
-    Args:
-        content: what :func:`iimt_search.auditing.measure.audit_json` returns.
+    It shows accuracies, and each validator's gap to the oracle.
     """
     drawings = [draw_accuracies(content["tasks"]), draw_picks(content["tasks"])]
-    return (
-        templates()
-        .get_template("audit.html")
-        .render(
-            title=f"Study {content['study']}: measured with the target's test labels, after the choice",
-            drawings=[drawing for drawing in drawings if drawing is not None],
-            plotly=get_plotlyjs(),
-        )
+    page = templates().get_template("audit.html")
+    return page.render(
+        title=f"Study {content['study']}: measured with the target's test labels, after the choice",
+        drawings=[drawing for drawing in drawings if drawing is not None],
+        plotly=get_plotlyjs(),
     )

@@ -1,7 +1,7 @@
 """Which figures the report has, in which order, and what is said where one is not there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from iimt_search.report.figures.audited import (
     audited_tasks,
@@ -37,13 +37,7 @@ _KINDS = ("samples", "embeddings", "confusion")
 
 @dataclass(frozen=True)
 class SampleGrid:
-    """Target images with what is predicted of them.
-
-    Attributes:
-        task: the task's name.
-        most: those that the model is most certain of.
-        least: those that it is least certain of.
-    """
+    """A task's target images that the model is most and least certain of, with what it predicts of them."""
 
     task: str
     most: TargetSamples
@@ -66,7 +60,7 @@ class Section:
     title: str
     drawings: tuple[Drawing, ...] = ()
     grids: tuple[SampleGrid, ...] = ()
-    absent: tuple[str, ...] = field(default=())
+    absent: tuple[str, ...] = ()
 
 
 def _section(
@@ -80,36 +74,9 @@ def _section(
     )
 
 
-def _outcome(record: StudyRecord) -> Section:
-    return _section(
-        "outcome",
-        "What adaptation has brought",
-        [
-            (draw_comparison(record), "What is handed out cannot be compared with source-only yet."),
-            (draw_matrix(record), "No configuration has been scored on every task yet."),
-        ],
-    )
-
-
-def _search(record: StudyRecord) -> Section:
-    return _section(
-        "search",
-        "How the search went",
-        [
-            (draw_progress(record), "No trial has reported an objective yet."),
-            (
-                draw_curves(record),
-                "There are no learning curves: no trial has been evaluated yet, or the objective is computed "
-                "at a training's end only.",
-            ),
-        ],
-    )
-
-
 def _parameters(record: StudyRecord) -> Section:
     importance = draw_importance(record)
     order = [] if importance is None else [row[0] for row in importance.table.rows]
-    slices = draw_slices(record)
     return _section(
         "parameters",
         "Which parameters matter",
@@ -122,7 +89,7 @@ def _parameters(record: StudyRecord) -> Section:
             (draw_contour(record, order), "Two parameters together: too few complete trials."),
             (draw_parallel(record), "All parameters at once: too few trials, or one parameter only."),
         ],
-        slices,
+        draw_slices(record),
     )
 
 
@@ -164,14 +131,15 @@ def _models_of_task(record: StudyRecord, shown: ShownModels) -> tuple[list[Drawi
     if name in confusion:
         drawings.append(draw_confusion(name, classes, confusion[name]))
     grid = None
-    samples = None if task is None else certain_samples(shown, task, record.space.train.evaluation_samples)
-    if samples is not None and task is not None and task.kind == "series":
-        for which, part in zip(("most", "least"), samples, strict=True):
-            title = f"{arrow(name)}: {which} certain"
-            if (lines := draw_series_samples(f"samples-{which}", title, part)) is not None:
-                drawings.append(lines)
-    elif samples is not None:
-        grid = SampleGrid(name, *samples)
+    if task and (samples := certain_samples(shown, task, record.space.train.evaluation_samples)):
+        if task.kind == "image":
+            grid = SampleGrid(name, *samples)
+        else:
+            figures = (
+                draw_series_samples(f"samples-{which}", f"{arrow(name)}: {which} certain", part)
+                for which, part in zip(("most", "least"), samples, strict=True)
+            )
+            drawings += [figure for figure in figures if figure is not None]
     return [replace(drawing, name=f"{drawing.name}-{shown.task.slug}") for drawing in drawings], grid
 
 
@@ -192,16 +160,23 @@ def _models(record: StudyRecord, folder: StudyFolder) -> Section:
 
 
 def study_sections(record: StudyRecord, folder: StudyFolder) -> list[Section]:
-    """Return the report's figures for one Optuna study.
-
-    Args:
-        record: the study.
-        folder: where its kept checkpoints are; none need be.
-    """
+    """Return the report's figures for one Optuna study; its kept checkpoints need not be in the folder."""
+    outcome = [
+        (draw_comparison(record), "What is handed out cannot be compared with source-only yet."),
+        (draw_matrix(record), "No configuration has been scored on every task yet."),
+    ]
+    no_curves = (
+        "There are no learning curves: no trial has been evaluated yet, or the objective is computed "
+        "at a training's end only."
+    )
+    search = [
+        (draw_progress(record), "No trial has reported an objective yet."),
+        (draw_curves(record), no_curves),
+    ]
     return [
-        _outcome(record),
+        _section("outcome", "What adaptation has brought", outcome),
         _models(record, folder),
-        _search(record),
+        _section("search", "How the search went", search),
         _parameters(record),
         _trust(record),
     ]

@@ -41,23 +41,21 @@ class ShownModels:
     @property
     def probabilities(self) -> Tensor:
         """Probabilities (N_t, C) of the target samples, the mean over the models."""
-        return torch.stack([each.target_logits.softmax(dim=-1) for each in self.after]).mean(dim=0)
+        return torch.stack([one.target_logits.softmax(dim=-1) for one in self.after]).mean(dim=0)
 
 
-def _read(kept: KeptCheckpoint | None) -> Predictions | None:
+def _read(kept: KeptCheckpoint) -> Predictions | None:
     """Return a checkpoint's predictions; None where it is damaged, or deleted since it was listed."""
-    if kept is None:
-        return None
     try:
-        found = load_kept_predictions(kept.path)
+        known = load_kept_predictions(kept.path)
     except ModelFileError:
         return None
-    tensors = (found.target_logits, found.target_embeddings, found.source_embeddings)
-    return found if all(bool(each.isfinite().all()) for each in tensors) else None
+    tensors = (known.target_logits, known.target_embeddings, known.source_embeddings)
+    return known if all(bool(tensor.isfinite().all()) for tensor in tensors) else None
 
 
-def _first(last: dict[str, KeptCheckpoint], jobs: Iterable[str]) -> KeptCheckpoint | None:
-    return next((last[job] for job in jobs if job in last), None)
+def _there(last: dict[str, KeptCheckpoint], jobs: Iterable[str]) -> list[KeptCheckpoint]:
+    return [last[job] for job in jobs if job in last]
 
 
 def _jobs(record: StudyRecord, candidate: str, task: TaskSpec) -> list[str]:
@@ -69,22 +67,19 @@ def _jobs(record: StudyRecord, candidate: str, task: TaskSpec) -> list[str]:
 
 def read_shown(record: StudyRecord, folder: StudyFolder) -> list[ShownModels]:
     """Read the models to show of each task; of a task without a kept model nothing."""
-    found = []
+    shown = []
     for task in record.tasks:
-        last = {each.job: each for each in last_checkpoints(kept_checkpoints(folder, [task.name]))}
+        last = {kept.job: kept for kept in last_checkpoints(kept_checkpoints(folder, [task.name]))}
         members = () if record.choice is None else record.choice.members.get(task.name, ())
-        wanted = [last[job] for job in members if job in last]
-        if not wanted and (one := _first(last, _jobs(record, record.shown, task))) is not None:
-            wanted = [one]
-        read = [(each.path, _read(each)) for each in wanted]
-        whole = [(path, each) for path, each in read if each is not None]
+        wanted = _there(last, members) or _there(last, _jobs(record, record.shown, task))[:1]
+        whole = [(kept.path, one) for kept in wanted if (one := _read(kept)) is not None]
         # An ensemble's models are compared on the same samples: others cannot be averaged with the first.
-        alike = [(p, e) for p, e in whole if e.target_logits.shape == whole[0][1].target_logits.shape]
-        before = _read(_first(last, _jobs(record, SOURCE_ONLY_KEY, task)))
+        alike = [(p, one) for p, one in whole if one.target_logits.shape == whole[0][1].target_logits.shape]
+        before = next((_read(kept) for kept in _there(last, _jobs(record, SOURCE_ONLY_KEY, task))), None)
         if alike:
             paths, after = zip(*alike, strict=True)
-            found.append(ShownModels(task, before, after, paths))
-    return found
+            shown.append(ShownModels(task, before, after, paths))
+    return shown
 
 
 @dataclass(frozen=True)
@@ -92,13 +87,11 @@ class TargetSamples:
     """Target samples with what is predicted of them.
 
     Attributes:
-        kind: ``image`` or ``series``.
         x: the samples (M, ...), of the task's type.
         predicted: class name of each.
         probability: of it, in [0, 1].
     """
 
-    kind: str
     x: Samples
     predicted: tuple[str, ...]
     probability: tuple[float, ...]
@@ -119,17 +112,10 @@ def load_shown_task(shown: ShownModels, record: StudyRecord) -> DomainTask | Non
 def certain_samples(
     shown: ShownModels, task: DomainTask, evaluated: int, count: int = 12
 ) -> tuple[TargetSamples, TargetSamples] | None:
-    """Return the target samples that the model is most and least certain of.
+    """Return ``count`` target samples of which the models are most certain, and ``count`` of the least.
 
-    Args:
-        shown: the models.
-        task: the data that they were evaluated on.
-        evaluated: at most so many target samples were, evenly spaced.
-        count: how many of either.
-
-    Returns:
-        (most certain first, least certain first); None where the samples are vectors, or where they are
-        not those that were evaluated.
+    Of the task's data at most ``evaluated`` target samples, evenly spaced, were evaluated. None where the
+    samples are vectors, or where they are not those that were evaluated.
     """
     at = evenly_spaced(len(task.target), evaluated)
     probabilities = shown.probabilities
@@ -140,7 +126,6 @@ def certain_samples(
 
     def samples(chosen: NDArray[np.int64]) -> TargetSamples:
         return TargetSamples(
-            kind=task.kind,
             x=task.target.rows(at[chosen]),
             predicted=tuple(task.classes[int(label[i])] for i in chosen),
             probability=tuple(float(largest[i]) for i in chosen),

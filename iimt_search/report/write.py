@@ -38,12 +38,7 @@ def write_report(opened: OpenStudy, parts: Sequence[Part], path: Path) -> None:
 
 
 def write_audit_page(content: Mapping[str, Any], path: Path) -> None:
-    """Write an audit as one HTML file that needs no network.
-
-    Args:
-        content: what :func:`iimt_search.auditing.measure.audit_json` returned.
-        path: the file.
-    """
+    """Write what :func:`iimt_search.auditing.measure.audit_json` returned as a page that needs no network."""
     write_text(path, render_audit(content))
 
 
@@ -62,16 +57,16 @@ class WrittenFigures:
     no_png: str
 
 
-def _write_png(found: Sequence[tuple[Drawing, Path]]) -> str:
+def _write_png(png: Sequence[tuple[Drawing, Path]]) -> str:
     """Write figures as PNG, all by one browser; returns what went wrong in one line, or ""."""
     if find_spec("kaleido") is None:
         return "kaleido is not installed (pip install 'iimt-search[figures]')"
     try:
         plotly.io.write_images(
-            [standing_alone(drawing) for drawing, _ in found],
-            [path for _, path in found],
+            [standing_alone(drawing) for drawing, _ in png],
+            [path for _, path in png],
             width=1100,
-            height=[drawing.height + _TITLE for drawing, _ in found],
+            height=[drawing.height + _TITLE for drawing, _ in png],
             scale=2,
         )
     except Exception as error:  # kaleido's own errors differ between versions and with the browser
@@ -82,23 +77,17 @@ def _write_png(found: Sequence[tuple[Drawing, Path]]) -> str:
 def write_figures(parts: Sequence[Part], folder: Path) -> WrittenFigures:
     """Write each figure as JSON and, where kaleido works, as PNG.
 
-    Args:
-        parts: what :func:`gather` returned.
-        folder: made where absent; of several parts each has a folder of its own within.
+    The folder is made where absent; of several parts each has a folder of its own within.
     """
-    found: list[tuple[Drawing, Path]] = []
+    json: list[Path] = []
+    png: list[tuple[Drawing, Path]] = []
     for part in parts:
-        mine = folder / part.record.tasks[0].slug if len(parts) > 1 else folder
-        mine.mkdir(parents=True, exist_ok=True)
-        found += [(drawing, mine / drawing.name) for section in part.sections for drawing in section.drawings]
-    for drawing, path in found:
-        write_text(
-            path.with_name(f"{path.name}.json"), plotly.io.to_json(standing_alone(drawing), validate=False)
-        )
-    png = [(drawing, path.with_name(f"{path.name}.png")) for drawing, path in found]
+        own = folder / part.record.tasks[0].slug if len(parts) > 1 else folder
+        own.mkdir(parents=True, exist_ok=True)
+        for drawing in (drawing for section in part.sections for drawing in section.drawings):
+            json.append(own / f"{drawing.name}.json")
+            png.append((drawing, own / f"{drawing.name}.png"))
+            write_text(json[-1], plotly.io.to_json(standing_alone(drawing), validate=False))
     no_png = _write_png(png)
-    return WrittenFigures(
-        json=tuple(path.with_name(f"{path.name}.json") for _, path in found),
-        png=tuple(path for _, path in png if path.exists()) if not no_png else (),
-        no_png=no_png,
-    )
+    written = () if no_png else tuple(path for _, path in png if path.exists())
+    return WrittenFigures(tuple(json), written, no_png)

@@ -240,13 +240,13 @@ def test_of_an_ensemble_the_mean_probability_counts(study) -> None:
 
 def test_series_are_small_lines_with_their_predicted_class() -> None:
     x = np.arange(3 * 6 * 10, dtype=np.float32).reshape(3, 6, 10)
-    samples = TargetSamples("series", x, ("walk", "<b>run", "sit"), (0.9, 0.8, 0.5))
+    samples = TargetSamples(x, ("walk", "<b>run", "sit"), (0.9, 0.8, 0.5))
     drawing = draw_series_samples("samples-most", "a", samples)
     assert len(drawing.figure.data) == 3 * 4 and "2 more channels" in drawing.caption
     assert list(drawing.figure.data[5].y) == x[1, 1].tolist()
     titles = [each.text for each in drawing.figure.layout.annotations]
     assert titles == ["walk 90%", "&lt;b&gt;run 80%", "sit 50%"]
-    assert draw_series_samples("samples-least", "a", TargetSamples("series", x[:0], (), ())) is None
+    assert draw_series_samples("samples-least", "a", TargetSamples(x[:0], (), ())) is None
 
 
 def test_confusion_counts_and_audited_figures(study) -> None:

@@ -38,8 +38,8 @@ Measured = Mapping[str, Mapping[str, Any]]
 
 def audited_tasks(record: StudyRecord) -> Measured:
     """Return task → what an audit has measured, of the study's own tasks; nothing where there was none."""
-    found = {} if record.audit is None else record.audit.content["tasks"]
-    return {task.name: found[task.name] for task in record.tasks if task.name in found}
+    measured = {} if record.audit is None else record.audit.content["tasks"]
+    return {task: measured[task] for task in record.task_names if task in measured}
 
 
 def _value(row: Mapping[str, Any], name: str) -> float | None:
@@ -48,14 +48,7 @@ def _value(row: Mapping[str, Any], name: str) -> float | None:
 
 
 def draw_accuracies(tasks: Measured) -> Drawing | None:
-    """Draw the target accuracies.
-
-    Args:
-        tasks: ``tasks`` of what :func:`iimt_search.auditing.measure.audit_json` returns.
-
-    Returns:
-        The figure; None without any task.
-    """
+    """Draw the target accuracies of what an audit has measured of some tasks; None without any task."""
     if not tasks:
         return None
     figure = go.Figure()
@@ -99,7 +92,7 @@ def _gaps(tasks: Measured) -> dict[str, dict[str, float]]:
 
 
 def draw_picks(tasks: Measured) -> Drawing | None:
-    """Draw how far each validator's pick lies below the oracle; takes and returns as the accuracies do."""
+    """Draw how far each validator's pick lies below the oracle; None without any task."""
     if not tasks:
         return None
     gaps = _gaps(tasks)
@@ -144,21 +137,21 @@ def draw_objective_and_accuracy(record: StudyRecord) -> Drawing | None:
     figure, cells = go.Figure(), []
     for index, task in enumerate(record.tasks):
         accuracies = record.audit.accuracies.get(task.name, {})
-        found = [
+        points = [
             (trial, trial.scores[task.name][record.objective], accuracies[f"{record.prefix}{trial.name}"])
             for trial in record.trials
             if trial.state == "complete"
             and f"{record.prefix}{trial.name}" in accuracies
             and record.objective in trial.scores.get(task.name, {})
         ]
-        cells += [(arrow(task.name), str(t.number), number(s), number(a, ".1f")) for t, s, a in found]
+        cells += [(arrow(task.name), str(t.number), number(s), number(a, ".1f")) for t, s, a in points]
         figure.add_scatter(
-            x=[round(score, 4) for _, score, _ in found],
-            y=[round(accuracy, 2) for _, _, accuracy in found],
+            x=[round(score, 4) for _, score, _ in points],
+            y=[round(accuracy, 2) for _, _, accuracy in points],
             mode="markers",
             marker=task_marks(index),
             name=plain(arrow(task.name)),
-            customdata=[trial.number for trial, _, _ in found],
+            customdata=[trial.number for trial, _, _ in points],
             hovertemplate="trial %{customdata}: %{x:.4f}, %{y:.1f} %<extra></extra>",
         )
     if len(cells) < 3:
@@ -176,13 +169,7 @@ def draw_objective_and_accuracy(record: StudyRecord) -> Drawing | None:
 
 
 def draw_confusion(task: str, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Drawing:
-    """Draw which classes are taken for which.
-
-    Args:
-        task: the task's name.
-        classes: class names.
-        counts: true class → predicted class → test samples.
-    """
+    """Draw which classes are taken for which: true class → predicted class → count of test samples."""
     values = np.array(counts)
     shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
     names = [plain(name) for name in classes]
@@ -199,17 +186,14 @@ def draw_confusion(task: str, classes: Sequence[str], counts: Sequence[Sequence[
     )
     figure.update_yaxes(title="true class", type="category")
     figure.update_xaxes(title="predicted class", type="category")
-    right = int(np.trace(values))
+    rows = tuple((name, *map(str, row)) for name, row in zip(classes, counts, strict=True))
     return Drawing(
         "confusion",
         f"Confusion on {arrow(task)}",
-        f"{right} of {values.sum()} target test samples are right. Off the diagonal are the classes taken "
-        "for each other; a whole column lit up is a class that swallows others.",
+        f"{np.trace(values)} of {values.sum()} target test samples are right. Off the diagonal are the "
+        "classes taken for each other; a whole column lit up is a class that swallows others.",
         figure,
-        Table(
-            ("true \\ predicted", *classes),
-            tuple((n, *map(str, r)) for n, r in zip(classes, counts, strict=True)),
-        ),
+        Table(("true \\ predicted", *classes), rows),
         height=max(380, 160 + 26 * len(classes)) if len(classes) <= 40 else 900,
         small=True,
     )

@@ -27,7 +27,7 @@ def _axis(record: StudyRecord, name: str, trials: Sequence[TrialRecord]) -> Valu
     if isinstance(record.space.search[name], Choices):
         return None
     values = [float(trial.params[name]) for trial in trials]
-    scaled = np.array([math.log10(value) for value in values] if is_log(record, name) else values)
+    scaled = np.log10(values) if is_log(record, name) else np.array(values)
     return scaled if np.ptp(scaled) > 0 else None
 
 
@@ -39,22 +39,16 @@ def interpolated(
     Not Optuna's own contour: its grid has a cell for each pair of values, four million for a thousand
     trials, and it fills what lies beyond all points.
 
-    Args:
-        x: (N,).
-        y: (N,).
-        z: (N,).
-        cells: along either axis.
-
     Returns:
-        The grid's x (cells,), y (cells,), and z (cells, cells), NaN outside the points; None where the
-        points lie on a line.
+        Of the points x, y and z (N,), a grid's x (cells,), y (cells,), and z (cells, cells), NaN outside the
+        points; None where the points lie on a line.
     """
     across, along = np.linspace(x.min(), x.max(), cells), np.linspace(y.min(), y.max(), cells)
     try:
-        found = griddata((x, y), z, tuple(np.meshgrid(across, along)), method="linear", rescale=True)
+        grid = griddata((x, y), z, tuple(np.meshgrid(across, along)), method="linear", rescale=True)
     except QhullError:
         return None
-    return across, along, found
+    return across, along, grid
 
 
 def _on_scale(record: StudyRecord, name: str, values: Values) -> list[float]:
@@ -93,24 +87,18 @@ def _figure(record: StudyRecord, names: Sequence[str], trials: Sequence[TrialRec
     figure.add_trace(_points(record, names, pruned, marks("pruned", 8)))
     known = {"color": "#FFFFFF", "size": 7, "line": {"color": "#000000", "width": 1}}
     figure.add_trace(_points(record, names, trials, known))
-    kinds = ["log" if is_log(record, name) else "linear" for name in names]
-    figure.update_xaxes(title=plain(names[0]), type=kinds[0])
-    figure.update_yaxes(title=plain(names[1]), type=kinds[1])
+    for name, update in zip(names, (figure.update_xaxes, figure.update_yaxes), strict=True):
+        update(title=plain(name), type="log" if is_log(record, name) else "linear")
     return figure
 
 
 def draw_contour(record: StudyRecord, most_important: Sequence[str]) -> Drawing | None:
-    """Draw the objective over two numbers; None with too few trials, or fewer than two that differ.
+    """Draw the objective over the first two of the ``most_important`` parameters that can be drawn.
 
-    Args:
-        record: the study.
-        most_important: parameters, the most important first; the first two that can be are drawn.
+    None with too few trials, or fewer than two numbers that differ between them.
     """
-    trials = [
-        trial
-        for trial in record.trials
-        if trial.value is not None and all(name in trial.params for name in record.params)
-    ]
+    valued = [trial for trial in record.trials if trial.value is not None]
+    trials = [trial for trial in valued if all(name in trial.params for name in record.params)]
     if len(trials) < _LEAST_TRIALS:
         return None
     order = dict.fromkeys([*(name for name in most_important if name in record.params), *record.params])

@@ -21,25 +21,13 @@ from iimt_search.study.search.trial_record import OUTCOMES, TrialRecord
 _LINES = {"complete": "solid", "vetoed": "dash", "pruned": "dot", "failed": "dashdot"}
 
 
-def _lines(trials: Sequence[TrialRecord]) -> tuple[list[int | None], list[float | None]]:
-    """Return the curves one after the other, a gap between."""
-    x: list[int | None] = []
-    y: list[float | None] = []
-    for trial in trials:
-        x += [*trial.curve, None]
-        y += [*trial.curve.values(), None]
-    return x, y
-
-
 def _add(figure: go.Figure, record: StudyRecord, outcome: str, trials: Sequence[TrialRecord]) -> None:
-    colour = OUTCOME_MARKS[outcome][0]
-    x, y = _lines(trials)
-    line = {"color": colour, "width": 1.3, "dash": _LINES.get(outcome, "solid")}
     figure.add_scatter(
-        x=x,
-        y=y,
+        # One curve after the other, a gap between.
+        x=[step for trial in trials for step in (*trial.curve, None)],
+        y=[value for trial in trials for value in (*trial.curve.values(), None)],
         mode="lines",
-        line=line,
+        line={"color": OUTCOME_MARKS[outcome][0], "width": 1.3, "dash": _LINES.get(outcome, "solid")},
         opacity=0.7,
         legendgroup=outcome,
         showlegend=False,

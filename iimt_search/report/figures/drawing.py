@@ -1,6 +1,7 @@
 """What every figure of the report has, and the signs and colours that all of them share."""
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,12 +35,7 @@ OUTCOME_MARKS = {
 
 @dataclass(frozen=True)
 class Table:
-    """A figure's numbers as text, for who cannot see it.
-
-    Attributes:
-        head: column titles.
-        rows: cells.
-    """
+    """A figure's numbers as text, for who cannot see it: column titles, and rows of cells."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -105,11 +101,10 @@ def is_log(record: StudyRecord, name: str) -> bool:
 
 def candidate_label(record: StudyRecord, name: str) -> str:
     """Return a candidate's name for people, with what it is besides."""
-    default = record.default
     also = []
     if record.choice is not None and record.choice.candidate == name:
         also.append("handed out" if record.choice.answer == "none" else "chosen")
-    if default is not None and default.name == name:
+    if record.default is not None and record.default.name == name:
         also.append("default")
     label = "source-only" if name == SOURCE_ONLY_KEY else name.replace("-", " ")
     return f"{label} ({', '.join(also)})" if also else label
@@ -128,18 +123,15 @@ def hover(record: StudyRecord, trial: TrialRecord, more: str = "") -> str:
 def brief(record: StudyRecord, trial: TrialRecord) -> str:
     """Return the least that is shown of a trial where a pointer is on it."""
     value = "" if trial.reached is None else f" {trial.reached:.4f}"
-    lines = [f"<b>trial {trial.number}</b>, {trial.outcome}{value}"]
-    return "<br>".join([*lines, wrapped(trial.reason)] if trial.reason else lines)
+    reason = f"<br>{wrapped(trial.reason)}" if trial.reason else ""
+    return f"<b>trial {trial.number}</b>, {trial.outcome}{value}{reason}"
 
 
 def wrapped(text: str, width: int = 60) -> str:
     """Return a text in lines of at most ``width`` signs, for plotly."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(plain(line) for line in lines)
+    words = " ".join(text.split())
+    lines = textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)
+    return "<br>".join(map(plain, lines))
 
 
 def marks(outcome: str, size: int = 9) -> dict[str, Any]:
@@ -156,14 +148,9 @@ def task_marks(index: int) -> dict[str, Any]:
 def add_outcome(
     figure: go.Figure, outcome: str, x: Sequence[Any], trials: Sequence[TrialRecord], **more: Any
 ) -> None:
-    """Add trials of one outcome as marks at what they have reached.
+    """Add trials of one outcome, standing at ``x``, as marks at what they have reached.
 
-    Args:
-        figure: to add to.
-        outcome: theirs.
-        x: where each of them stands.
-        trials: these.
-        more: of plotly's, ``hovertext`` among it.
+    ``more`` is of plotly's, ``hovertext`` among it.
     """
     given = {"marker": marks(outcome, 8), "mode": "markers", "name": outcome, "hoverinfo": "text", **more}
     figure.add_scatter(x=x, y=[trial.reached for trial in trials], **given)
@@ -188,10 +175,7 @@ def add_source_only(figure: go.Figure, record: StudyRecord) -> None:
 
 def trial_table(record: StudyRecord, trials: Sequence[TrialRecord]) -> Table:
     """Return trials as a table, the best first, those without an objective at the end."""
-    order = sorted(
-        trials,
-        key=lambda t: (t.value is None, 0.0 if t.value is None else -record.sign * t.value, t.number),
-    )
+    order = sorted(trials, key=lambda t: (t.value is None, -record.sign * (t.value or 0.0), t.number))
     rows = tuple(
         (
             str(trial.number),

@@ -21,24 +21,19 @@ Labels = NDArray[np.int64]
 
 
 def plane(predictions: Predictions) -> tuple[Points, Labels, Points, Labels, tuple[float, float]]:
-    """Project both domains on the plane in which they together spread most.
-
-    Args:
-        predictions: finite ones.
+    """Project both domains of finite predictions on the plane in which they together spread most.
 
     Returns:
         Source points (N, 2) and their classes, target points (M, 2) and their predicted classes, and the
         share of the variance along either axis.
     """
     source, target = predictions.source_embeddings.numpy(), predictions.target_embeddings.numpy()
-    of_source, of_target = (evenly_spaced(len(each), _MOST_POINTS) for each in (source, target))
+    of_source, of_target = (evenly_spaced(len(points), _MOST_POINTS) for points in (source, target))
     source, target = source[of_source], target[of_target]
     both = np.concatenate([source, target]).astype(np.float64)
-    fitted = PCA(n_components=2, random_state=0).fit(both) if both.shape[1] > 1 and both.std() > 0 else None
-    if fitted is None:
-        flat = np.zeros((len(both), 2), dtype=np.float32)
-        points, explained = flat, (0.0, 0.0)
-    else:
+    points, explained = np.zeros((len(both), 2), dtype=np.float32), (0.0, 0.0)
+    if both.shape[1] > 1 and both.std() > 0:
+        fitted = PCA(n_components=2, random_state=0).fit(both)
         points = fitted.transform(both).astype(np.float32)
         explained = (float(fitted.explained_variance_ratio_[0]), float(fitted.explained_variance_ratio_[1]))
     return (
@@ -51,9 +46,7 @@ def plane(predictions: Predictions) -> tuple[Points, Labels, Points, Labels, tup
 
 
 def _add(figure: go.Figure, points: Points, labels: Labels, classes: tuple[str, ...], domain: str) -> None:
-    symbols = _SYMBOLS[domain]
-    says = "true" if domain == "source" else "predicted"
-    many = len(classes) > _MOST_CLASSES
+    symbols, kind = _SYMBOLS[domain], "true" if domain == "source" else "predicted"
     for label, name in enumerate(classes):
         own = points[labels == label].round(3)
         figure.add_scatter(
@@ -68,23 +61,18 @@ def _add(figure: go.Figure, points: Points, labels: Labels, classes: tuple[str, 
             },
             name=plain(name),
             legendgroup=str(label),
-            showlegend=domain == "target" and not many,
+            showlegend=domain == "target" and len(classes) <= _MOST_CLASSES,
             hoverinfo="text",
-            hovertext=f"{domain}, {says} class {plain(name)}",
+            hovertext=f"{domain}, {kind} class {plain(name)}",
         )
 
 
 def draw_embeddings(
     task: str, classes: tuple[str, ...], predictions: Predictions, when: str, model: str
 ) -> Drawing:
-    """Draw the embeddings of both domains.
+    """Draw the embeddings of both domains, of finite predictions ``before`` or ``after`` adaptation.
 
-    Args:
-        task: the task's name.
-        classes: class names.
-        predictions: finite ones.
-        when: ``before`` or ``after``.
-        model: whose they are, for people.
+    ``model`` tells people whose they are.
     """
     source, source_labels, target, target_labels, explained = plane(predictions)
     figure = go.Figure()

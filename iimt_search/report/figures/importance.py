@@ -50,9 +50,9 @@ def _importances(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_best(len(trials)) / len(trials))
-        found = evaluator.evaluate(study, params=list(names))
-    total = sum(found.values())
-    return {name: value / total for name, value in found.items()} if total > 0 else None
+        shares = evaluator.evaluate(study, params=list(names))
+    total = sum(shares.values())
+    return {name: value / total for name, value in shares.items()} if total > 0 else None
 
 
 def bootstrap_importances(
@@ -60,19 +60,11 @@ def bootstrap_importances(
 ) -> dict[str, list[float]]:
     """Return parameter → importance in each of :data:`RESAMPLES` resamples of the finished trials.
 
-    Args:
-        record: the study.
-        searched: its parameters' distributions.
-        seed: of the resampling.
-
-    Returns:
-        PED-ANOVA importances (Watanabe et al. 2023), which sum to 1 in each resample; fewer resamples
-        where one holds trials that are all alike.
+    These are PED-ANOVA importances (Watanabe et al. 2023), which sum to 1 in each resample; there are fewer
+    resamples where one holds trials that are all alike. ``seed`` is of the resampling.
     """
     values = _values(record)
-    kept = [trial for trial in record.trials if trial.number in values]
     names = [name for name, dist in searched.items() if not dist.single()]
-    kept = [trial for trial in kept if all(name in trial.params for name in names)]
     trials = [
         create_trial(
             state=TrialState.COMPLETE,
@@ -80,23 +72,22 @@ def bootstrap_importances(
             distributions={name: searched[name] for name in names},
             value=values[trial.number],
         )
-        for trial in kept
+        for trial in record.trials
+        if trial.number in values and all(name in trial.params for name in names)
     ]
     rng = np.random.default_rng(seed)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    resampled: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(RESAMPLES):
         drawn = [trials[at] for at in rng.integers(0, len(trials), len(trials))]
-        importances = _importances(drawn, record.sign > 0, names)
-        for name, value in (importances or {}).items():
-            found[name].append(value)
-    return found
+        for name, value in (_importances(drawn, record.sign > 0, names) or {}).items():
+            resampled[name].append(value)
+    return resampled
 
 
 def _bars(order: Sequence[str], quantiles: Mapping[str, NDArray[np.float64]]) -> go.Figure:
-    middle = [float(quantiles[name][1]) for name in order]
     return go.Figure(
         go.Bar(
-            x=middle,
+            x=[float(quantiles[name][1]) for name in order],
             y=[plain(name) for name in order],
             orientation="h",
             marker={"color": COLOURS[0]},
@@ -120,13 +111,14 @@ def draw_importance(record: StudyRecord) -> Drawing | None:
     searched = distributions(record.space)
     if count < LEAST_TRIALS or sum(not dist.single() for dist in searched.values()) < 2:
         return None
-    found = {name: values for name, values in bootstrap_importances(record, searched).items() if values}
-    if not found:
-        return None
-    order = sorted(found, key=lambda name: float(np.median(found[name])))
     quantiles = {
-        name: np.asarray(np.quantile(found[name], (0.1, 0.5, 0.9)), dtype=np.float64) for name in order
+        name: np.asarray(np.quantile(values, (0.1, 0.5, 0.9)), dtype=np.float64)
+        for name, values in bootstrap_importances(record, searched).items()
+        if values
     }
+    if not quantiles:
+        return None
+    order = sorted(quantiles, key=lambda name: float(quantiles[name][1]))
     figure = _bars(order, quantiles)
     figure.update_xaxes(title="share of the importance", range=[0, 1], tickformat=".0%")
     rows = tuple((name, *(f"{value:.0%}" for value in quantiles[name])) for name in reversed(order))

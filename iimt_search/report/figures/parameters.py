@@ -1,7 +1,7 @@
 """The objective against each parameter alone, and against all of them at once."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -39,8 +39,7 @@ def _position(value: Any) -> Any:
 def _slice(record: StudyRecord, name: str, trials: list[TrialRecord]) -> Drawing:
     figure = go.Figure()
     for outcome in OUTCOMES:
-        mine = [trial for trial in trials if trial.outcome == outcome]
-        if mine:
+        if mine := [trial for trial in trials if trial.outcome == outcome]:
             texts = [brief(record, trial) for trial in mine]
             add_outcome(figure, outcome, [_position(t.params[name]) for t in mine], mine, hovertext=texts)
     shown = next((trial for trial in trials if trial.name == record.shown), None)
@@ -74,64 +73,52 @@ def _slice(record: StudyRecord, name: str, trials: list[TrialRecord]) -> Drawing
 
 def draw_slices(record: StudyRecord) -> list[Drawing]:
     """Draw the objective against each parameter that differs between trials."""
-    found = []
+    slices = []
     for name in record.params:
         trials = [trial for trial in record.trials if trial.reached is not None and name in trial.params]
         if len({str(trial.params[name]) for trial in trials}) > 1:
-            found.append(_slice(record, name, trials))
-    return found
+            slices.append(_slice(record, name, trials))
+    return slices
 
 
 def _places(record: StudyRecord, name: str, trials: list[TrialRecord]) -> dict[str, float]:
     """Return value, as text → its height between the least, 0, and the greatest, 1."""
-    values = [trial.params[name] for trial in trials]
     searched = record.space.search[name]
     if isinstance(searched, Choices):
-        names = list(dict.fromkeys(str(value) for value in searched.choices))
+        names = list(dict.fromkeys(map(str, searched.choices)))
         return {value: at / max(1, len(names) - 1) for at, value in enumerate(names)}
-    scaled = {str(value): math.log(value) if is_log(record, name) else float(value) for value in values}
+    values, scale = [trial.params[name] for trial in trials], math.log if is_log(record, name) else float
+    scaled = {str(value): scale(value) for value in values}
     low, high = min(scaled.values()), max(scaled.values())
     return {value: (at - low) / (high - low) if high > low else 0.5 for value, at in scaled.items()}
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Trials that are drawn alike.
+def _groups(record: StudyRecord) -> list[tuple[dict[str, Any], Sequence[TrialRecord]]]:
+    """Return trials that are drawn alike, with how, in plotly's words.
 
-    Attributes:
-        label: in the legend.
-        line: plotly's.
-        opacity: of the lines.
-        trials: these.
+    The best complete ones come last: they are drawn above the others.
     """
-
-    label: str
-    line: dict[str, Any]
-    opacity: float
-    trials: list[TrialRecord]
-
-
-def _groups(record: StudyRecord) -> list[_Group]:
-    """Return the groups of trials, the best complete ones last: they are drawn above the others."""
-    ranked = list(record.ranked)
+    groups: list[tuple[dict[str, Any], Sequence[TrialRecord]]] = []
+    ranked = record.ranked
     count = min(len(_RANKS), len(ranked))
-    found = []
     for at, (colour, width, opacity) in enumerate(_RANKS[:count]):
         part = ranked[len(ranked) * at // count : len(ranked) * (at + 1) // count]
         label = f"{number(part[0].reached, '.3f')} to {number(part[-1].reached, '.3f')}"
-        found.append(_Group(label, {"color": colour, "width": width}, opacity, part))
+        groups.append(({"name": label, "line": {"color": colour, "width": width}, "opacity": opacity}, part))
     for outcome in OUTCOMES[1:]:
-        mine = [trial for trial in record.trials if trial.outcome == outcome]
         line = {"color": OUTCOME_MARKS[outcome][0], "width": 1, "dash": "dot"}
-        found += [_Group(outcome, line, 0.8, mine)] if mine else []
-    return found[::-1]
+        part = tuple(trial for trial in record.trials if trial.outcome == outcome)
+        groups.append(({"name": outcome, "line": line, "opacity": 0.8}, part))
+    return groups[::-1]
 
 
-def _add_lines(figure: go.Figure, record: StudyRecord, group: _Group, places: Places) -> None:
+def _add_lines(
+    figure: go.Figure, look: dict[str, Any], trials: Sequence[TrialRecord], places: Places
+) -> None:
     x: list[int | None] = []
     y: list[float | None] = []
     texts: list[str] = []
-    for trial in group.trials:
+    for trial in trials:
         x += [*range(len(places)), None]
         y += [*(round(place[str(trial.params[name])], 3) for name, place in places.items()), None]
         texts += [f"trial {trial.number}, {trial.outcome}, {number(trial.reached)}"] * (len(places) + 1)
@@ -139,29 +126,19 @@ def _add_lines(figure: go.Figure, record: StudyRecord, group: _Group, places: Pl
         x=x,
         y=y,
         mode="lines+markers",
-        line=group.line,
-        opacity=group.opacity,
-        marker={"size": 5, "symbol": "x" if "dash" in group.line else "circle"},
-        name=group.label,
+        marker={"size": 5, "symbol": "x" if "dash" in look["line"] else "circle"},
         hovertext=texts,
         hoverinfo="text",
+        **look,
     )
 
 
 def _add_axis(figure: go.Figure, at: int, place: dict[str, float]) -> None:
     figure.add_vline(x=at, line={"color": GREY, "width": 1})
-    for value, anchor, shift in (
-        (min(place, key=lambda v: place[v]), "top", -4),
-        (max(place, key=lambda v: place[v]), "bottom", 4),
-    ):
-        figure.add_annotation(
-            x=at,
-            y=round(place[value]),
-            text=plain(_rounded(value)),
-            showarrow=False,
-            yanchor=anchor,
-            yshift=shift,
-        )
+    for best, anchor, shift in ((min, "top", -4), (max, "bottom", 4)):
+        value: str = best(place, key=lambda v: place[v])
+        text, y = plain(_rounded(value)), round(place[value])
+        figure.add_annotation(x=at, y=y, text=text, showarrow=False, yanchor=anchor, yshift=shift)
 
 
 def draw_parallel(record: StudyRecord) -> Drawing | None:
@@ -174,10 +151,9 @@ def draw_parallel(record: StudyRecord) -> Drawing | None:
         return None
     places = {name: _places(record, name, trials) for name in record.params}
     figure = go.Figure()
-    for group in _groups(record):
-        mine = [trial for trial in group.trials if trial in trials]
-        if mine:
-            _add_lines(figure, record, replace(group, trials=mine), places)
+    for look, group in _groups(record):
+        if drawn := [trial for trial in group if trial in trials]:
+            _add_lines(figure, look, drawn, places)
     for at, place in enumerate(places.values()):
         _add_axis(figure, at, place)
     names = [plain(name) for name in record.params]

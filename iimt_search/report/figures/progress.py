@@ -17,12 +17,12 @@ from iimt_search.study.search.trial_record import OUTCOMES
 
 def best_so_far(record: StudyRecord) -> list[tuple[int, float]]:
     """Return (trial, best objective up to it) for each trial that no veto meets and that is complete."""
-    found: list[tuple[int, float]] = []
+    line: list[tuple[int, float]] = []
     for trial in record.trials:
         if trial.outcome == "complete" and trial.value is not None:
-            best = found[-1][1] if found else trial.value
-            found.append((trial.number, max(best, trial.value, key=lambda value: record.sign * value)))
-    return found
+            best = line[-1][1] if line else trial.value
+            line.append((trial.number, max(best, trial.value, key=lambda value: record.sign * value)))
+    return line
 
 
 def draw_progress(record: StudyRecord) -> Drawing | None:
@@ -31,8 +31,7 @@ def draw_progress(record: StudyRecord) -> Drawing | None:
     if not shown:
         return None
     figure = go.Figure()
-    best = best_so_far(record)
-    if best:
+    if best := best_so_far(record):
         figure.add_scatter(
             x=[at for at, _ in best],
             y=[value for _, value in best],
@@ -42,8 +41,7 @@ def draw_progress(record: StudyRecord) -> Drawing | None:
             hoverinfo="skip",
         )
     for outcome in OUTCOMES:
-        mine = [trial for trial in shown if trial.outcome == outcome]
-        if mine:
+        if mine := [trial for trial in shown if trial.outcome == outcome]:
             numbers, texts = [t.number for t in mine], [hover(record, t) for t in mine]
             add_outcome(figure, outcome, numbers, mine, marker=marks(outcome), hovertext=texts)
     add_source_only(figure, record)

@@ -14,21 +14,17 @@ _SHOWN = 6
 def draw_series_samples(name: str, title: str, samples: TargetSamples) -> Drawing | None:
     """Draw the first few series, a small plot for each; None where there are none.
 
-    Args:
-        name: of the figure's file.
-        title: which samples these are.
-        samples: of kind ``series``.
+    ``name`` is of the figure's file, and ``title`` tells which samples these are.
     """
-    shown = min(_SHOWN, len(samples.x))
-    if not shown:
+    texts = [f"{c} {p:.0%}" for c, p in zip(samples.predicted, samples.probability, strict=True)][:_SHOWN]
+    if not texts:
         return None
-    texts = [f"{c} {p:.0%}" for c, p in zip(samples.predicted, samples.probability, strict=True)][:shown]
-    rows = -(-shown // _COLUMNS)
+    rows = -(-len(texts) // _COLUMNS)
     figure: go.Figure = make_subplots(
         rows=rows, cols=_COLUMNS, subplot_titles=[plain(text) for text in texts], vertical_spacing=0.12
     )
     channels = min(_MOST_CHANNELS, samples.x.shape[1])
-    for at in range(shown):
+    for at in range(len(texts)):
         for channel in range(channels):
             figure.add_scatter(
                 y=samples.x[at, channel].round(3),
@@ -42,8 +38,7 @@ def draw_series_samples(name: str, title: str, samples: TargetSamples) -> Drawin
                 col=at % _COLUMNS + 1,
             )
     figure.update_annotations(font_size=12)
-    figure.update_xaxes(showticklabels=False)
-    figure.update_yaxes(showticklabels=False)
+    figure.update_xaxes(showticklabels=False).update_yaxes(showticklabels=False)
     left_out = samples.x.shape[1] - channels
     return Drawing(
         name,

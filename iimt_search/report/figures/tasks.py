@@ -32,30 +32,22 @@ def task_scores(record: StudyRecord) -> dict[str, dict[str, list[float]]]:
     Of candidates that were run with fresh seeds, those alone: the search's own score is the best of many,
     hence too good. Before the confirmation of the best few trials, the default and source-only.
     """
-    found: dict[str, tuple[Scores, ...]] = dict(record.fresh)
-    if not found:
-        best = list(record.ranked[:_MOST])
-        default = record.default
-        best += [default] if default is not None and default not in best and default.scores else []
-        found = {trial.name: (trial.scores,) for trial in best}
+    trainings: dict[str, tuple[Scores, ...]] = dict(record.fresh)
+    if not trainings:
+        trainings = {trial.name: (trial.scores,) for trial in record.ranked[:_MOST]}
+        if record.default is not None and record.default.scores:
+            trainings.setdefault(record.default.name, (record.default.scores,))
         if record.baseline:
-            found[SOURCE_ONLY_KEY] = (record.baseline,)
-    tasks = [task.name for task in record.tasks]
+            trainings[SOURCE_ONLY_KEY] = (record.baseline,)
     return {
-        name: {task: [s[task][record.objective] for s in scores] for task in tasks}
-        for name, scores in found.items()
-        if all(record.objective in s.get(task, {}) for s in scores for task in tasks)
+        name: {task: [s[task][record.objective] for s in scores] for task in record.task_names}
+        for name, scores in trainings.items()
+        if all(record.objective in s.get(task, {}) for s in scores for task in record.task_names)
     }
 
 
-def _order(record: StudyRecord, found: Mapping[str, Mapping[str, list[float]]]) -> list[str]:
-    """Return the candidates, the best mean first."""
-    means = {name: fmean(fmean(each) for each in scores.values()) for name, scores in found.items()}
-    return sorted(means, key=lambda name: (-record.sign * means[name], name))
-
-
-def _seeds(found: Mapping[str, Mapping[str, list[float]]], record: StudyRecord) -> str:
-    count = max(len(each) for scores in found.values() for each in scores.values())
+def _seeds(scores: Mapping[str, Mapping[str, list[float]]], record: StudyRecord) -> str:
+    count = max(len(seeds) for of_task in scores.values() for seeds in of_task.values())
     if record.fresh:
         return f"Means over {count} fresh seed{'s' * (count > 1)}."
     return "Scores of the search itself, which are too good for the best: each is the best of many."
@@ -63,21 +55,21 @@ def _seeds(found: Mapping[str, Mapping[str, list[float]]], record: StudyRecord) 
 
 def draw_matrix(record: StudyRecord) -> Drawing | None:
     """Draw the objective of each configuration on each task; None without any."""
-    found = task_scores(record)
-    if not found:
+    scores, tasks = task_scores(record), record.task_names
+    if not scores:
         return None
-    order, tasks = _order(record, found), [task.name for task in record.tasks]
-    means = {name: {task: fmean(found[name][task]) for task in tasks} for name in order}
+    means = {name: {task: fmean(seeds) for task, seeds in of.items()} for name, of in scores.items()}
+    order = sorted(means, key=lambda name: (-record.sign * fmean(means[name].values()), name))
     baseline = means.get(SOURCE_ONLY_KEY)
     reference = baseline or {task: fmean(means[name][task] for name in order) for task in tasks}
     gains = [[record.sign * (means[name][task] - reference[task]) for task in tasks] for name in order]
     reach = max(abs(gain) for row in gains for gain in row) or 1.0
-    labels = [plain(candidate_label(record, name)) for name in order]
+    labels = [candidate_label(record, name) for name in order]
     against = "source-only" if baseline else "the mean"
     figure = heatmap(
         gains,
         [in_two_lines(task) for task in tasks],
-        labels,
+        [plain(label) for label in labels],
         text=[[f"{means[name][task]:.3f}" for task in tasks] for name in order],
         texttemplate="%{text}",
         zmin=-reach,
@@ -89,12 +81,12 @@ def draw_matrix(record: StudyRecord) -> Drawing | None:
     )
     figure.update_xaxes(side="top")
     rows = tuple(
-        (candidate_label(record, name), *(number(means[name][task]) for task in tasks)) for name in order
+        (label, *map(number, means[name].values())) for label, name in zip(labels, order, strict=True)
     )
     return Drawing(
         "task-matrix",
         "Every task and configuration",
-        f"{record.objective}; blue is better than {against}, brown worse. {_seeds(found, record)} A "
+        f"{record.objective}; blue is better than {against}, brown worse. {_seeds(scores, record)} A "
         "configuration that is blue in some columns and brown in others helps some tasks at the cost of "
         "others.",
         figure,
@@ -120,7 +112,7 @@ def _add_candidate(
             hovertemplate=f"{plain(label)}, one seed: %{{x:.4f}}<extra></extra>",
         )
     figure.add_scatter(
-        x=[fmean(scores[task]) for task in scores],
+        x=[fmean(values) for values in scores.values()],
         y=[in_two_lines(task) for task in scores],
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 14},
@@ -132,28 +124,27 @@ def _add_candidate(
 
 def draw_comparison(record: StudyRecord) -> Drawing | None:
     """Draw what is handed out against source-only and the default; None with only one of them."""
-    found = task_scores(record)
+    scores, tasks = task_scores(record), record.task_names
     default = "" if record.default is None else record.default.name
     kinds = {
         SOURCE_ONLY_KEY: (SOURCE_ONLY_COLOUR, "circle"),
         default: (DEFAULT_COLOUR, "diamond"),
         record.shown: (CHOSEN_COLOUR, "star"),
     }
-    kinds = {name: kind for name, kind in kinds.items() if name in found}
+    kinds = {name: kind for name, kind in kinds.items() if name in scores}
     if len(kinds) < 2:
         return None
     figure = go.Figure()
-    tasks = [task.name for task in record.tasks]
     for name, kind in kinds.items():
-        _add_candidate(figure, candidate_label(record, name), found[name], kind)
+        _add_candidate(figure, candidate_label(record, name), scores[name], kind)
     figure.update_xaxes(title=record.objective)
     figure.update_yaxes(autorange="reversed")
-    rows = tuple((arrow(task), *(number(fmean(found[name][task])) for name in kinds)) for task in tasks)
+    rows = tuple((arrow(task), *(number(fmean(scores[name][task])) for name in kinds)) for task in tasks)
     return Drawing(
         "comparison",
         "What is handed out, against source-only and the default",
         "Large signs are means, small ones single seeds. A lead no wider than the small signs are apart is "
-        "luck. " + _seeds(found, record),
+        "luck. " + _seeds(scores, record),
         figure,
         Table(("task", *(candidate_label(record, name) for name in kinds)), rows),
         height=150 + 70 * len(tasks),

@@ -16,17 +16,17 @@ LEAST_TRIALS = 5
 
 def _columns(record: StudyRecord, trials: Sequence[TrialRecord]) -> dict[str, list[float]]:
     """Return validator → its score of each trial, higher is better; those that tell trials apart."""
-    names = dict.fromkeys(name for trial in trials for scores in trial.scores.values() for name in scores)
-    found: dict[str, list[float]] = {}
-    for name in [record.objective, *(each for each in names if each != record.objective)]:
+    names = (name for trial in trials for scores in trial.scores.values() for name in scores)
+    columns: dict[str, list[float]] = {}
+    for name in dict.fromkeys([record.objective, *names]):
         if name not in VALIDATORS:
             continue  # of another version
         sign = 1 if VALIDATORS[name].higher_is_better else -1
         means = [trial.mean(name) for trial in trials]
         values = [sign * value for value in means if value is not None and math.isfinite(value)]
         if len(values) == len(trials) and len(set(values)) > 1:
-            found[name] = values
-    return found
+            columns[name] = values
+    return columns
 
 
 def draw_correlations(record: StudyRecord) -> Drawing | None:
