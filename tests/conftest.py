@@ -14,7 +14,7 @@ TINY_SPACE = """\
 schema: 1
 study: tiny
 tasks: [digits->digits-m, digits->syn-digits]
-train: {steps: 4, batch_size: 8, image_size: 8, width: 4, evaluations: 2}
+train: {steps: 4, batch_size: 8, image_size: 8, width: 4, evaluations: 2, precision: float32}
 budget: {trials: 3}
 sampler: {name: tpe, startup_trials: 1}
 confirm: {top: 1, seeds: 1}

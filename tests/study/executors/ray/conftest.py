@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from iimt_search.data.registry import DOMAINS
-from iimt_search.records import Event, Finished, Job, Report
+from iimt_search.records import Evaluation, Event, Finished, Job, Report
 from iimt_search.space import KnownNames, Space
 from iimt_search.space.load import space_from_text
 from iimt_search.study.executors.base import Executor
@@ -49,10 +49,14 @@ class Recording(RayExecutor):
         keys = [e.key for e in lost]
         assert lost and all(self.submitted.count(key) == 1 + keys.count(key) for key in keys)
         for key in keys:
-            reports = [e.evaluation for e in self.events if isinstance(e, Report) and e.key == key]
-            again = reports[[report.step for report in reports].index(STEPS[0], 1) :]
-            before = reports[: len(reports) - len(again)]
-            assert before and again[: len(before)] == before
+            tries: list[list[Evaluation]] = [[]]
+            for event in self.events:
+                if isinstance(event, Report) and event.key == key:
+                    tries[-1].append(event.evaluation)
+                elif isinstance(event, Finished) and event.key == key and event.status == "lost":
+                    tries.append([])
+            *before, again = tries
+            assert all(again[: len(evaluations)] == evaluations for evaluations in before)
             assert [evaluation.step for evaluation in again] == STEPS
         return lost[0].error
 
@@ -94,7 +98,14 @@ def assert_whole() -> Callable[[list[optuna.trial.FrozenTrial], int], None]:
 @pytest.fixture
 def longer_space(small_space: Callable[..., Space]) -> Callable[..., Space]:
     """Return a function that makes a space of six evaluations a trial and no pruning."""
-    train = {"steps": 60, "batch_size": 8, "image_size": 8, "width": 4, "evaluations": 6}
+    train = {
+        "steps": 60,
+        "batch_size": 8,
+        "image_size": 8,
+        "width": 4,
+        "evaluations": 6,
+        "precision": "float32",
+    }
     return lambda trials: small_space(train=train, budget={"trials": trials}, pruner={"name": "none"})
 
 
