@@ -13,14 +13,17 @@ def canonical_order(rows: NDArray[np.float64], most: int | None = None) -> NDArr
 
     Args:
         rows: float (N, D), finite.
-        most: at most so many rows: evenly spaced ones of that order. None: all.
+        most: of more rows than this, exactly so many, evenly spaced in that order. None: all.
 
     Returns:
-        int64 (N,) or fewer, the places of the rows.
+        int64 (min(N, most),), the places of the rows.
 
     >>> canonical_order(np.array([[2.0, 1.0], [1.0, 5.0], [2.0, 0.0]])).tolist()
     [1, 2, 0]
+    >>> canonical_order(np.arange(5.0)[:, None], 3).tolist()
+    [0, 1, 3]
     """
     order: NDArray[np.int64] = np.lexsort(rows.T[::-1])
-    step = 1 if most is None else -(-len(order) // most)
-    return order[:: max(step, 1)]
+    if most is None or len(order) <= most:
+        return order
+    return order[np.arange(most) * len(order) // most]

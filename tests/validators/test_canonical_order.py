@@ -23,8 +23,15 @@ def test_rows_come_out_alike_however_they_came_in() -> None:
     assert np.array_equal(rows[canonical_order(rows, 7)], shuffled[canonical_order(shuffled, 7)])
 
 
+def test_one_sample_too_many_costs_one() -> None:
+    chosen = canonical_order(np.arange(1001.0)[:, None], 1000)
+    assert len(set(chosen.tolist())) == 1000
+    assert set(np.diff(chosen)) <= {1, 2}
+
+
 @pytest.mark.parametrize(
-    ("count", "most", "places"), [(5, 5, [0, 1, 2, 3, 4]), (5, 4, [0, 2, 4]), (5, 1, [0]), (0, 3, [])]
+    ("count", "most", "places"),
+    [(5, 5, [0, 1, 2, 3, 4]), (5, 4, [0, 1, 2, 3]), (7, 3, [0, 2, 4]), (5, 1, [0]), (0, 3, [])],
 )
 def test_at_most_so_many_evenly_spaced(count: int, most: int, places: list[int]) -> None:
     assert canonical_order(np.arange(count, dtype=np.float64)[:, None], most).tolist() == places
