@@ -1,5 +1,6 @@
 """Importance weights: how likely is a source sample in the target? (Bickel et al. 2007; You et al. 2019)."""
 
+import math
 import warnings
 
 import numpy as np
@@ -14,26 +15,40 @@ from iimt_search.validators.contract import all_finite
 
 Floats = NDArray[np.float64]
 
-# Penalty on the squared weights of the domain classifier, for each sample it is fitted to.
-RIDGE = 0.01
+# Penalties on the squared weights of the domain classifier, for each sample it is fitted to.
+RIDGES = (10.0, 1.0, 0.1, 0.01)
 # The largest logarithm of a weight, either way: none becomes 0 or infinite.
 MOST_LOG_WEIGHT = 30.0
 
 
-def _ratio(source: Floats, target: Floats, asked: Floats) -> Floats:
-    """Fit a domain classifier to two domains, and return the density ratio at other samples."""
+def _log_ratio(source: Floats, target: Floats, asked: Floats, ridge: float) -> Floats:
+    """Fit a domain classifier to two domains, and return the log density ratio at other samples."""
     fitted = np.concatenate((source, target))
     centre, scale = fitted.mean(axis=0), fitted.std(axis=0) + 1e-6
     domain = np.repeat((0, 1), (len(source), len(target)))
     classifier = LogisticRegression(
-        C=1 / (RIDGE * len(fitted)), solver="newton-cholesky", tol=1e-8, max_iter=200
+        C=1 / (ridge * len(fitted)), solver="newton-cholesky", tol=1e-8, max_iter=200
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit((fitted - centre) / scale, domain)
-    log_odds = classifier.decision_function((asked - centre) / scale)
-    log_ratio = np.log(len(source) / len(target)) + log_odds
-    return np.asarray(np.exp(np.clip(log_ratio, -MOST_LOG_WEIGHT, MOST_LOG_WEIGHT)), dtype=np.float64)
+    log_odds: Floats = classifier.decision_function((asked - centre) / scale)
+    found = math.log(len(source) / len(target)) + log_odds
+    return np.clip(found, -MOST_LOG_WEIGHT, MOST_LOG_WEIGHT)
+
+
+def _cross_fitted(source: Floats, target: Floats, ridge: float) -> tuple[Floats, float]:
+    """Return each source sample's log density ratio, and the log-loss on both domains, by the other half."""
+    found, loss = np.zeros(len(source)), 0.0
+    for half in (0, 1):
+        s, t = source[half::2], target[half::2]
+        asked = np.concatenate((source[1 - half :: 2], target[1 - half :: 2]))
+        ratio = np.zeros(len(asked)) if math.isinf(ridge) else _log_ratio(s, t, asked, ridge)
+        found[1 - half :: 2], at_target = np.split(ratio, [len(source[1 - half :: 2])])
+        prior = math.log(len(t) / len(s))
+        loss += float(np.logaddexp(0, found[1 - half :: 2] + prior).sum())
+        loss += float(np.logaddexp(0, -at_target - prior).sum())
+    return found, loss
 
 
 def importance_weights(source_embeddings: Tensor, target_embeddings: Tensor) -> Tensor:
@@ -41,7 +56,10 @@ def importance_weights(source_embeddings: Tensor, target_embeddings: Tensor) -> 
 
     A ridge-penalised logistic regression on standardised embeddings tells the domains apart. There are
     two: each is fitted to every second sample of both domains, in canonical order, and weights the
-    source samples that the other one was fitted to, so that none is weighted by what learned it.
+    source samples that the other one was fitted to, so that none is weighted by what learned it. Their
+    ridge is the one of :data:`RIDGES` with the least log-loss on those other halves, or infinite (all
+    weights 1) where none does better than not looking at the embeddings. Equal embeddings have equal
+    weights, their mean.
 
     Args:
         source_embeddings: float (N_s, D), held-out samples.
@@ -61,8 +79,12 @@ def importance_weights(source_embeddings: Tensor, target_embeddings: Tensor) -> 
     enough = min(len(source_embeddings), len(target_embeddings)) >= 2
     if enough and all_finite(source_embeddings, target_embeddings):
         f_s, f_t = (f.double().cpu().numpy() for f in (source_embeddings, target_embeddings))
-        order_s, order_t = canonical_order(f_s), canonical_order(f_t)
-        for half in (0, 1):
-            asked = order_s[1 - half :: 2]
-            weights[asked] = _ratio(f_s[order_s[half::2]], f_t[order_t[half::2]], f_s[asked])
+        order = canonical_order(f_s)
+        f_s, f_t = f_s[order], f_t[canonical_order(f_t)]
+        # min takes the first of equals, the strongest ridge.
+        log_ratio, _ = min(
+            (_cross_fitted(f_s, f_t, ridge) for ridge in (math.inf, *RIDGES)), key=lambda fit: fit[1]
+        )
+        place = np.concatenate(([0], (f_s[1:] != f_s[:-1]).any(axis=1).cumsum()))
+        weights[order] = (np.bincount(place, np.exp(log_ratio)) / np.bincount(place))[place]
     return torch.from_numpy(weights)

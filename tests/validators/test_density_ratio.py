@@ -25,27 +25,37 @@ def naive(source: Floats, target: Floats) -> Floats:
     for rows in (source, target):
         order = [i for _, i in sorted((tuple(row), i) for i, row in enumerate(rows.tolist()))]
         halves.append((order[0::2], order[1::2]))
-    found = np.zeros(len(source))
-    for fitted, asked in ((0, 1), (1, 0)):
-        s, t = source[halves[0][fitted]], target[halves[1][fitted]]
-        x = np.concatenate((s, t))
-        centre, scale = x.mean(axis=0), x.std(axis=0)
-        sign = np.array([-1.0] * len(s) + [1.0] * len(t))
-        z = (x - centre) / scale
+    least, best = math.inf, np.zeros(0)
+    for ridge in (None, 10.0, 1.0, 0.1, 0.01):
+        found, held_out = np.zeros(len(source)), 0.0
+        for fitted, asked in ((0, 1), (1, 0)):
+            s, t = source[halves[0][fitted]], target[halves[1][fitted]]
+            x = np.concatenate((s, t))
+            centre, scale = x.mean(axis=0), x.std(axis=0)
+            sign = np.array([-1.0] * len(s) + [1.0] * len(t))
+            z = (x - centre) / scale
 
-        def loss(b: Floats, z: Floats = z, sign: Floats = sign) -> float:
-            margins = sign * (z @ b[1:] + b[0])
-            return float(np.logaddexp(0, -margins).mean() + 0.01 / 2 * (b[1:] ** 2).sum())
+            def loss(b: Floats, z: Floats = z, sign: Floats = sign, ridge: float = ridge or 0.0) -> float:
+                margins = sign * (z @ b[1:] + b[0])
+                return float(np.logaddexp(0, -margins).mean() + ridge / 2 * (b[1:] ** 2).sum())
 
-        b = minimize(loss, np.zeros(x.shape[1] + 1), tol=1e-12).x
-        p = 1 / (1 + np.exp(-((source[halves[0][asked]] - centre) / scale @ b[1:] + b[0])))
-        found[halves[0][asked]] = len(s) / len(t) * p / (1 - p)
-    return found
+            b = np.array([math.log(len(t) / len(s)), *np.zeros(x.shape[1])])
+            if ridge is not None:
+                b = minimize(loss, b, tol=1e-12).x
+            p_s, p_t = (
+                1 / (1 + np.exp(-((rows[half[asked]] - centre) / scale @ b[1:] + b[0])))
+                for rows, half in zip((source, target), halves, strict=True)
+            )
+            found[halves[0][asked]] = len(s) / len(t) * p_s / (1 - p_s)
+            held_out -= np.log(1 - p_s).sum() + np.log(p_t).sum()
+        if held_out < least:
+            least, best = held_out, found
+    return best
 
 
-@pytest.mark.parametrize(("n_s", "n_t"), [(40, 40), (31, 50), (60, 17)])
-def test_against_general_minimisation(n_s: int, n_t: int) -> None:
-    source, target = normal(n_s, 0.0, seed=0), normal(n_t, 0.5, seed=1)
+@pytest.mark.parametrize(("n_s", "n_t", "shift"), [(40, 40, 0.5), (31, 50, 0.5), (60, 17, 2.0), (9, 40, 0.0)])
+def test_against_general_minimisation(n_s: int, n_t: int, shift: float) -> None:
+    source, target = normal(n_s, 0.0, seed=0), normal(n_t, shift, seed=1)
     assert weights(source, target) == pytest.approx(naive(source, target), rel=1e-4)
 
 
@@ -62,6 +72,30 @@ def test_equal_domains_have_weights_about_one() -> None:
     found = weights(normal(2000, 0.0, 0), normal(3000, 0.0, 1))
     assert np.abs(found - 1).mean() < 0.1
     assert found.mean() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("dimensions", [3, 64, 128, 256])
+@pytest.mark.parametrize("seed", [0, 2, 4])
+def test_equal_domains_have_weights_about_one_whatever_the_dimensions(dimensions: int, seed: int) -> None:
+    found = weights(normal(300, 0.0, seed, dimensions), normal(300, 0.0, seed + 1, dimensions))
+    assert 0.8 < found.mean() < 1.25
+    assert found.sum() ** 2 / (found**2).sum() > 0.8 * 300
+
+
+@pytest.mark.parametrize("dimensions", [64, 128])
+def test_a_shift_is_found_among_many_dimensions(dimensions: int) -> None:
+    # Means one standard deviation apart along the diagonal.
+    step = dimensions**-0.5
+    source, target = normal(2000, 0.0, 0, dimensions), normal(2000, step, 1, dimensions)
+    true = source.sum(axis=1) * step - 0.5
+    assert np.corrcoef(np.log(weights(source, target)), true)[0, 1] > 0.85
+
+
+def test_equal_embeddings_have_equal_weights() -> None:
+    source = normal(20, 0.0, 0).repeat(3, axis=0)
+    found = weights(source, normal(50, 1.0, 1)).reshape(20, 3)
+    assert (found == found[:, :1]).all()
+    assert len(np.unique(found)) == 20
 
 
 @pytest.mark.parametrize(("n_s", "n_t"), [(10, 10), (9, 21), (2, 2)])

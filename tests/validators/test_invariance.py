@@ -86,6 +86,24 @@ def test_order_of_source_samples(name: str, noise: float, model: Model, score_of
     assert score_of(name, changed) == pytest.approx(score_of(name, given), rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["iwcv", "dev", "devn"])
+def test_order_of_source_samples_with_equal_embeddings(name: str, model: Model, score_of: ScoreOf) -> None:
+    given = model(1.0)
+    given = replace(
+        given,
+        source_embeddings=given.source_embeddings[:, :3].round(),
+        target_embeddings=given.target_embeddings[:, :3].round() + 1.0,
+    )
+    assert len(given.source_embeddings.unique(dim=0)) < 80
+    scores = []
+    for seed in range(5):
+        s = shuffled(80, seed)
+        parts = ("source_logits", "source_labels", "source_embeddings")
+        scores.append(score_of(name, replace(given, **{part: getattr(given, part)[s] for part in parts})))
+    assert scores == pytest.approx([scores[0]] * 5, rel=1e-9)
+    assert scores[0] != pytest.approx(score_of("source_risk", given), rel=1e-3)
+
+
 @pytest.mark.parametrize("name", VALIDATORS)
 @pytest.mark.parametrize("noise", NOISES)
 def test_names_of_classes(name: str, noise: float, model: Model, score_of: ScoreOf) -> None:
