@@ -52,7 +52,8 @@ def class_ami(embeddings: Tensor, predicted: Tensor, classes: int) -> float:
 
     Returns:
         At most 1; about 0 for predictions that have nothing to do with the clusters, and 0 for a
-        collapse to one class. NaN where an embedding is not finite, and without samples.
+        collapse to one class, even where there is but one cluster. NaN where an embedding is not
+        finite, and without samples.
 
     >>> import torch
     >>> clusters = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
@@ -64,7 +65,10 @@ def class_ami(embeddings: Tensor, predicted: Tensor, classes: int) -> float:
     if len(embeddings) == 0 or not all_finite(embeddings):
         return float("nan")
     chosen, _, clusters = kmeans_clusters(embeddings, classes, MAX_SAMPLES)
-    return float(adjusted_mutual_info_score(predicted.cpu().numpy()[chosen], clusters))
+    labels = predicted.cpu().numpy()[chosen]
+    if (labels == labels[0]).all():
+        return 0.0
+    return float(adjusted_mutual_info_score(labels, clusters))
 
 
 def score(predictions: Predictions) -> float:

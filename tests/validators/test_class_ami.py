@@ -44,6 +44,7 @@ def test_unrelated_predictions_are_about_zero() -> None:
 def test_collapses() -> None:
     points, labels = clustered()
     assert class_ami(points, torch.zeros_like(labels), 3) == 0.0
+    assert class_ami(torch.ones(500, 3), torch.zeros(500, dtype=torch.long), 7) == 0.0
     assert class_ami(torch.ones_like(points), labels, 3) == pytest.approx(0.0, abs=1e-9)
     assert math.isnan(class_ami(torch.full_like(points, float("nan")), labels, 3))
 
