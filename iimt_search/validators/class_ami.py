@@ -11,6 +11,7 @@ from torch import Tensor
 
 from iimt_search.validators.canonical_order import canonical_order
 from iimt_search.validators.contract import Predictions, all_finite
+from iimt_search.validators.ties import predicted_classes
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -47,7 +48,7 @@ def class_ami(embeddings: Tensor, predicted: Tensor, classes: int) -> float:
     Args:
         embeddings: float (N, D), on the target; each is scaled to length 1 first. Of more than
             1 000, evenly spaced ones in canonical order are used.
-        predicted: int64 (N,), the predicted classes.
+        predicted: int64 (N,), the predicted classes; samples with −1 (none) are clustered, not compared.
         classes: C, the number of clusters.
 
     Returns:
@@ -66,9 +67,10 @@ def class_ami(embeddings: Tensor, predicted: Tensor, classes: int) -> float:
         return float("nan")
     chosen, _, clusters = kmeans_clusters(embeddings, classes, MAX_SAMPLES)
     labels = predicted.cpu().numpy()[chosen]
-    if (labels == labels[0]).all():
+    compared = labels >= 0
+    if len(np.unique(labels[compared])) < 2:
         return 0.0
-    return float(adjusted_mutual_info_score(labels, clusters))
+    return float(adjusted_mutual_info_score(labels[compared], clusters[compared]))
 
 
 def score(predictions: Predictions) -> float:
@@ -76,4 +78,4 @@ def score(predictions: Predictions) -> float:
     if not all_finite(predictions.target_logits):
         return float("nan")
     logits = predictions.target_logits
-    return class_ami(predictions.target_embeddings, logits.argmax(dim=-1), logits.shape[1])
+    return class_ami(predictions.target_embeddings, predicted_classes(logits), logits.shape[1])

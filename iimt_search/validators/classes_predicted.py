@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from iimt_search.validators.contract import Predictions, all_finite
+from iimt_search.validators.ties import predicted_classes
 
 # A class that is predicted less often than this share of an even one has vanished.
 LEAST_SHARE = 0.05
@@ -13,16 +14,18 @@ def classes_predicted(predicted: Tensor, classes: int) -> float:
     """Return the share of classes that are predicted for at least N / (20 C) samples.
 
     Args:
-        predicted: int64 (N,), predicted classes in [0, C).
+        predicted: int64 (N,), predicted classes in [0, C); −1 is none.
         classes: C.
 
     Returns:
-        A value in [0, 1]; 1/C for a collapse to one class.
+        A value in [0, 1]; 1/C for a collapse to one class. NaN without samples.
 
     >>> classes_predicted(torch.tensor([0, 0, 1, 1]), 4)
     0.5
     """
-    counts = torch.bincount(predicted, minlength=classes)
+    if len(predicted) == 0:
+        return float("nan")
+    counts = torch.bincount(predicted[predicted >= 0], minlength=classes)
     found = (counts > 0) & (counts >= LEAST_SHARE * len(predicted) / classes)
     return float(found.double().mean())
 
@@ -32,4 +35,4 @@ def score(predictions: Predictions) -> float:
     if not all_finite(predictions.target_logits):
         return float("nan")
     logits = predictions.target_logits
-    return classes_predicted(logits.argmax(dim=-1), logits.shape[1])
+    return classes_predicted(predicted_classes(logits), logits.shape[1])

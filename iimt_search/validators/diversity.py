@@ -6,26 +6,31 @@ import torch
 from torch import Tensor
 
 from iimt_search.validators.contract import Predictions, all_finite
+from iimt_search.validators.ties import predicted_classes
 
 
 def diversity(predicted: Tensor, classes: int) -> float:
     """Return the entropy of the predicted classes' shares, divided by ln C.
 
     Args:
-        predicted: int64 (N,), the predicted classes, in [0, C).
-        classes: C, at least 2.
+        predicted: int64 (N,), the predicted classes, in [0, C); −1 (none) is left out.
+        classes: C.
 
     Returns:
-        A value in [0, 1]: 0 for a collapse to one class, 1 where every class is predicted equally
-        often. Information maximisation of hard predictions: blind to confidence, which temperature
-        and mixing change without changing what is predicted.
+        A value in [0, 1]: 0 for a collapse to one class and where none is predicted, 1 where every
+        class is predicted equally often. NaN without samples, and for C below 2. Information
+        maximisation of hard predictions: blind to confidence, which temperature and mixing change
+        without changing what is predicted.
 
     >>> diversity(torch.tensor([0, 1, 0, 1]), 2)
     1.0
     >>> diversity(torch.tensor([1, 1, 1, 1]), 2) == 0
     True
     """
-    share = torch.bincount(predicted, minlength=classes).double() / len(predicted)
+    if len(predicted) == 0 or classes < 2:
+        return float("nan")
+    counts = torch.bincount(predicted[predicted >= 0], minlength=classes).double()
+    share = counts / counts.sum().clamp_min(1)
     return float(-torch.xlogy(share, share).sum()) / math.log(classes)
 
 
@@ -34,4 +39,4 @@ def score(predictions: Predictions) -> float:
     if not all_finite(predictions.target_logits):
         return float("nan")
     logits = predictions.target_logits
-    return diversity(logits.argmax(dim=-1), logits.shape[1])
+    return diversity(predicted_classes(logits), logits.shape[1])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from iimt_search.validators.contract import all_finite
+from iimt_search.validators.ties import votes
 
 
 def ensemble_agreement(logits: Sequence[Tensor]) -> list[float]:
@@ -16,8 +17,9 @@ def ensemble_agreement(logits: Sequence[Tensor]) -> list[float]:
 
     Returns:
         Of each candidate the share of samples, in [0, 1], for which it predicts the class with the
-        highest mean probability over the candidates. A candidate whose logits are not all finite has
-        NaN, and no say in that mean. 1 for a candidate alone; NaN without samples.
+        highest mean probability over the candidates; where classes tie, on either side, what the two
+        votes of :mod:`iimt_search.validators.ties` have in common. A candidate whose logits are not
+        all finite has NaN, and no say in that mean. 1 for a candidate alone; NaN without samples.
 
     >>> sure, other = torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.1, 0.0], [0.1, 0.0]])
     >>> ensemble_agreement([sure, other])
@@ -30,9 +32,9 @@ def ensemble_agreement(logits: Sequence[Tensor]) -> list[float]:
     for candidate, finite in zip(logits, sound, strict=True):
         if finite:
             total = total + torch.softmax(candidate.double(), dim=-1)
-    together = total.argmax(dim=-1)
+    together = votes(total)
     return [
-        float((candidate.argmax(dim=-1) == together).double().mean()) if finite else float("nan")
+        float(torch.minimum(votes(candidate), together).sum(dim=-1).mean()) if finite else float("nan")
         for candidate, finite in zip(logits, sound, strict=True)
     ]
 

@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 
 from iimt_search.validators.contract import Predictions, all_finite
+from iimt_search.validators.ties import votes
 
 
 def mixval(logits: Tensor, labels: Tensor, same: Tensor) -> float:
@@ -21,7 +22,8 @@ def mixval(logits: Tensor, labels: Tensor, same: Tensor) -> float:
 
     Returns:
         A value in [0, 1]. Where there are pairs of one sort only, the share of that sort: a collapse to
-        one class has no pairs of two classes, and scores 1. NaN where a logit is not finite, and where
+        one class has no pairs of two classes, and scores 1. A mixture counts 1/m where m classes tie
+        for its highest logit and its label is one of them. NaN where a logit is not finite, and where
         there is no pair at all.
 
     >>> import torch
@@ -31,7 +33,7 @@ def mixval(logits: Tensor, labels: Tensor, same: Tensor) -> float:
     """
     if not all_finite(logits):
         return float("nan")
-    right = (logits.argmax(dim=-1) == labels).double()
+    right = votes(logits).gather(1, labels[:, None])[:, 0]
     shares = [float(right[sort].mean()) for sort in (same, ~same)]
     found = [share for share in shares if not math.isnan(share)]
     return sum(found) / len(found) if found else float("nan")

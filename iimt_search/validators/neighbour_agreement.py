@@ -5,6 +5,7 @@ from torch import Tensor
 
 from iimt_search.validators.canonical_order import canonical_order
 from iimt_search.validators.contract import Predictions, all_finite
+from iimt_search.validators.ties import predicted_classes
 
 NEIGHBOURS = 5
 MAX_SAMPLES = 5000
@@ -24,7 +25,7 @@ def neighbour_agreement(
         source_labels: int64 (N_s,).
         target_embeddings: float (N_t, D). Of more than 5 000, evenly spaced ones in canonical order
             are used.
-        predicted: int64 (N_t,), the model's own predictions.
+        predicted: int64 (N_t,), the model's own predictions; −1 (none) agrees with no vote.
 
     Returns:
         A share in [0, 1]. Source samples as near as the fifth vote too. Where k classes have the most
@@ -51,7 +52,8 @@ def neighbour_agreement(
         fifth = similarity.topk(min(NEIGHBOURS, len(f_s))).values[:, -1:]
         votes = (similarity >= fifth - TOLERANCE).double() @ ballots
         winners = votes >= votes.max(dim=-1, keepdim=True).values - TOLERANCE
-        agrees = winners.gather(1, guess[start : start + CHUNK, None])[:, 0]
+        own = guess[start : start + CHUNK, None]
+        agrees = (winners.gather(1, own.clamp_min(0)) & (own >= 0))[:, 0]
         total += float((agrees.double() / winners.sum(dim=-1)).sum())
     return total / len(f_t)
 
@@ -64,5 +66,5 @@ def score(predictions: Predictions) -> float:
         predictions.source_embeddings,
         predictions.source_labels,
         predictions.target_embeddings,
-        predictions.target_logits.argmax(dim=-1),
+        predicted_classes(predictions.target_logits),
     )

@@ -49,6 +49,13 @@ def test_collapses() -> None:
     assert math.isnan(class_ami(torch.full_like(points, float("nan")), labels, 3))
 
 
+def test_samples_without_a_prediction_are_not_compared() -> None:
+    points, labels = clustered()
+    some = torch.where(torch.arange(60) % 4 == 0, -1, labels)
+    assert class_ami(points, some, 3) == pytest.approx(1.0)
+    assert class_ami(points, torch.where(some == 1, 1, -1), 3) == 0.0
+
+
 def test_no_samples() -> None:
     assert math.isnan(class_ami(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 3))
 

@@ -75,6 +75,13 @@ def test_nobody_to_ask() -> None:
     assert [math.isnan(x) for x in ensemble_agreement([torch.zeros(0, 3)])] == [True]
 
 
+def test_ties_share_their_vote() -> None:
+    tied = torch.tensor([[1.0, 1.0, 0.0]])
+    assert ensemble_agreement([tied]) == [1.0]
+    assert ensemble_agreement([one_hot(0), one_hot(1)]) == [0.5, 0.5]
+    assert ensemble_agreement([torch.zeros(1, 3), one_hot(2)]) == pytest.approx([1 / 3, 1.0])
+
+
 def test_score_pool() -> None:
     pool = [one_hot(0, 1, 2, 0), one_hot(0, 1, 2, 1), one_hot(0, 2, 1, 0)]
     assert score_pool(pool) == [1.0, 0.75, 0.5]

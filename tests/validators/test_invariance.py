@@ -104,11 +104,37 @@ def test_order_of_source_samples_with_equal_embeddings(name: str, model: Model, 
     assert scores[0] != pytest.approx(score_of("source_risk", given), rel=1e-3)
 
 
+def with_ties(given: Predictions) -> Predictions:
+    """Every third sample's two highest logits made equal, and one that knows nothing."""
+
+    def tied(logits: Tensor) -> Tensor:
+        second = logits.topk(2).values[:, 1:]
+        found = torch.where((torch.arange(len(logits)) % 3 == 0)[:, None], logits.minimum(second), logits)
+        found[1] = 0.0
+        return found
+
+    assert given.mixed is not None and given.few_shot is not None
+    assert given.reverse_logits is not None and given.short_reverse_logits is not None
+    return replace(
+        given,
+        source_logits=tied(given.source_logits),
+        target_logits=tied(given.target_logits),
+        mixed=replace(given.mixed, logits=tied(given.mixed.logits)),
+        few_shot=replace(given.few_shot, logits=tied(given.few_shot.logits)),
+        reverse_logits=tied(given.reverse_logits),
+        short_reverse_logits=tied(given.short_reverse_logits),
+    )
+
+
 @pytest.mark.parametrize("name", VALIDATORS)
 @pytest.mark.parametrize("noise", NOISES)
-def test_names_of_classes(name: str, noise: float, model: Model, score_of: ScoreOf) -> None:
-    given = model(noise)
-    old = torch.tensor([2, 0, 3, 1])  # the new class i is the old class old[i]
+@pytest.mark.parametrize("ties", [False, True], ids=["", "ties"])
+@pytest.mark.parametrize("order", [[2, 0, 3, 1], [3, 2, 1, 0]], ids=["turned", "reversed"])
+def test_names_of_classes(
+    name: str, noise: float, ties: bool, order: list[int], model: Model, score_of: ScoreOf
+) -> None:
+    given = with_ties(model(noise)) if ties else model(noise)
+    old = torch.tensor(order)  # the new class i is the old class old[i]
     new = old.argsort()
     assert given.few_shot is not None
     assert given.reverse_logits is not None and given.short_reverse_logits is not None

@@ -118,6 +118,12 @@ def test_not_finite(part: str, bad: float, model: Callable[[float], Predictions]
     assert math.isnan(score(given))
 
 
+def test_no_prediction_agrees_with_nobody() -> None:
+    f_s, labels = torch.eye(2).repeat(5, 1), torch.arange(2).repeat(5)
+    assert neighbour_agreement(f_s, labels, torch.eye(2), torch.tensor([0, -1])) == 0.5
+    assert neighbour_agreement(f_s, labels, torch.eye(2), torch.tensor([-1, -1])) == 0.0
+
+
 def test_no_samples() -> None:
     f_s, labels, f_t, predicted = drawn()
     assert math.isnan(neighbour_agreement(f_s[:0], labels[:0], f_t, predicted))

@@ -91,6 +91,21 @@ def test_collapsed_embeddings_give_the_commonest_pseudo_label() -> None:
     assert reverse_probe(f_t, pseudo, torch.full((4, 4), 0.7), torch.tensor([1, 0, 0, 0])) == 0.25
 
 
+def test_a_tie_of_the_probe_counts_its_share() -> None:
+    f_t, pseudo = torch.full((6, 4), 0.7), torch.tensor([0, 2, 1, 2, 0, 1])
+    truth = torch.tensor([0, 1, 1, 2, 3, 3])
+    assert reverse_probe(f_t, pseudo, f_t, truth) == pytest.approx(4 / 6 / 3)
+
+
+def test_samples_without_a_pseudo_label_are_left_out() -> None:
+    f_t, pseudo = clusters(3, 60, seed=1, spread=4.0)
+    f_s, truth = clusters(3, 41, seed=2, spread=4.0)
+    some = torch.where(torch.arange(60) % 4 == 0, -1, pseudo)
+    kept = some >= 0
+    assert reverse_probe(f_t, some, f_s, truth) == reverse_probe(f_t[kept], pseudo[kept], f_s, truth)
+    assert reverse_probe(f_t, torch.full((60,), -1), f_s, truth) == 0.0
+
+
 def test_a_class_that_vanished_is_never_right() -> None:
     f_t, pseudo = clusters(3, 30, seed=1, spread=0.01)
     f_s, truth = clusters(3, 30, seed=2, spread=0.01)

@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 
 from iimt_search.validators.contract import Predictions
@@ -27,6 +28,20 @@ def test_against_loop() -> None:
 def test_one_class_collapse_is_that_classs_share() -> None:
     logits = torch.tensor([[0.0, 1.0, 0.0]]).repeat(8, 1)
     assert source_accuracy(logits, torch.tensor([1, 1, 1, 0, 0, 2, 2, 2])) == 3 / 8
+
+
+def test_a_tie_counts_its_share() -> None:
+    logits = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [2.0, 2.0, 2.0]])
+    assert (
+        source_accuracy(logits[:1], torch.tensor([0]))
+        == source_accuracy(logits[1:2], torch.tensor([1]))
+        == 0.5
+    )
+    assert source_accuracy(logits, torch.tensor([0, 2, 1])) == pytest.approx((1 / 2 + 0 + 1 / 3) / 3)
+
+
+def test_no_samples() -> None:
+    assert math.isnan(source_accuracy(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)))
 
 
 def test_order_of_samples_does_not_matter() -> None:
