@@ -13,7 +13,7 @@ def mean_entropy(probabilities: Tensor) -> float:
         probabilities: float (N, C), rows sum to 1.
 
     Returns:
-        Nats in [0, ln C]; 0 · ln 0 counts as 0. NaN where an input is NaN.
+        Nats in [0, ln C]; 0 · ln 0 counts as 0. NaN where an input is NaN, and without samples.
 
     >>> mean_entropy(torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == 0
     True

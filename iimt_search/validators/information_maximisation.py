@@ -15,7 +15,7 @@ def information_maximisation(probabilities: Tensor) -> float:
 
     Returns:
         Nats in [0, ln C]; 0 for a collapse to one class and for uniform predictions, ln C for
-        confident predictions spread evenly over the classes. NaN where an input is NaN.
+        confident predictions spread evenly over the classes. NaN where an input is NaN, and without samples.
 
     >>> round(information_maximisation(torch.eye(2)), 4)
     0.6931

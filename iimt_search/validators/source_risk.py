@@ -27,7 +27,7 @@ def source_losses(logits: Tensor, labels: Tensor) -> Tensor:
 def score(predictions: Predictions) -> float:
     """Score a model by its mean cross-entropy on the source validation samples; lower is better.
 
-    Nats in [0, ∞): ln C for uniform predictions. NaN where a logit is not finite. Blind to the shift,
-    and it counts an unconfident prediction as an error although mixup trains it.
+    Nats in [0, ∞): ln C for uniform predictions. NaN where a logit is not finite, and without samples. Blind
+    to the shift, and it counts an unconfident prediction as an error although mixup trains it.
     """
     return float(source_losses(predictions.source_logits, predictions.source_labels).mean())

@@ -87,7 +87,7 @@ def trans_score(probabilities: Tensor, embeddings: Tensor, weight: Tensor) -> fl
 
     Returns:
         A value in [−θ_C², 2], with θ_C as in :func:`angle_deviation`: −π² at the least, for two
-        classes. NaN where one of the three is NaN.
+        classes. NaN where one of the three is NaN: without samples, and for fewer than two classes.
     """
     information = information_maximisation(probabilities)
     return hopkins(embeddings) - angle_deviation(weight) + information / math.log(max(len(weight), 2))
