@@ -33,6 +33,4 @@ def bnm(probabilities: Tensor) -> float:
 
 def score(predictions: Predictions) -> float:
     """Score a model by the nuclear norm of its target predictions."""
-    if not all_finite(predictions.target_logits):
-        return float("nan")
-    return bnm(torch.softmax(predictions.target_logits.double(), dim=-1))
+    return bnm(predictions.target_probabilities)

@@ -4,10 +4,17 @@ import numpy as np
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
-from iimt_search.validators.class_ami import kmeans_clusters
+from iimt_search.validators.clusters import Clusters, kmeans_clusters
 from iimt_search.validators.contract import Predictions, all_finite
 
-MAX_SAMPLES = 2000
+
+def _silhouette(clusters: Clusters | None) -> float:
+    if clusters is None:
+        return float("nan")
+    of = clusters.of[clusters.chosen]
+    if not 2 <= len(np.unique(of)) < len(of):
+        return -1.0
+    return float(silhouette_score(clusters.embeddings, of))
 
 
 def class_ss(embeddings: Tensor, classes: int) -> float:
@@ -15,8 +22,8 @@ def class_ss(embeddings: Tensor, classes: int) -> float:
 
     Args:
         embeddings: float (N, D), on the target; each is scaled to length 1 first, and distances are
-            Euclidean. Of more than 2 000, evenly spaced ones in canonical order are used, to find
-            the clusters too.
+            Euclidean. Of more than 1 000, those are used that
+            :func:`iimt_search.validators.clusters.kmeans_clusters` finds the clusters from.
         classes: C, the number of clusters.
 
     Returns:
@@ -30,17 +37,11 @@ def class_ss(embeddings: Tensor, classes: int) -> float:
     >>> class_ss(torch.ones(4, 2), 2)
     -1.0
     """
-    if len(embeddings) == 0 or not all_finite(embeddings):
-        return float("nan")
-    _, f, clusters = kmeans_clusters(embeddings, classes, MAX_SAMPLES)
-    found = len(np.unique(clusters))
-    if not 2 <= found < len(f):
-        return -1.0
-    return float(silhouette_score(f, clusters))
+    return _silhouette(kmeans_clusters(embeddings, classes))
 
 
 def score(predictions: Predictions) -> float:
     """Score a model by ClassSS on its target embeddings; of its predictions only C is looked at."""
     if not all_finite(predictions.target_logits):
         return float("nan")
-    return class_ss(predictions.target_embeddings, predictions.target_logits.shape[1])
+    return _silhouette(predictions.target_clusters)

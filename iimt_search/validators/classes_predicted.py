@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from iimt_search.validators.contract import Predictions, all_finite
-from iimt_search.validators.ties import predicted_classes
 
 # A class that is predicted less often than this share of an even one has vanished.
 LEAST_SHARE = 0.05
@@ -34,5 +33,4 @@ def score(predictions: Predictions) -> float:
     """Check which share of the classes the target predictions have; NaN where a logit is not finite."""
     if not all_finite(predictions.target_logits):
         return float("nan")
-    logits = predictions.target_logits
-    return classes_predicted(predicted_classes(logits), logits.shape[1])
+    return classes_predicted(predictions.target_classes, predictions.target_logits.shape[1])

@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
+import torch
 from torch import Tensor
 
 from iimt_search.validators.registry import VALIDATORS
+from iimt_search.validators.ties import predicted_classes
+
+if TYPE_CHECKING:
+    from iimt_search.validators.clusters import Clusters
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ class FewShot:
 class Predictions:
     """What a validator may look at. No label of the sealed target is in it, by type.
 
+    What several validators need is a property, computed when it is first asked for and kept: the tensors
+    are not to be changed in place. Properties are no fields, and ``replace`` begins without them.
+
     Attributes:
         source_logits: float32 (N_s, C), on the source validation samples.
         source_labels: int64 (N_s,), their labels.
@@ -67,6 +76,31 @@ class Predictions:
     few_shot: FewShot | None = None
     reverse_logits: Tensor | None = None
     short_reverse_logits: Tensor | None = None
+
+    @cached_property
+    def target_probabilities(self) -> Tensor:
+        """float64 (N_t, C), the softmax of the target logits; all NaN where one is not finite."""
+        probabilities = torch.softmax(self.target_logits.double(), dim=-1)
+        return probabilities if all_finite(self.target_logits) else torch.full_like(probabilities, torch.nan)
+
+    @cached_property
+    def target_classes(self) -> Tensor:
+        """int64 (N_t,), as :func:`iimt_search.validators.ties.predicted_classes` finds them."""
+        return predicted_classes(self.target_logits)
+
+    @cached_property
+    def target_clusters(self) -> "Clusters | None":
+        """As :func:`iimt_search.validators.clusters.kmeans_clusters` finds them, one a class."""
+        from iimt_search.validators.clusters import kmeans_clusters  # which imports this module
+
+        return kmeans_clusters(self.target_embeddings, self.target_logits.shape[1])
+
+    @cached_property
+    def importance_weights(self) -> Tensor:
+        """float64 (N_s,), see :func:`iimt_search.validators.density_ratio.importance_weights`."""
+        from iimt_search.validators.density_ratio import importance_weights  # which imports this module
+
+        return importance_weights(self.source_embeddings, self.target_embeddings)
 
 
 def all_finite(*tensors: Tensor) -> bool:

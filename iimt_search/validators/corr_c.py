@@ -9,7 +9,7 @@ Higher is better.
 import torch
 from torch import Tensor
 
-from iimt_search.validators.contract import Predictions, all_finite
+from iimt_search.validators.contract import Predictions
 
 
 def corr_c(probabilities: Tensor) -> float:
@@ -35,6 +35,4 @@ def corr_c(probabilities: Tensor) -> float:
 
 def score(predictions: Predictions) -> float:
     """Score a model by the class correlations of its target predictions; higher is better."""
-    if not all_finite(predictions.target_logits):
-        return float("nan")
-    return corr_c(torch.softmax(predictions.target_logits.double(), dim=-1))
+    return corr_c(predictions.target_probabilities)

@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from iimt_search.validators.contract import Predictions
-from iimt_search.validators.density_ratio import importance_weights
 from iimt_search.validators.source_risk import source_losses
 
 # Weights that vary by less than this share of their mean are constant, up to the classifier's fit.
@@ -41,5 +40,5 @@ def score(predictions: Predictions) -> float:
     """Score a model by its deep embedded validation risk; lower is better."""
     return controlled_risk(
         source_losses(predictions.source_logits, predictions.source_labels),
-        importance_weights(predictions.source_embeddings, predictions.target_embeddings),
+        predictions.importance_weights,
     )

@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from iimt_search.validators.contract import Predictions
-from iimt_search.validators.density_ratio import importance_weights
 from iimt_search.validators.iwcv import weighted_risk
 from iimt_search.validators.source_risk import source_losses
 
@@ -47,5 +46,5 @@ def score(predictions: Predictions) -> float:
     """Score a model by its normalised deep embedded validation risk; lower is better."""
     return bounded_risk(
         source_losses(predictions.source_logits, predictions.source_labels),
-        importance_weights(predictions.source_embeddings, predictions.target_embeddings),
+        predictions.importance_weights,
     )

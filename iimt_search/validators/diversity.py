@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from iimt_search.validators.contract import Predictions, all_finite
-from iimt_search.validators.ties import predicted_classes
 
 
 def diversity(predicted: Tensor, classes: int) -> float:
@@ -38,5 +37,4 @@ def score(predictions: Predictions) -> float:
     """Score a model by the diversity of its target predictions."""
     if not all_finite(predictions.target_logits):
         return float("nan")
-    logits = predictions.target_logits
-    return diversity(predicted_classes(logits), logits.shape[1])
+    return diversity(predictions.target_classes, predictions.target_logits.shape[1])

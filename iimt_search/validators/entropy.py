@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from iimt_search.validators.contract import Predictions, all_finite
+from iimt_search.validators.contract import Predictions
 
 
 def mean_entropy(probabilities: Tensor) -> float:
@@ -26,6 +26,4 @@ def mean_entropy(probabilities: Tensor) -> float:
 
 def score(predictions: Predictions) -> float:
     """Score a model by the mean entropy of its target predictions; lower is better."""
-    if not all_finite(predictions.target_logits):
-        return float("nan")
-    return mean_entropy(torch.softmax(predictions.target_logits.double(), dim=-1))
+    return mean_entropy(predictions.target_probabilities)

@@ -1,9 +1,8 @@
 """Information maximisation on the target: mutual information of sample and predicted class."""
 
-import torch
 from torch import Tensor
 
-from iimt_search.validators.contract import Predictions, all_finite
+from iimt_search.validators.contract import Predictions
 from iimt_search.validators.entropy import mean_entropy
 
 
@@ -17,6 +16,7 @@ def information_maximisation(probabilities: Tensor) -> float:
         Nats in [0, ln C]; 0 for a collapse to one class and for uniform predictions, ln C for
         confident predictions spread evenly over the classes. NaN where an input is NaN, and without samples.
 
+    >>> import torch
     >>> round(information_maximisation(torch.eye(2)), 4)
     0.6931
     >>> information_maximisation(torch.tensor([[1.0, 0.0], [1.0, 0.0]])) == 0
@@ -28,6 +28,4 @@ def information_maximisation(probabilities: Tensor) -> float:
 
 def score(predictions: Predictions) -> float:
     """Score a model by the information its target predictions carry."""
-    if not all_finite(predictions.target_logits):
-        return float("nan")
-    return information_maximisation(torch.softmax(predictions.target_logits.double(), dim=-1))
+    return information_maximisation(predictions.target_probabilities)

@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from iimt_search.validators.contract import Predictions
-from iimt_search.validators.density_ratio import importance_weights
 from iimt_search.validators.source_risk import source_losses
 
 
@@ -30,5 +29,5 @@ def score(predictions: Predictions) -> float:
     """Score a model by its importance-weighted source risk; lower is better."""
     return weighted_risk(
         source_losses(predictions.source_logits, predictions.source_labels),
-        importance_weights(predictions.source_embeddings, predictions.target_embeddings),
+        predictions.importance_weights,
     )

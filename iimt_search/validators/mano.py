@@ -4,10 +4,9 @@ With the softmax as their normalisation, which they use where the predictions ar
 Taylor approximation of it.
 """
 
-import torch
 from torch import Tensor
 
-from iimt_search.validators.contract import Predictions, all_finite
+from iimt_search.validators.contract import Predictions
 
 POWER = 4
 
@@ -22,6 +21,7 @@ def mano(probabilities: Tensor) -> float:
         A value in [1/C, C^(−1/4)]: 1/C for uniform predictions, C^(−1/4) for confident ones, a
         collapse to one class among them. NaN where an input is NaN, and without samples.
 
+    >>> import torch
     >>> mano(torch.full((2, 4), 0.25))
     0.25
     """
@@ -30,6 +30,4 @@ def mano(probabilities: Tensor) -> float:
 
 def score(predictions: Predictions) -> float:
     """Score a model by the norm of its target predictions."""
-    if not all_finite(predictions.target_logits):
-        return float("nan")
-    return mano(torch.softmax(predictions.target_logits.double(), dim=-1))
+    return mano(predictions.target_probabilities)

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from iimt_search.validators.canonical_order import canonical_order
 from iimt_search.validators.contract import Predictions, all_finite
-from iimt_search.validators.ties import predicted_classes
 
 NEIGHBOURS = 5
 MAX_SAMPLES = 5000
@@ -66,5 +65,5 @@ def score(predictions: Predictions) -> float:
         predictions.source_embeddings,
         predictions.source_labels,
         predictions.target_embeddings,
-        predicted_classes(predictions.target_logits),
+        predictions.target_classes,
     )

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from iimt_search.validators.contract import Predictions, all_finite
 from iimt_search.validators.source_accuracy import source_accuracy
-from iimt_search.validators.ties import predicted_classes
 
 # What the probe finds for a class is rounded to so many: how it rounds depends on the order of the classes.
 DECIMALS = 9
@@ -58,7 +57,7 @@ def score(predictions: Predictions) -> float:
         return float("nan")
     return reverse_probe(
         predictions.target_embeddings,
-        predicted_classes(predictions.target_logits),
+        predictions.target_classes,
         predictions.source_embeddings,
         predictions.source_labels,
     )

@@ -95,10 +95,8 @@ def trans_score(probabilities: Tensor, embeddings: Tensor, weight: Tensor) -> fl
 
 def score(predictions: Predictions) -> float:
     """Score a model by its TransScore."""
-    if not all_finite(predictions.target_logits):
-        return float("nan")
     return trans_score(
-        torch.softmax(predictions.target_logits.double(), dim=-1),
+        predictions.target_probabilities,
         predictions.target_embeddings,
         predictions.classifier_weight,
     )

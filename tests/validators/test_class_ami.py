@@ -7,8 +7,8 @@ import torch
 from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor
 
-from iimt_search.validators import class_ami as module
-from iimt_search.validators.class_ami import class_ami, kmeans_clusters, score
+from iimt_search.validators import clusters as module
+from iimt_search.validators.class_ami import class_ami, score
 from iimt_search.validators.contract import Predictions
 
 
@@ -71,14 +71,6 @@ def test_order_does_not_matter_where_clusters_are_not_clear(
     for _ in range(3):
         order = torch.from_numpy(rng.permutation(150))
         assert class_ami(points[order], predicted[order], 4) == pytest.approx(expected, rel=1e-9)
-
-
-def test_clusters_name_the_samples_they_are_of() -> None:
-    points, labels = clustered()
-    chosen, f, clusters = kmeans_clusters(points, 3, 30)
-    assert len(chosen) == len(f) == len(clusters) == 30
-    assert f == pytest.approx((points / points.norm(dim=1, keepdim=True)).numpy()[chosen])
-    assert adjusted_mutual_info_score(labels.numpy()[chosen], clusters) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from iimt_search.validators import class_ss as module
+from iimt_search.validators import clusters as module
 from iimt_search.validators.class_ss import class_ss, score
 from iimt_search.validators.contract import Predictions
 

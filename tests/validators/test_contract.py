@@ -1,9 +1,11 @@
+import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
+from iimt_search.validators import clusters, density_ratio
 from iimt_search.validators.contract import Mixed, Predictions, score_all
 
 
@@ -44,3 +46,39 @@ def test_nothing_named(given: Predictions) -> None:
 def test_unknown_name(given: Predictions) -> None:
     with pytest.raises(KeyError, match="entrpy"):
         score_all(["entrpy"], given)
+
+
+SHARED = ("target_probabilities", "target_classes", "target_clusters", "importance_weights")
+
+
+def test_what_several_need_is_computed_once(
+    model: Callable[[float], Predictions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    for module, name in ((clusters, "kmeans_clusters"), (density_ratio, "importance_weights")):
+        compute = getattr(module, name)
+
+        def counted(*given: object, name: str = name, compute: Callable[..., object] = compute) -> object:
+            calls.append(name)
+            return compute(*given)
+
+        monkeypatch.setattr(module, name, counted)
+    score_all(["composite", "class_ami", "class_ss", "iwcv", "dev", "devn"], model(1.0))
+    assert sorted(calls) == ["importance_weights", "kmeans_clusters"]
+
+
+def test_what_is_computed_is_no_part_of_the_predictions(model: Callable[[float], Predictions]) -> None:
+    given = model(1.0)
+    before = [field.name for field in fields(given)]
+    for name in SHARED:
+        assert getattr(given, name) is getattr(given, name)
+    assert [field.name for field in fields(given)] == before
+    changed = replace(given, target_logits=given.target_logits[:, [1, 0, 2, 3]])
+    assert torch.equal(changed.target_probabilities, given.target_probabilities[:, [1, 0, 2, 3]])
+    assert torch.equal(changed.target_classes, torch.tensor([1, 0, 2, 3])[given.target_classes])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_probabilities_of_logits_that_are_not_finite(bad: float, blank: Callable[..., Predictions]) -> None:
+    found = blank(target_logits=torch.tensor([[0.0, bad], [0.0, 0.0]])).target_probabilities
+    assert found.dtype == torch.float64 and bool(found.isnan().all())

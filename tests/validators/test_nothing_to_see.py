@@ -1,4 +1,4 @@
-"""What every validator gives without samples or with one class: a defined value, or an error that says why."""
+"""What validators give without samples or with one class: a defined value, or an error that says why."""
 
 import math
 from collections.abc import Callable
