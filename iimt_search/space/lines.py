@@ -1,5 +1,6 @@
-"""YAML with the line of every key, so that an error can say where."""
+"""YAML with the line of every key, so that an error can say where; numbers as people write them."""
 
+import re
 from typing import Any
 
 import yaml
@@ -9,7 +10,38 @@ from iimt_search.errors import SpaceError
 Path = tuple[str | int, ...]
 
 
-_TEXT_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
+_TAG = "tag:yaml.org,2002:"
+_TEXT_TAGS = {f"{_TAG}str", f"{_TAG}merge"}
+# Text whatever it looks like: a folder may be called 007, 1e3 or 2026-11-25.
+_TEXT_KEYS = {"study", "name", "named", "folder", "arrays", "labels", "test", "test_labels", "python"}
+_OTHER_TYPES = {f"{_TAG}{name}" for name in ("int", "float", "bool")}
+_WHOLE = re.compile(r"[-+]?[0-9][0-9_]*")
+
+
+class _Loader(yaml.SafeLoader):
+    """``SafeLoader`` with the numbers of YAML 1.2: 1e-3 is one, 1:30 is none, 010 is ten, a date is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [
+            (tag, found) for tag, found in each if tag.removeprefix(_TAG) not in ("int", "float", "timestamp")
+        ]
+        for first, each in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def whole(self, node: yaml.ScalarNode) -> int:
+        """Return the value of a whole number, in decimals."""
+        return int(self.construct_scalar(node).replace("_", ""))
+
+
+_Loader.add_implicit_resolver(f"{_TAG}int", re.compile(f"{_WHOLE.pattern}$"), [*"-+0123456789"])
+_Loader.add_implicit_resolver(
+    f"{_TAG}float",
+    re.compile(
+        r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    ),
+    [*"-+.0123456789"],
+)
+_Loader.add_constructor(f"{_TAG}int", _Loader.whole)
 
 
 class LineMap:
@@ -50,6 +82,8 @@ class LineMap:
                     first = self.lines[here]
                     raise SpaceError(f"key {key.value!r} stands twice, first on line {first}", line=line)
                 self.lines[here] = line
+                if key.value in _TEXT_KEYS and value.tag in _OTHER_TYPES:
+                    value.tag = f"{_TAG}str"
                 self._walk(value, here)
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
@@ -63,7 +97,10 @@ class LineMap:
 
 
 def parse_yaml(text: str) -> tuple[Any, LineMap]:
-    """Parse a YAML document with ``safe_load``'s types.
+    """Parse a YAML document with ``safe_load``'s types, its numbers as YAML 1.2 has them.
+
+    ``1e-3`` and ``2e4`` are numbers, ``1:30`` is text, and so is a date. What stands under ``study``,
+    ``name`` or a path is text even where it looks like a number.
 
     Returns:
         The document and its :class:`LineMap`.
@@ -72,9 +109,10 @@ def parse_yaml(text: str) -> tuple[Any, LineMap]:
         SpaceError: not YAML, a key stands twice, or tags that safe_load refuses; with the line.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _Loader(text)
+        root = loader.get_single_node()
         lines = LineMap(root)
-        return yaml.safe_load(text), lines
+        return None if root is None else loader.construct_document(root), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else None

@@ -21,7 +21,14 @@ from iimt_search.settings import TrainSettings, with_new_names
 from iimt_search.space.task_spec import TaskSpec
 
 Scalar = bool | int | float | str
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# Unit → its spellings and seconds, the longest first.
+_UNITS = {"d|days?": 86400, "h|hrs?|hours?": 3600, "m|mins?|minutes?": 60, "s|secs?|seconds?": 1}
+_BY_UNITS = re.compile(
+    r"\s*".join(rf"(?:(\d+(?:\.\d*)?|\.\d+)\s*(?:{unit}))?" for unit in _UNITS), re.IGNORECASE
+)
+_BY_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d*)?))?")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?|nan", re.IGNORECASE)
 
 
 class _Strict(BaseModel):
@@ -91,6 +98,29 @@ def default_search(settings: TrainSettings | None = None) -> dict[str, NumberRan
     return {name: searched for name, searched in ranges.items() if name in used}
 
 
+def seconds_of(text: str) -> float:
+    """Return the seconds of a duration as people write it.
+
+    Args:
+        text: seconds (``90``), amounts with units (``90s``, ``1h30m``, ``1.5 hours``), or hours and
+            minutes (``1:30``, ``1:30:00``), after days and a dash (``2-12:00``).
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if found := _BY_CLOCK.fullmatch(text) or (text and _BY_UNITS.fullmatch(text)):
+        return sum(
+            float(amount or 0) * unit for amount, unit in zip(found.groups(), _UNITS.values(), strict=True)
+        )
+    raise ValueError(
+        f"a duration is seconds, or a text such as 90s, 30m, 1h30m, 1:30 (hours:minutes) or 1:30:00, "
+        f"got {text!r}"
+    )
+
+
 class Budget(_Strict):
     """When the search ends: at whichever comes first.
 
@@ -98,7 +128,7 @@ class Budget(_Strict):
         trials: finished trials (complete, pruned or failed); for ``per_task``, of each task.
         steps: training steps of all trials and tasks together; for ``per_task``, of each task.
         timeout: seconds of search in one run (for ``per_task``, for each task), or a text such as
-            ``90s``, ``30m``, ``8h``.
+            ``90s``, ``30m``, ``1h30m``, ``1:30`` (hours:minutes) or ``1:30:00``.
     """
 
     trials: int | None = Field(16, ge=1)
@@ -108,9 +138,7 @@ class Budget(_Strict):
     @field_validator("timeout", mode="before")
     @classmethod
     def _seconds(cls, value: Any) -> Any:
-        if isinstance(value, str) and (found := re.fullmatch(r"\s*([\d.]+)\s*([smhd])\s*", value)):
-            return float(found[1]) * _UNITS[found[2]]
-        return value
+        return seconds_of(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _some_end(self) -> Self:

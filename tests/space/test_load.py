@@ -59,6 +59,47 @@ search:
     assert space.search["ramp"] == Choices(choices=(True, False))
 
 
+def test_numbers_and_durations_as_people_write_them() -> None:
+    space = load(
+        """\
+search:
+  learning_rate: {choices: [1e-3, 3e-3]}
+  alpha: {low: 1e-1, high: 2E0, log: true}
+  k: {choices: [2, 04]}
+first: [{learning_rate: 3e-3}]
+budget: {steps: 2e4, timeout: 1:30, trials: 1e1}
+train: {batch_size: 1.6e1, weight_decay: 1e-4}
+retrain: {steps: 1_000}
+seed: 010
+"""
+    )
+    assert space.search["learning_rate"] == Choices(choices=(0.001, 0.003))
+    assert space.search["alpha"] == NumberRange(low=0.1, high=2, log=True)
+    assert space.search["k"] == Choices(choices=(2, 4))
+    assert space.first == ({"learning_rate": 0.003},)
+    assert (space.budget.steps, space.budget.timeout, space.budget.trials) == (20_000, 5400, 10)
+    assert (space.train.batch_size, space.train.weight_decay) == (16, 1e-4)
+    assert (space.retrain.steps, space.seed) == (1000, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1:30:00", 5400), ("90", 90), ("1h30m", 5400), ("1e3", 1000), ("'1:30'", 5400)]
+)
+def test_timeouts_of_a_file(text: str, seconds: float) -> None:
+    assert load(f"budget: {{timeout: {text}}}\n").budget.timeout == seconds
+
+
+def test_names_and_paths_that_look_like_numbers() -> None:
+    head = (
+        "schema: 1\nstudy: 2026-11-25\ntasks:\n"
+        "- {name: 1e3, source: {folder: 007}, target: {folder: 2026-11-25, test: no}}\n"
+    )
+    space = load(head=head)
+    (task,) = space.tasks
+    assert (space.study, task.name, task.source[0].folder) == ("2026-11-25", "1e3", "007")
+    assert (task.target.folder, task.target.test) == ("2026-11-25", "no")
+
+
 # (what stands after HEAD, line of the error, message)
 WRONG = {
     "unknown key": ("seach: {}\n", 4, "unknown key 'seach'; did you mean 'search'?"),
@@ -204,7 +245,11 @@ WRONG = {
     ),
     "unknown sampler": ("sampler: tpee\n", 4, "sampler.name: Input should be 'tpe', 'random', 'qmc' or 'gp'"),
     "budget without end": ("budget: {trials: null}\n", 4, "budget: a budget needs at least one of "),
-    "wrong timeout": ("budget:\n  timeout: soon\n", 5, "budget.timeout: Input should be a valid number"),
+    "wrong timeout": (
+        "budget:\n  timeout: soon\n",
+        5,
+        "budget.timeout: a duration is seconds, or a text such as 90s",
+    ),
 }
 
 

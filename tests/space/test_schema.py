@@ -109,6 +109,20 @@ def test_no_choices() -> None:
         ("1d", 86400),
         ("1.5 h", 5400),
         (" 2m ", 120),
+        ("1:30", 5400),
+        ("0:05", 300),
+        ("1:30:15", 5415),
+        ("36:00", 129600),
+        ("1-12:00", 129600),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        ("1 hour 30 minutes", 5400),
+        ("1d12h", 129600),
+        ("90 min", 5400),
+        ("2 Hours", 7200),
+        ("45 secs", 45),
+        ("90", 90),
+        ("1e3", 1000),
         (7, 7),
         (0.5, 0.5),
     ],
@@ -117,7 +131,28 @@ def test_timeout(given: Any, seconds: float) -> None:
     assert Budget.model_validate({"timeout": given}).timeout == seconds
 
 
-@pytest.mark.parametrize("given", ["soon", "5 weeks", "-3s", "0s", "1.2.3s", "s", 0, -1, float("nan")])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            "soon",
+            "5 weeks",
+            "-3s",
+            "0s",
+            "1.2.3s",
+            "s",
+            "",
+            " ",
+            "1:75",
+            "1:3",
+            "30m1h",
+            "1h1h",
+            "0:00",
+            "nan",
+        ),
+        *(0, -1, float("nan")),
+    ],
+)
 def test_wrong_timeout(given: Any) -> None:
     with pytest.raises(ValidationError, match="1 validation error for Budget\ntimeout\n"):
         Budget.model_validate({"timeout": given})
