@@ -17,6 +17,8 @@ command line puts its option in that place.
 """
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -42,8 +44,32 @@ class SpaceError(UsageError):
         super().__init__(where + message)
 
 
+# So many causes are shown in one message.
+_SHOWN = 10
+
+
 class DataError(IimtSearchError):
-    """A domain could not be made or read."""
+    """A domain could not be made or read.
+
+    Attributes:
+        causes: all that is wrong, each once; the message shows the first ten and the number of the others.
+    """
+
+    def __init__(self, *causes: str) -> None:
+        self.causes = tuple(dict.fromkeys(causes))
+        more = len(self.causes) - _SHOWN
+        lines = [f"{len(self.causes)} things are wrong with the data", *self.causes[:_SHOWN]]
+        lines += [f"and {more} more"] if more > 0 else []
+        super().__init__("\n  ".join(lines) if len(self.causes) > 1 else self.causes[0])
+
+
+@contextmanager
+def collecting(causes: list[str]) -> Iterator[None]:
+    """Add what a :class:`DataError` within the block says to ``causes``, to be raised with others."""
+    try:
+        yield
+    except DataError as error:
+        causes.extend(error.causes)
 
 
 class StudyError(IimtSearchError):

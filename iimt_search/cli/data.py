@@ -15,8 +15,9 @@ from iimt_search.cli.options import data_root_option, json_option
 from iimt_search.cli.printing import print_json, print_table
 from iimt_search.data.registry import DOMAINS
 from iimt_search.data.store import data_root, prepared_root, prepared_sizes
-from iimt_search.errors import UsageError
+from iimt_search.errors import DataError, UsageError, collecting
 from iimt_search.settings import TrainSettings
+from iimt_search.space import Space
 from iimt_search.space.load import nearest
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 
@@ -43,16 +44,14 @@ def _task(text: str) -> TaskSpec:
     return spec
 
 
-def _wanted(
-    path: Path | None, tasks: tuple[TaskSpec, ...]
-) -> tuple[tuple[TaskSpec, ...], TrainSettings, int]:
-    """Return the tasks that are asked for, the settings of their data, and the largest batch."""
+def _wanted(path: Path | None, tasks: tuple[TaskSpec, ...]) -> tuple[tuple[TaskSpec, ...], Space | None]:
+    """Return the tasks that are asked for, and the space that they are of."""
     if (path is None) == (not tasks):
         raise UsageError("give either --space FILE or a task such as 'digits->digits-m'")
     if path is None:
-        return tasks, TrainSettings(), TrainSettings().batch_size
+        return tasks, None
     space = load_space(path)
-    return space.tasks, space.train, space.largest_batch
+    return space.tasks, space
 
 
 def _busy(text: str) -> AbstractContextManager[object]:
@@ -99,9 +98,10 @@ def _to_prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> 
             raise UsageError("--size goes with names; with --space, train.image_size says the size")
         space = load_space(path)
         wanted = [
-            (domain, task_image_size(task, space.train.image_size))
+            (domain, task_image_size(task, size))
             for task in space.tasks
-            for domain in (*task.source, task.target)
+            for size in space.values("image_size")
+            for domain in (*task.source, task.target, *([task.few_shot] if task.few_shot else []))
         ]
         return list(dict.fromkeys(wanted))
     for name in names:
@@ -129,13 +129,16 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
     """
     from iimt_search.data.open import open_domain
 
+    wrong: list[str] = []
     for spec, pixels in _to_prepare(path, names, size):
         what = f"{spec.label} ({pixels} px)" if pixels else spec.label
         if not Console(stderr=True).is_terminal:
             click.echo(f"preparing {what}")
-        before, began = _folders(), time.monotonic()
-        with _busy(f"preparing {what}"):
+        before, began, domain = _folders(), time.monotonic(), None
+        with collecting(wrong), _busy(f"preparing {what}"):
             domain = open_domain(spec, pixels)
+        if domain is None:
+            continue
         mapped = getattr(domain.train.x, "filename", None)  # None: the arrays are in memory only
         counts = f"{len(domain.train.x)} samples" + (f" + {len(domain.test.x)} test" if domain.test else "")
         if mapped is None:
@@ -145,6 +148,8 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
         same = before.get(kept.absolute()) == _folders()[kept.absolute()]
         state = "already there" if same else f"made in {time.monotonic() - began:.1f} s"
         click.echo(f"{what}: {counts}, {state}: {kept}")
+    if wrong:
+        raise DataError(*wrong)
 
 
 def _each(values: tuple[float, ...]) -> str:
@@ -188,19 +193,21 @@ def check(path: Path | None, tasks: tuple[TaskSpec, ...], as_json: bool) -> None
 
     Reads no target label. A TASK is two domains, such as 'digits->digits-m'.
     """
-    tasks, settings, batch_size = _wanted(path, tasks)
+    tasks, space = _wanted(path, tasks)
     from iimt_search.inspect.check import check_json, check_task
 
-    checks = []
-    for number, spec in enumerate(tasks):
-        with _busy(f"checking {spec.name}"):
-            checked = check_task(spec, settings.image_size, settings.data_fraction, batch_size)
-        checks.append(check_json(checked))
-        if not as_json:
-            click.echo("\n" * (number > 0), nl=False)
-            _print_check(checked)
+    checks: list[TaskCheck] = []
+    wrong: list[str] = []
+    for spec in tasks:
+        with collecting(wrong), _busy(f"checking {spec.name}"):
+            checks.append(check_task(spec, space))
+            if not as_json:
+                click.echo("\n" * (len(checks) > 1), nl=False)
+                _print_check(checks[-1])
     if as_json:
-        print_json({"tasks": checks})
+        print_json({"tasks": [check_json(each) for each in checks]})
+    if wrong:
+        raise DataError(*wrong)
 
 
 def _picture_path(out: Path | None, task: "DomainTask", spec: TaskSpec, several: bool) -> Path:
@@ -228,16 +235,20 @@ def show(path: Path | None, task: TaskSpec | None, out: Path | None) -> None:
     Images become a PNG, series and vectors an HTML page. A TASK is two domains, such as
     'digits->digits-m'.
     """
-    tasks, settings, _ = _wanted(path, () if task is None else (task,))
+    tasks, space = _wanted(path, () if task is None else (task,))
+    settings = TrainSettings() if space is None else space.train
     several = len(tasks) > 1
     if several and out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: there are {len(tasks)} tasks, give a folder")
     from iimt_search.data.assemble import load_task
     from iimt_search.inspect.picture import write_picture
 
+    wrong: list[str] = []
     for spec in tasks:
-        with _busy(f"drawing {spec.name}"):
+        with collecting(wrong), _busy(f"drawing {spec.name}"):
             loaded = load_task(spec, settings.image_size, settings.data_fraction)
             file = _picture_path(out, loaded, spec, several)
             write_picture(loaded, file, settings.augmentation)
-        click.echo(str(file))
+            click.echo(str(file))
+    if wrong:
+        raise DataError(*wrong)

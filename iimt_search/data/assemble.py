@@ -1,6 +1,7 @@
 """Makes a domain task of its domains, and leaves the target's labels behind."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 
@@ -8,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from iimt_search.data.open import natural_size, open_domain
-from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled, renumbered
-from iimt_search.errors import DataError
+from iimt_search.data.open import FOLDER_SIZE, natural_size, open_domain
+from iimt_search.data.task import Domain, DomainTask, Labelled, Note, Unlabelled, renumbered
+from iimt_search.errors import DataError, collecting
 from iimt_search.kinds import AUGMENTATIONS, ENCODERS
-from iimt_search.settings import TrainSettings
+from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
 
 _VAL_SHARE = 0.2
@@ -21,7 +22,16 @@ _SPLIT_VERSION = 1
 
 def task_image_size(spec: TaskSpec, image_size: int) -> int:
     """Return the side of a task's images: what was asked for, or for 0 the largest natural one."""
-    return image_size or max(natural_size(domain) for domain in (*spec.source, spec.target))
+    if image_size:
+        return image_size
+    sizes: list[int] = []
+    wrong: list[str] = []
+    for domain in (*spec.source, spec.target):
+        with collecting(wrong):
+            sizes.append(natural_size(domain))
+    if wrong:
+        raise DataError(*wrong)
+    return max(sizes)
 
 
 def _stratified(y: NDArray[np.int64], share: float, seed: int, what: str) -> tuple[NDArray[np.int64], ...]:
@@ -42,6 +52,26 @@ def split_source(train: Labelled, what: str = "source") -> tuple[Labelled, Label
     return train.subset(fit), train.subset(val)
 
 
+def _open_all(spec: TaskSpec, image_size: int) -> tuple[list[Domain], Domain, Domain | None]:
+    """Return sources, target and few-shot samples, of images of one size.
+
+    Raises:
+        DataError: a domain cannot be made; says what is wrong with each.
+    """
+    wrong: list[str] = []
+    opened: list[Domain] = []
+    size = image_size or FOLDER_SIZE
+    with collecting(wrong):
+        size = task_image_size(spec, image_size)
+    for domain in (*spec.source, spec.target, *([spec.few_shot] if spec.few_shot else [])):
+        with collecting(wrong):
+            opened.append(open_domain(domain, size))
+    if wrong:
+        raise DataError(*wrong)
+    few_shot = opened.pop() if spec.few_shot is not None else None
+    return opened[:-1], opened[-1], few_shot
+
+
 def _labelled(domain: Domain, what: str) -> Labelled:
     if not isinstance(domain.train, Labelled) or domain.classes is None:
         raise DataError(f"{what} has no labels; a source needs class folders, or y beside x")
@@ -51,9 +81,16 @@ def _labelled(domain: Domain, what: str) -> Labelled:
     return domain.train
 
 
-def _merge(domains: list[Domain], what: str) -> tuple[Labelled, tuple[str, ...]]:
-    """Put several sources together; their classes are put together by name."""
-    parts = [_labelled(domain, what) for domain in domains]
+def _merge(spec: TaskSpec, domains: list[Domain]) -> tuple[Labelled, tuple[str, ...]]:
+    """Put a task's sources together; their classes are put together by name."""
+    parts: list[Labelled] = []
+    wrong: list[str] = []
+    for domain, source in zip(domains, spec.source, strict=True):
+        which = f" {source.label}" if len(domains) > 1 else ""
+        with collecting(wrong):
+            parts.append(_labelled(domain, f"{spec.name}: the source{which}"))
+    if wrong:
+        raise DataError(*wrong)
     classes = list(dict.fromkeys(name for domain in domains for name in domain.classes or ()))
     if len(domains) == 1:
         return parts[0], tuple(classes)
@@ -81,11 +118,8 @@ def _check_classes(spec: TaskSpec, domain: Domain, classes: tuple[str, ...], wha
         )
 
 
-def _open_few_shot(spec: TaskSpec, size: int, target: Domain, classes: tuple[str, ...]) -> Domain | None:
-    """Return the few labelled target samples, their labels in the source's order of classes."""
-    if spec.few_shot is None:
-        return None
-    domain = open_domain(spec.few_shot, size)
+def _few_shot(spec: TaskSpec, domain: Domain, target: Domain, classes: tuple[str, ...]) -> Domain:
+    """Return the few labelled target samples with labels in the source's order of classes."""
     labelled = domain.train
     if not isinstance(labelled, Labelled) or domain.classes is None:
         raise DataError(f"{spec.name}: few_shot has no labels; it needs class folders, or y beside x")
@@ -105,15 +139,13 @@ def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -
         data_fraction: share of the source and target samples to use, in (0, 1]; the same ones every time.
 
     Raises:
-        DataError: a domain cannot be made, or source and target do not fit.
+        DataError: a domain cannot be made, or source and target do not fit; says all that is wrong.
     """
-    size = task_image_size(spec, image_size)
-    sources = [open_domain(domain, size) for domain in spec.source]
-    target = open_domain(spec.target, size)
+    sources, target, few = _open_all(spec, image_size)
     _check_fit(spec, sources, target)
-    train, classes = _merge(sources, f"{spec.name}: the source")
+    train, classes = _merge(spec, sources)
     _check_classes(spec, target, classes, "the target's")
-    few_shot = _open_few_shot(spec, size, target, classes)
+    few_shot = None if few is None else _few_shot(spec, few, target, classes)
     unlabelled = Unlabelled(target.train.x)
     if data_fraction < 1:
         train = train.subset(_stratified(train.y, data_fraction, 1, f"{spec.name}: the source")[1])
@@ -138,30 +170,71 @@ def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -
     )
 
 
-def check_trainable(task: DomainTask, settings: TrainSettings) -> None:
-    """Check that a task can be trained with these settings.
+def _fitting_network(task: DomainTask, space: Space) -> Iterator[Note]:
+    def kind_of(network: str) -> str:
+        return task.kind if network == "auto" else ENCODERS[network].kind
+
+    wrong = [name for name in space.values("network") if kind_of(name) != task.kind]
+    if wrong:
+        fitting = ", ".join(["auto", *(name for name, entry in ENCODERS.items() if entry.kind == task.kind)])
+        searched = "network" in space.search
+        yield Note(
+            "network",
+            f"network {', '.join(wrong)} takes samples of kind {kind_of(wrong[0])}, these are of "
+            f"kind {task.kind}; {'let search.network choose among' if searched else 'set train.network to'} "
+            f"{fitting}",
+        )
+
+
+def _fitting_batch(task: DomainTask, space: Space, share: float) -> Iterator[Note]:
+    parts = {"source": len(task.source_train), "target": len(task.target)}
+    batch, most = max(space.values("batch_size")), min(parts.values())
+    for what, count in parts.items():
+        if count >= batch:
+            continue
+        if most < 2:
+            advice = "a batch has at least 2: there are too few samples"
+        elif "batch_size" in space.search:
+            advice = f"give search.batch_size values of at most {most}"
+        else:
+            advice = f"set train.batch_size to at most {most}"
+        if share < 1:
+            advice += f", or use more of them than the data_fraction of {share:g}"
+        yield Note("batch", f"{what} has {count} training samples, fewer than a batch of {batch}; {advice}")
+
+
+def unfit(spec: TaskSpec, space: Space) -> list[Note]:
+    """Return why some configuration of a space could not be trained on a task, with what would help.
+
+    Every value of the searched settings that data depends on is looked at: ``batch_size``, ``network``,
+    ``data_fraction`` and ``image_size``; of a range the bounds.
 
     Raises:
-        DataError: a domain has fewer samples than a batch, or the network or augmentation is for
-            another kind.
+        DataError: a domain cannot be made, in one of the sizes.
     """
+    share = min(space.values("data_fraction"))
+    task, *_ = [load_task(spec, size, share) for size in dict.fromkeys(space.values("image_size"))]
+    found = []
     taken = AUGMENTATIONS[task.augmentation].kinds
     if task.kind not in taken:
-        raise DataError(
-            f"{task.name}: augmentation {task.augmentation} is for {' and '.join(taken)}, these samples "
-            f"are of kind {task.kind}"
-        )
-    batch_size = settings.batch_size
-    kind = task.kind if settings.network == "auto" else ENCODERS[settings.network].kind
-    if kind != task.kind:
-        fitting = [name for name, entry in ENCODERS.items() if entry.kind == task.kind]
-        raise DataError(
-            f"{task.name}: network {settings.network} takes samples of kind {kind}, these are of kind "
-            f"{task.kind}; set train.network to auto, {', '.join(fitting)}"
-        )
-    for what, part in (("source", task.source_train), ("target", task.target)):
-        if len(part) < batch_size:
-            raise DataError(
-                f"{task.name}: {what} has {len(part)} training samples, fewer than a batch of {batch_size}; "
-                f"set train.batch_size lower"
+        fitting = [name for name, entry in AUGMENTATIONS.items() if task.kind in entry.kinds]
+        found.append(
+            Note(
+                "augmentation",
+                f"augmentation {task.augmentation} is for {' and '.join(taken)}, these samples are "
+                f"of kind {task.kind}; set the target's `augmentation` to {', '.join(fitting)}",
             )
+        )
+    return [*found, *_fitting_network(task, space), *_fitting_batch(task, space, share)]
+
+
+def load_trainable(spec: TaskSpec, space: Space) -> DomainTask:
+    """Return a task with the fixed settings of a space, all of whose configurations can be trained on it.
+
+    Raises:
+        DataError: a domain cannot be made, or :func:`unfit` finds something; says all of it.
+    """
+    task = load_task(spec, space.train.image_size, space.train.data_fraction)
+    if wrong := unfit(spec, space):
+        raise DataError(*(f"{spec.name}: {note.message}" for note in wrong))
+    return task

@@ -27,6 +27,21 @@ COPY_LIMIT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something that a user should know of the data before anything is trained.
+
+    Attributes:
+        kind: one word of what it is about, such as ``batch`` or ``skipped``.
+        message: for people; of a target nothing that tells its labels.
+        warning: whether it is likely a mistake.
+    """
+
+    kind: str
+    message: str
+    warning: bool = True
+
+
+@dataclass(frozen=True)
 class Unlabelled:
     """Samples without labels.
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from iimt_search.data.assemble import load_task, task_image_size
+from iimt_search.data.assemble import load_task, task_image_size, unfit
 from iimt_search.data.folder import ImageFolder
 from iimt_search.data.open import natural_size, open_domain
 from iimt_search.data.task import Unlabelled
-from iimt_search.settings import TrainSettings
+from iimt_search.space import Space
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 from iimt_search.training.batches import evenly_spaced
 
@@ -35,8 +35,8 @@ class Finding:
     """Something that would go wrong in training, or make its measures wrong.
 
     Attributes:
-        kind: ``imbalance``, ``small-class``, ``batch``, ``constant``, ``far``, ``duplicates`` or
-            ``enlarged``.
+        kind: ``imbalance``, ``small-class``, ``batch``, ``network``, ``augmentation``, ``constant``, ``far``,
+            ``duplicates`` or ``enlarged``.
         message: what it is and, where that is not plain, what it does; for people.
     """
 
@@ -200,15 +200,10 @@ def _size_findings(spec: TaskSpec, side: int) -> Iterator[Finding]:
             )
 
 
-def _findings(spec: TaskSpec, check: TaskCheck, batch_size: int) -> Iterator[Finding]:
+def _findings(spec: TaskSpec, check: TaskCheck, space: Space) -> Iterator[Finding]:
     yield from _class_findings(check.source_classes)
-    for what, count in (("source", check.source_train), ("target", check.target)):
-        if count < batch_size:
-            yield Finding(
-                "batch",
-                f"{what} has {count} training samples, fewer than a batch of {batch_size}: training "
-                f"refuses; set train.batch_size lower",
-            )
+    for note in unfit(spec, space):
+        yield Finding(note.kind, f"{note.message}; a run refuses")
     yield from _value_findings(check.source_values, check.target_values)
     if check.source_duplicates:
         yield Finding(
@@ -223,27 +218,23 @@ def _findings(spec: TaskSpec, check: TaskCheck, batch_size: int) -> Iterator[Fin
             f"training sees, too: the audit flatters",
         )
     if check.kind == "image":
-        yield from _size_findings(spec, check.sample_shape[-1])
+        yield from _size_findings(spec, max(check.sample_shape[-1], *space.values("image_size")))
 
 
-def check_task(
-    spec: TaskSpec,
-    image_size: int = 0,
-    data_fraction: float = 1.0,
-    batch_size: int = TrainSettings().batch_size,
-) -> TaskCheck:
+def check_task(spec: TaskSpec, space: Space | None = None) -> TaskCheck:
     """Look at a task's data as training would see it.
 
     Args:
         spec: the task.
-        image_size: as in :func:`~iimt_search.data.assemble.load_task`.
-        data_fraction: as in :func:`~iimt_search.data.assemble.load_task`.
-        batch_size: the largest that a training may have.
+        space: its training settings, the fixed and the searched; by default all defaults, nothing searched.
 
     Raises:
         DataError: the task cannot be made.
     """
-    task = load_task(spec, image_size, data_fraction)
+    if space is None:
+        space = Space.model_validate({"schema": 1, "study": "check", "tasks": [spec], "search": {}})
+    image_size = space.train.image_size
+    task = load_task(spec, image_size, space.train.data_fraction)
     source, val = task.source_train, task.source_val
     test = open_domain(spec.target, task_image_size(spec, image_size)).test
     # Of a labelled test part the samples alone.
@@ -264,7 +255,7 @@ def check_task(
         source_duplicates=count_shared(source.unlabelled, val.unlabelled),
         target_duplicates=None if unseen is None else count_shared(task.target, unseen),
     )
-    return replace(check, findings=tuple(_findings(spec, check, batch_size)))
+    return replace(check, findings=tuple(_findings(spec, check, space)))
 
 
 def check_json(check: TaskCheck) -> dict[str, Any]:

@@ -335,13 +335,26 @@ class Space(_Strict):
             raise ValueError("pruner pbt changes lambda_max during training: train.lambda_schedule does too")
         return self
 
+    def values(self, name: str) -> tuple[Any, ...]:
+        """Return what a training setting may be: its choices, the bounds of its range, or its fixed value."""
+        searched = self.search.get(name)
+        if searched is None:
+            return (getattr(self.train, name),)
+        given = searched.choices if isinstance(searched, Choices) else (searched.low, searched.high)
+        return tuple(getattr(TrainSettings.model_validate({name: value}), name) for value in given)
+
     @property
-    def largest_batch(self) -> int:
-        """The largest ``batch_size`` that a trial may have."""
-        searched = self.search.get("batch_size")
-        if isinstance(searched, NumberRange):
-            return int(searched.high)
-        return max(map(int, searched.choices)) if searched is not None else self.train.batch_size
+    def baseline(self) -> TrainSettings:
+        """The settings of what has no searched value of its own; their batch is one that is searched.
+
+        A data set may be too small for the default batch, and a searched one cannot be set in ``train``.
+        """
+        values, wanted = self.values("batch_size"), self.train.batch_size
+        if isinstance(self.search.get("batch_size"), NumberRange):
+            size = sorted((*values, wanted))[1]
+        else:
+            size = min(values, key=lambda value: abs(value - wanted))
+        return self.train.model_copy(update={"batch_size": size})
 
     def canonical(self) -> dict[str, Any]:
         """Return the space as plain JSON values, every default written out."""

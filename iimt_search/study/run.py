@@ -11,8 +11,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
-from iimt_search.data.assemble import check_trainable, load_task
-from iimt_search.errors import StudyInterruptedError, StudyMismatchError
+from iimt_search.data.assemble import load_trainable
+from iimt_search.errors import DataError, StudyInterruptedError, StudyMismatchError, collecting
 from iimt_search.records import Choice
 from iimt_search.space import Space, with_defaults
 from iimt_search.study import notes
@@ -182,23 +182,28 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
 
 
 def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[str, str]:
-    """Prepare every task's data before a worker starts: an error in it is raised once, here.
+    """Prepare every task's data before a worker starts: all that is wrong with it is raised once, here.
 
     Returns:
         Task name → fingerprint of its data.
     """
-    fingerprints = {}
+    fingerprints, wrong = {}, list[str]()
     for spec in space.tasks:
         if stop.is_set():
             raise StudyInterruptedError(f"study {space.study!r} is stopped before it began")
-        task = load_task(spec, space.train.image_size, space.train.data_fraction)
-        check_trainable(task, space.train)
+        task = None
+        with collecting(wrong):
+            task = load_trainable(spec, space)
+        if task is None:
+            continue
         source, target = f"{len(task.source_train)} + {len(task.source_val)} source", len(task.target)
         shape = "×".join(map(str, task.sample_shape))
         listener.line(
             f"{task.name}: {source}, {target} target samples of {shape}, {len(task.classes)} classes"
         )
         fingerprints[spec.name] = task.fingerprint
+    if wrong:
+        raise DataError(*wrong)
     return fingerprints
 
 

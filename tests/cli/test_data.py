@@ -132,7 +132,7 @@ def test_prepare_ends_with_the_data_error(cache: Path, tmp_path: Path) -> None:
     )
     result = invoke("prepare", "--space", space)
     assert result.exit_code == 1
-    assert f"error: there is no folder {tmp_path / 'absent'}\n" in result.output
+    assert f"  there is no folder {tmp_path / 'absent'}\n" in result.output
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,18 @@ def test_check_ends_with_the_data_error(own_space: Path) -> None:
     np.savez(own_space.parent / "w.npz", x=np.zeros((30, 4), dtype=np.float32))
     result = invoke("check", "--space", own_space)
     assert result.exit_code == 1 and "error: v to w: source samples are (3,)" in result.output
+    assert "s to t: series" in result.output  # the tasks after it are looked at, too
+    np.savez(own_space.parent / "t.npz", x=np.full((30, 2, 9), np.nan))
+    result = invoke("check", "--space", own_space, "--json")
+    assert json.loads(result.stdout) == {"tasks": []}
+    assert (
+        "error: 2 things are wrong with the data\n  v to w: " in result.stderr
+        and "t.npz (x): sample 0" in result.stderr
+    )
+    result = invoke("prepare", "--space", own_space)
+    assert (
+        result.exit_code == 1 and "v: 40 samples" in result.output and "t.npz (x): sample 0" in result.output
+    )
 
 
 def test_show_a_task_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,30 @@ def test_too_few_samples_for_a_batch(folders: Path) -> None:
     )
 
 
+def test_a_searched_batch_larger_than_the_data_is_told_and_the_advice_works(folders: Path) -> None:
+    space = "schema: 1\nstudy: own\ntasks: [{source: {folder: lab/}, target: {folder: field/}}]\n"
+    searched = SMALL.replace("batch_size: 8, ", "") + "search: {batch_size: {choices: [8, 16, 32]}}\n"
+    result = run(folders, space + searched)
+    assert (
+        result.exit_code == 1
+        and "fewer than a batch of 32; give search.batch_size values of at most 19" in result.output
+    )
+    assert run(folders, space + searched.replace(", 32", "")).exit_code == 0
+
+
+def test_what_is_wrong_with_any_task_is_told(folders: Path) -> None:
+    tasks = "".join(
+        f"- {{source: {{folder: {name}/}}, target: {{folder: field/}}}}\n" for name in ("no", "lab", "nope")
+    )
+    result = run(folders, f"schema: 1\nstudy: own\ntasks:\n{tasks}{SMALL}")
+    assert result.exit_code == 1 and "error: 2 things are wrong with the data\n" in result.output
+    assert (
+        f"there is no folder {folders}/no\n" in result.output
+        and f"no folder {folders}/nope\n" in result.output
+    )
+    assert not (folders / "s" / "own" / "study.db").exists()
+
+
 def test_reduced_size_and_configurations_to_run_first(tmp_path: Path) -> None:
     space = (
         "schema: 1\nstudy: own\ntasks: [digits->digits-m]\nsearch: {w_q: {choices: [0.0, 1.0]}, "

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iimt_search.data.assemble import check_trainable, load_task, split_source
+from iimt_search.data.assemble import load_task, load_trainable, split_source
 from iimt_search.data.open import open_domain
 from iimt_search.data.task import DomainTask, Labelled
 from iimt_search.errors import DataError
-from iimt_search.settings import TrainSettings
+from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
 
 Save = Callable[..., Path]
@@ -156,22 +156,26 @@ def test_what_does_not_fit_is_refused(save: Save) -> None:
         load_task(spec(series, save("s2", np.ones((20, 2, 9), np.float32))))
 
 
+def space(search: dict[str, Any] | None = None, **train: Any) -> Space:
+    content = {"schema": 1, "study": "s", "tasks": ["a->b"], "search": search or {}, "train": train}
+    return Space.model_validate(content)
+
+
 def test_fewer_samples_than_a_batch(save: Save) -> None:
-    task = load_task(spec(save("a", samples(1), names()), save("b", samples(2, 10))))
-    check_trainable(task, TrainSettings(batch_size=10))
-    with pytest.raises(
-        DataError, match="target has 10 training samples, fewer than a batch of 12; set train"
-    ):
-        check_trainable(task, TrainSettings(batch_size=12))
+    task = spec(save("a", samples(1), names()), save("b", samples(2, 10)))
+    load_trainable(task, space(batch_size=10))
+    told = "target has 10 training samples, fewer than a batch of 12; set train.batch_size to at most 10"
+    with pytest.raises(DataError, match=told):
+        load_trainable(task, space(batch_size=12))
     with pytest.raises(DataError, match="source has 16 training samples"):
-        check_trainable(task, TrainSettings(batch_size=17))
+        load_trainable(task, space(batch_size=17))
 
 
 def test_an_augmentation_for_another_kind(save: Save) -> None:
     wanted = spec(save("a", samples(1), names()), save("b", samples(2)))
     turned = wanted.model_copy(update={"target": wanted.target.model_copy(update={"augmentation": "series"})})
     with pytest.raises(DataError, match="augmentation series is for series, these samples are of kind image"):
-        check_trainable(load_task(turned), TrainSettings(batch_size=8))
+        load_trainable(turned, space(batch_size=8))
 
 
 def test_nearly_the_whole_share(save: Save) -> None:
@@ -180,10 +184,10 @@ def test_nearly_the_whole_share(save: Save) -> None:
 
 
 def test_a_network_for_another_kind(save: Save) -> None:
-    task = load_task(spec(save("a", samples(1), names()), save("b", samples(2))))
-    check_trainable(task, TrainSettings(batch_size=8, network="conv9-small"))
+    task = spec(save("a", samples(1), names()), save("b", samples(2)))
+    load_trainable(task, space(batch_size=8, network="conv9-small"))
     with pytest.raises(DataError, match="network mlp takes samples of kind vector, these are of kind image"):
-        check_trainable(task, TrainSettings(batch_size=8, network="mlp"))
+        load_trainable(task, space(batch_size=8, network="mlp"))
 
 
 def test_real_task() -> None:
@@ -202,3 +206,50 @@ def test_natural_size_is_the_larger_of_the_two(save: Save) -> None:
     mixed = TaskSpec.model_validate({"source": "digits", "target": {"arrays": str(large)}})
     assert load_task(mixed).sample_shape == (3, 24, 24)
     assert open_domain(mixed.target, 12).train.x.shape == (20, 3, 12, 12)
+
+
+def test_every_searched_value_is_looked_at_and_the_advice_can_be_followed(save: Save) -> None:
+    task = spec(save("a", samples(1, 30), names(30)), save("b", samples(2, 30)))
+    for searched in ({"choices": [8, 32, 16]}, {"low": 8, "high": 32}):
+        told = "source has 24 .*fewer than a batch of 32; give search.batch_size values of at most 24"
+        with pytest.raises(DataError, match=told):
+            load_trainable(task, space({"batch_size": searched}))
+    fitting = space({"batch_size": {"choices": [8, 24, 16]}})
+    load_trainable(task, fitting)  # although the default batch, which nothing could set, is 64
+    assert fitting.baseline.batch_size == 24
+    load_trainable(task, space({"batch_size": {"low": 8, "high": 24}}))
+    with pytest.raises(
+        DataError, match="let search.network choose among auto, small, conv9-small, conv9-large"
+    ):
+        load_trainable(task, space({"network": {"choices": ["small", "mlp"]}}, batch_size=8))
+    told = "source has 10 .*at most 10, or use more of them than the data_fraction of 0.4"
+    with pytest.raises(DataError, match=told):
+        load_trainable(task, space({"data_fraction": {"low": 0.4, "high": 1}}, batch_size=11))
+    with pytest.raises(DataError, match="class 0 has one sample"):
+        load_trainable(task, space({"data_fraction": {"choices": [1.0, 0.05]}}, batch_size=8))
+
+
+def test_the_baselines_batch_is_a_searched_one() -> None:
+    assert space(batch_size=9).baseline.batch_size == 9
+    for searched, size in (
+        ({"choices": [8, 64, 128]}, 64),
+        ({"choices": [100, 128]}, 100),
+        ({"low": 8, "high": 24}, 24),
+        ({"low": 65, "high": 90}, 65),
+        ({"low": 8, "high": 90}, 64),
+    ):
+        assert space({"batch_size": searched}).baseline.batch_size == size
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path, save: Save) -> None:
+    wanted = spec([tmp_path / "one.npz", save("a", np.ones((9, 2, 2, 3)) * 900)], tmp_path / "two.npz")
+    with pytest.raises(DataError, match="3 things are wrong") as caught:
+        load_task(wanted, 8)
+    assert [cause.split(tmp_path.name)[1][:6] for cause in caught.value.causes] == [
+        "/one.n",
+        "/a.npz",
+        "/two.n",
+    ]
+    flat = spec([save("f", samples(3)), save("g", samples(4))], save("b", samples(2)))
+    with pytest.raises(DataError, match="2 things are wrong"):
+        load_task(flat)

@@ -15,10 +15,11 @@ from iimt_search.inspect.check import (
     Finding,
     TaskCheck,
     check_json,
-    check_task,
     count_shared,
     summarise,
 )
+from iimt_search.inspect.check import check_task as check_in_space
+from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
 
 RNG = np.random.default_rng(0)
@@ -38,6 +39,13 @@ def task(folder: Path, source: dict[str, Any], target: dict[str, Any], test: Any
         spec["test"] = str(folder / "test.npz")
     source_spec = {"arrays": str(folder / "source.npz")}
     return TaskSpec.model_validate({"name": "mine", "source": [source_spec], "target": spec})
+
+
+def check_task(spec: TaskSpec, image_size: int = 0, **train: Any) -> TaskCheck:
+    content = {"schema": 1, "study": "check", "tasks": [spec], "search": train.pop("search", {})}
+    return check_in_space(
+        spec, Space.model_validate({**content, "train": {"image_size": image_size, **train}})
+    )
 
 
 def kinds(check: TaskCheck) -> list[str]:
@@ -264,6 +272,16 @@ def test_json_has_all_and_no_target_classes() -> None:
         "constant",
     }
     assert [Finding(**row) for row in content["warnings"]] == list(check.findings) != []
+
+
+def test_searched_values_that_cannot_be_trained(tmp_path: Path) -> None:
+    spec = task(tmp_path, {"x": vectors(100), "y": two_classes(100)}, {"x": vectors(30)})
+    check = check_task(
+        spec, search={"batch_size": {"choices": [8, 32]}, "network": {"choices": ["mlp", "series"]}}
+    )
+    assert message(check, "batch").endswith("give search.batch_size values of at most 30; a run refuses")
+    assert "let search.network choose among auto, mlp" in message(check, "network")
+    assert kinds(check_task(spec, batch_size=8, network="small")) == ["network"]
 
 
 def test_a_task_that_cannot_be_made_is_a_data_error(tmp_path: Path) -> None:

@@ -64,12 +64,12 @@ def default_params(space: Space) -> dict[str, Any]:
 
 def settings_for(space: Space, params: Mapping[str, Any]) -> TrainSettings:
     """Return the fixed settings of the space with a trial's parameters in their places."""
-    return TrainSettings.model_validate({**space.train.model_dump(), **params})
+    return TrainSettings.model_validate({**space.baseline.model_dump(), **params})
 
 
 def source_only_settings(space: Space) -> TrainSettings:
     """Return the settings of the baseline without adaptation: plain cross-entropy on the source."""
-    return space.train.model_copy(update=SOURCE_ONLY)
+    return space.baseline.model_copy(update=SOURCE_ONLY)
 
 
 def make_sampler(space: Space, trial_number: int) -> BaseSampler:
