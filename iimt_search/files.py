@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
+def shown(path: str | Path) -> str:
+    r"""Return a path as text that any output takes: a byte that is not UTF-8 becomes ``\xNN``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder with all that is in it, where there is one."""
     if path.is_dir() and not path.is_symlink():

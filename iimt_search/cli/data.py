@@ -178,6 +178,8 @@ def _print_check(check: "TaskCheck") -> None:
     more = len(counts) - _MOST_CLASSES
     text = ", ".join(counts[:_MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")
     click.echo(f"{len(counts)} classes, source samples of each: {text}")
+    for note in check.notes:
+        click.echo(f"note: {note}")
     for finding in check.findings:
         click.echo(f"warning: {finding.message}")
     if not check.findings:

@@ -18,6 +18,8 @@ from iimt_search.space.task_spec import TaskSpec
 
 _VAL_SHARE = 0.2
 _SPLIT_VERSION = 1
+# Kinds of notes that tell something of a domain's labels.
+_OF_LABELS = {"empty-class", "labels"}
 
 
 def task_image_size(spec: TaskSpec, image_size: int) -> int:
@@ -75,10 +77,27 @@ def _open_all(spec: TaskSpec, image_size: int) -> tuple[list[Domain], Domain, Do
 def _labelled(domain: Domain, what: str) -> Labelled:
     if not isinstance(domain.train, Labelled) or domain.classes is None:
         raise DataError(f"{what} has no labels; a source needs class folders, or y beside x")
+    if empty := [note.message for note in domain.notes if note.kind == "empty-class"]:
+        raise DataError(*empty)
     present = len(np.unique(domain.train.y))
     if present < 2:
-        raise DataError(f"{what} has {present} class, there is nothing to tell apart")
+        hints = "".join(f"; {note.message}" for note in domain.notes if note.kind == "nested")
+        raise DataError(f"{what} has {present} class, there is nothing to tell apart{hints}")
     return domain.train
+
+
+def _notes(spec: TaskSpec, sources: list[Domain], target: Domain) -> Iterator[Note]:
+    """Tell what is known of the domains of a task, less what would tell of the target's labels."""
+    yield from (note for domain in sources for note in domain.notes)
+    yield from (note for note in target.notes if note.kind not in _OF_LABELS)
+    theirs = target.white_level
+    for source, domain in zip(spec.source, sources, strict=True):
+        if None not in (domain.white_level, theirs) and domain.white_level != theirs:
+            yield Note(
+                "scale",
+                f"white is {domain.white_level:g} in {source.label} and {theirs:g} in {spec.target.label}: "
+                f"were both measured alike? `white_level` of either says which value is white",
+            )
 
 
 def _merge(spec: TaskSpec, domains: list[Domain]) -> tuple[Labelled, tuple[str, ...]]:
@@ -112,9 +131,10 @@ def _check_fit(spec: TaskSpec, sources: list[Domain], target: Domain, what: str 
 def _check_classes(spec: TaskSpec, domain: Domain, classes: tuple[str, ...], what: str) -> None:
     unknown = [name for name in domain.classes or () if name not in classes]
     if unknown:
+        no_labels = "; where they are no labels, say labelled: false" if "target" in what else ""
         raise DataError(
             f"{spec.name}: {what} classes {', '.join(unknown)} are not among the source's "
-            f"({', '.join(classes)}); the class sets must match by name"
+            f"({', '.join(classes)}); the class sets must match by name{no_labels}"
         )
 
 
@@ -167,6 +187,8 @@ def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -
         target=unlabelled,
         fingerprint=hashlib.sha256("\x1f".join(parts).encode()).hexdigest(),
         few_shot=few_shot.train if few_shot is not None and isinstance(few_shot.train, Labelled) else None,
+        notes=tuple(dict.fromkeys(_notes(spec, sources, target))),
+        white_level=target.white_level,
     )
 
 

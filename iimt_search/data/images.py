@@ -1,26 +1,88 @@
 """Image files and arrays to square images of one size: the same way for training and for prediction."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from iimt_search.data.store import PartStream
-from iimt_search.data.task import Labels
+from iimt_search.data.task import Labels, Note
 from iimt_search.errors import DataError
+from iimt_search.files import shown
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = frozenset(
+    {
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp"),
+        *(".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".avif"),
+    }
+)
+# Depths that cameras and scanners have.
+_WHITE_LEVELS = tuple((1 << bits) - 1 for bits in (8, 10, 12, 14, 16))
+# Fewer grey values than this are few.
+_FEW_LEVELS = 32
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an 8-bit RGB image: 16-bit grey is scaled, transparency is laid on white."""
-    if image.mode.startswith("I") or image.mode == "F":
+def white_level_of(low: float, high: float, floats: bool) -> int | float:
+    """Return which value means white in images of values from ``low`` to ``high``.
+
+    Of integers the largest of the smallest depth that holds them: 255, 1023, 4095, 16383 or 65535. Of floats
+    1.0 or 255.0.
+
+    Raises:
+        ValueError: there are values below 0, or above all of these.
+    """
+    levels: tuple[int | float, ...] = (1.0, 255.0) if floats else _WHITE_LEVELS
+    for level in levels:
+        if 0 <= low and high <= level:
+            return level
+    raise ValueError(
+        f"values from {low:g} to {high:g}; images are of integers from 0 to 65535, or floats in 0 to 1 or "
+        f"0 to 255; `white_level` says which value is white"
+    )
+
+
+def scaled(values: NDArray[Any], white_level: float) -> NDArray[np.uint8]:
+    """Return values as uint8, ``white_level`` and what is above it as 255, what is below 0 as 0."""
+    return np.clip(np.round(values * (255 / white_level)), 0, 255).astype(np.uint8)
+
+
+def few_levels(where: str, low: float, high: float) -> Iterator[Note]:
+    """Warn of images whose uint8 values from ``low`` to ``high`` are few."""
+    if high - low < _FEW_LEVELS:
+        yield Note(
+            "few-levels",
+            f"{where}: only {high - low + 1:.0f} grey values are left, {low:.0f} to {high:.0f} of 0 to 255; "
+            f"`white_level` says which value is white",
+        )
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Return whether an image has more than 8 bits a channel."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def to_rgb(image: Image.Image, white_level: float | None = None) -> Image.Image:
+    """Return an 8-bit RGB image; transparency is laid on white.
+
+    Args:
+        image: as it is on disk.
+        white_level: the value that becomes 255. By default what its type holds: 65535, or of floats what
+            :func:`white_level_of` says. Where it is above 255, or a float, images of 8 bits stay as they are.
+    """
+    if _is_deep(image):
         values = np.asarray(image).astype(np.float64)
-        # 16-bit files fill 0 to 65 535; PIL gives some of them as 32-bit integers.
-        scaled = values / 257 if values.max(initial=0) > 255 else values
-        image = Image.fromarray(np.clip(np.round(scaled), 0, 255).astype(np.uint8))
+        if not np.isfinite(values).all():
+            raise ValueError("it holds NaN or infinity")
+        if white_level is None:
+            low, high = values.min(initial=0), values.max(initial=0)
+            white_level = white_level_of(low, high, image.mode == "F") if image.mode == "F" else 65535
+        image = Image.fromarray(scaled(values, white_level))
+    elif isinstance(white_level, int) and white_level < 255:
+        image = Image.fromarray(scaled(np.asarray(image.convert("RGB")), white_level))
     elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         above = image.convert("RGBA")
         white = Image.new("RGBA", above.size, "white")
@@ -35,20 +97,49 @@ def to_square(image: Image.Image, size: int) -> NDArray[np.uint8]:
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def read_image(path: Path, size: int) -> NDArray[np.uint8]:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise DataError(f"{shown(path)} is not an image that can be read") from error
+    except Exception as error:  # decoders raise whatever they meet in a damaged file
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{shown(path)} cannot be read as an image: {reason}") from error
+
+
+def read_image(path: Path, size: int, white_level: float | None = None) -> NDArray[np.uint8]:
     """Read an image file as uint8 (3, size, size), turned as its EXIF says.
+
+    Args:
+        path: the file.
+        size: side in pixels.
+        white_level: as :func:`to_rgb`.
 
     Raises:
         DataError: the file is missing, truncated or no image; names it.
     """
-    try:
-        with Image.open(path) as image:
-            turned = ImageOps.exif_transpose(image)
-            return to_square(to_rgb(turned), size)
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not an image that can be read") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
+    with _reading(path), Image.open(path) as image:
+        return to_square(to_rgb(ImageOps.exif_transpose(image), white_level), size)
+
+
+def deep_values(paths: Iterable[Path]) -> tuple[int, float, float, bool] | None:
+    """Look at the image files of more than 8 bits a channel; what cannot be read is passed by.
+
+    Returns:
+        How many there are, their smallest and largest value, and whether some are of floats; None where there
+        are none.
+    """
+    count, low, high, floats = 0, np.inf, -np.inf, False
+    for path in paths:
+        with suppress(DataError), _reading(path), Image.open(path) as image:
+            if not _is_deep(image):
+                continue
+            values = np.asarray(image)
+            if values.size and np.isfinite(values).all():
+                count, floats = count + 1, floats or image.mode == "F"
+                low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return (count, low, high, floats) if count else None
 
 
 CHUNK = 1000

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,20 +13,22 @@ from PIL import Image
 
 from iimt_search.data.arrays import ArrayFile, image_side, kind_of, open_pair, read_labels, stream_array
 from iimt_search.data.folder import ImageFolder
-from iimt_search.data.images import to_square
+from iimt_search.data.images import deep_values, few_levels, to_square, white_level_of
 from iimt_search.data.registry import DOMAINS, load_domain
-from iimt_search.data.store import DomainStream, array_hash, cached, fingerprint_of
+from iimt_search.data.store import DomainStream, Found, PartStream, array_hash, cached, fingerprint_of
 from iimt_search.data.task import (
     SAMPLE_DIMENSIONS,
     SAMPLE_TYPES,
     Domain,
     Labelled,
     Labels,
+    Note,
     Samples,
     Unlabelled,
     renumbered,
 )
-from iimt_search.errors import DataError
+from iimt_search.errors import DataError, collecting
+from iimt_search.files import shown
 from iimt_search.kinds import Kind
 from iimt_search.registry import load_object
 from iimt_search.space.task_spec import DomainSpec
@@ -89,32 +91,92 @@ def _resized(domain: Domain, size: int) -> Domain:
     return _with_samples(domain, squares)
 
 
+def _watched(part: PartStream, seen: list[float]) -> PartStream:
+    """Return a part that adds the extremes of what is read of it to ``seen``."""
+
+    def chunks() -> Iterator[Samples]:
+        for chunk in part.chunks():
+            seen.extend((float(chunk.min()), float(chunk.max())))
+            yield chunk
+
+    return replace(part, chunks=chunks)
+
+
+def _folder_white_level(spec: DomainSpec, files: list[Path]) -> tuple[int | float | None, list[Note]]:
+    """Return the white level of a domain's images, one for all its files, and what is to be told of it."""
+    given, deep = spec.white_level, deep_values(files)
+    if deep is None:
+        # Of 8 bits: what is white is a matter of course, unless another value is said to be.
+        return (round(given) if given is not None and 1 <= given < 255 else None), []
+    count, low, high, floats = deep
+    try:
+        level = given or white_level_of(low, high, floats)
+    except ValueError as error:
+        raise DataError(f"{shown(spec.folder or '')}: {error}") from error
+    message = (
+        f"{shown(spec.folder or '')}: {count} of {len(files)} images have more than 8 bits, values from "
+        f"{low:g} to {high:g}; {level:g} becomes white"
+        + ("" if given else ", unless `white_level` says otherwise")
+    )
+    return (float(level) if floats else max(1, round(level))), [Note("values", message, warning=False)]
+
+
 def _open_folder(spec: DomainSpec, size: int) -> Domain:
-    folders = [ImageFolder(Path(path)) for path in (spec.folder, spec.test) if path is not None]
-    classes = [folder.classes for folder in folders if folder.classes is not None]
-    if any(names != classes[0] for names in classes):
+    wrong: list[str] = []
+    folders: list[ImageFolder] = []
+    for path, labelled in ((spec.folder, spec.labelled is not False), (spec.test, True)):
+        with collecting(wrong):
+            if path is not None:
+                folders.append(ImageFolder(Path(path), labelled))
+    if wrong:
+        raise DataError(*wrong)
+    known = {name for folder in folders[:1] for name in (*(folder.classes or ()), *folder.empty)}
+    more = [name for folder in folders[1:] for name in folder.classes or () if name not in known]
+    if more and folders[0].classes is not None:
         raise DataError(
-            f"{spec.folder}: its training and test folders have other classes: {classes[0]} and {classes[1]}"
+            f"{shown(spec.folder or '')}: its training and test folders have other classes; the test "
+            f"folder alone has {', '.join(more)}"
         )
+    classes = tuple(dict.fromkeys(name for folder in folders for name in folder.classes or ())) or None
     augmentation = spec.augmentation or "image"
     keys = "-".join(_file_key(folder.files) for folder in folders)
+    options = "" if spec.labelled is not False else "-unlabelled"
+    options += "" if spec.white_level is None else f"-white{spec.white_level:g}"
 
     def build() -> DomainStream:
-        train, *test = (folder.stream(size) for folder in folders)
-        names = classes[0] if classes else None
-        return DomainStream(train, test[0] if test else None, names, "image", augmentation)
+        broken: list[str] = []
+        seen: list[float] = []
+        level, notes = _folder_white_level(spec, [path for folder in folders for path in folder.files])
 
-    return cached(f"folder-{keys}-{size}px-{augmentation}", build)
+        def part(folder: ImageFolder) -> PartStream:
+            read = folder.stream(size, level, broken)
+            y = None if read.y is None else renumbered(read.y, folder.classes or (), classes or ())
+            return _watched(replace(read, y=y), seen)
+
+        def found() -> Found:
+            if broken:
+                raise DataError(*broken)
+            return Found((*notes, *few_levels(shown(spec.folder or ""), min(seen), max(seen))), level)
+
+        train, *test = map(part, folders)
+        return DomainStream(train, test[0] if test else None, classes, "image", augmentation, found)
+
+    domain = cached(f"folder-v2-{keys}-{size}px-{augmentation}{options}", build)
+    empty = [Note("empty-class", told) for told in folders[0].empty.values()]
+    return replace(
+        domain, notes=(*(note for folder in folders for note in folder.notes), *empty, *domain.notes)
+    )
 
 
 def _file_key(paths: list[Path]) -> str:
     """Return a hash that changes when a file is added, removed or changed."""
     digest = hashlib.sha256()
     for path in paths:
-        if not path.exists():
-            raise DataError(f"there is no file {path}")
-        stat = path.stat()
-        digest.update(f"{path}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\x1e".encode())
+        try:
+            stat = path.stat()
+        except FileNotFoundError as error:
+            raise DataError(f"there is no file {shown(path)}") from error
+        digest.update(os.fsencode(path) + f"\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\x1e".encode())
     return digest.hexdigest()[:16]
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from iimt_search.data.task import SAMPLE_TYPES, Domain, Labelled, Labels, Samples, Unlabelled
+from iimt_search.data.task import SAMPLE_TYPES, Domain, Labelled, Labels, Note, Samples, Unlabelled
 from iimt_search.errors import DataError
 from iimt_search.files import atomic_write
 from iimt_search.kinds import Kind
@@ -38,14 +38,32 @@ class PartStream:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What is known of a domain once all of its samples have been read.
+
+    Attributes:
+        notes: as in :class:`~iimt_search.data.task.Domain`.
+        white_level: as in :class:`~iimt_search.data.task.Domain`.
+    """
+
+    notes: tuple[Note, ...] = ()
+    white_level: int | float | None = None
+
+
+@dataclass(frozen=True)
 class DomainStream:
-    """A domain to be prepared: as :class:`~iimt_search.data.task.Domain`, its parts read piece by piece."""
+    """A domain to be prepared: as :class:`~iimt_search.data.task.Domain`, its parts read piece by piece.
+
+    ``found`` is called when all parts have been read; it raises :class:`~iimt_search.errors.DataError` for
+    what could not be.
+    """
 
     train: PartStream
     test: PartStream | None
     classes: tuple[str, ...] | None
     kind: Kind
     augmentation: str
+    found: Callable[[], Found] = Found
 
 
 def stream_of(domain: Domain) -> DomainStream:
@@ -114,6 +132,7 @@ def _write(folder: Path, stream: DomainStream) -> None:
     digests = _write_part(folder, "train", stream.train, dtype)
     if stream.test is not None:
         _write_part(folder, "test", stream.test, dtype)
+    found = stream.found()
     meta = {
         "schema": SCHEMA,
         "classes": stream.classes,
@@ -121,6 +140,7 @@ def _write(folder: Path, stream: DomainStream) -> None:
         "augmentation": stream.augmentation,
         "fingerprint": fingerprint_of(stream.classes, digests),
         "sample_fingerprint": digests[0],
+        **asdict(found),
         "sizes": {path.name: path.stat().st_size for path in sorted(folder.glob("*.npy"))},
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -147,7 +167,10 @@ def read_prepared(folder: Path) -> Domain | None:
             return None
         fields = ("kind", "augmentation", "fingerprint", "sample_fingerprint")
         classes = None if meta["classes"] is None else tuple(meta["classes"])
-        return Domain(train, _read_part(folder, "test"), classes, **{name: meta[name] for name in fields})
+        # Those of the named domains have no notes.
+        notes = tuple(Note(**note) for note in meta.get("notes", ()))
+        known = {"notes": notes, "white_level": meta.get("white_level")}
+        return Domain(train, _read_part(folder, "test"), classes, **{n: meta[n] for n in fields}, **known)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

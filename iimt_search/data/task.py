@@ -125,6 +125,9 @@ class Domain:
         augmentation: name in :data:`iimt_search.kinds.AUGMENTATIONS` of what keeps its classes.
         fingerprint: SHA-256 over classes, training samples and their labels; set when it is prepared.
         sample_fingerprint: SHA-256 over the training samples alone.
+        notes: what is to be told of its files and values.
+        white_level: of images that were not of 8 bits the value that has become 255: an integer where they
+            were of integers, else a float.
     """
 
     train: Labelled | Unlabelled
@@ -134,6 +137,8 @@ class Domain:
     augmentation: str = "image"
     fingerprint: str = ""
     sample_fingerprint: str = ""
+    notes: tuple[Note, ...] = ()
+    white_level: int | float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,8 @@ class DomainTask:
         target: target samples to adapt to, without labels. Validators score the same of them every time.
         fingerprint: SHA-256; two equal fingerprints are the same data in the same split.
         few_shot: labelled target samples that the user gave on purpose, to be scored, not trained on.
+        notes: what is to be told of the domains' files and values before a training.
+        white_level: of the target, as in :class:`Domain`.
     """
 
     name: str
@@ -161,6 +168,8 @@ class DomainTask:
     target: Unlabelled
     fingerprint: str
     few_shot: Labelled | None = None
+    notes: tuple[Note, ...] = ()
+    white_level: int | float | None = None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

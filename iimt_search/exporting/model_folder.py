@@ -100,6 +100,7 @@ def export_model(
             "kind": task.kind,
             "sample_shape": list(task.sample_shape),
             "resize": _SQUARE if task.kind == "image" else "none",
+            "white_level": task.white_level,
             "normalise": "by the model's own buffers shift and scale",
         },
         "others": [],

@@ -14,7 +14,7 @@ from PIL import Image
 from iimt_search.data.assemble import load_task, task_image_size, unfit
 from iimt_search.data.folder import ImageFolder
 from iimt_search.data.open import natural_size, open_domain
-from iimt_search.data.task import Unlabelled
+from iimt_search.data.task import DomainTask, Unlabelled
 from iimt_search.space import Space
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 from iimt_search.training.batches import evenly_spaced
@@ -35,7 +35,8 @@ class Finding:
     """Something that would go wrong in training, or make its measures wrong.
 
     Attributes:
-        kind: ``imbalance``, ``small-class``, ``batch``, ``network``, ``augmentation``, ``constant``, ``far``,
+        kind: that of a :class:`~iimt_search.data.task.Note` of the domains, or
+            ``imbalance``, ``small-class``, ``batch``, ``network``, ``augmentation``, ``constant``, ``far``,
             ``duplicates`` or ``enlarged``.
         message: what it is and, where that is not plain, what it does; for people.
     """
@@ -82,6 +83,7 @@ class TaskCheck:
         source_duplicates: validation samples that equal a training sample.
         target_duplicates: target test samples that equal a target sample; None where there are none.
         findings: what would go wrong.
+        notes: what the data was taken for, and what was left out of it.
     """
 
     task: str
@@ -98,6 +100,7 @@ class TaskCheck:
     source_duplicates: int
     target_duplicates: int | None
     findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def summarise(part: Unlabelled) -> PartSummary:
@@ -181,7 +184,7 @@ def _side_on_disk(domain: DomainSpec) -> float:
     if domain.folder is None:
         return natural_size(domain)
     # A folder's natural size is a convention; what its files hold is told by their headers.
-    files = ImageFolder(Path(domain.folder)).files
+    files = ImageFolder(Path(domain.folder), domain.labelled is not False).files
     sides = []
     for at in evenly_spaced(len(files), _FOLDER_FILES):
         with Image.open(files[at]) as image:
@@ -200,7 +203,8 @@ def _size_findings(spec: TaskSpec, side: int) -> Iterator[Finding]:
             )
 
 
-def _findings(spec: TaskSpec, check: TaskCheck, space: Space) -> Iterator[Finding]:
+def _findings(spec: TaskSpec, check: TaskCheck, task: DomainTask, space: Space) -> Iterator[Finding]:
+    yield from (Finding(note.kind, note.message) for note in task.notes if note.warning)
     yield from _class_findings(check.source_classes)
     for note in unfit(spec, space):
         yield Finding(note.kind, f"{note.message}; a run refuses")
@@ -254,8 +258,9 @@ def check_task(spec: TaskSpec, space: Space | None = None) -> TaskCheck:
         target_values=summarise(task.target),
         source_duplicates=count_shared(source.unlabelled, val.unlabelled),
         target_duplicates=None if unseen is None else count_shared(task.target, unseen),
+        notes=tuple(note.message for note in task.notes if not note.warning),
     )
-    return replace(check, findings=tuple(_findings(spec, check, space)))
+    return replace(check, findings=tuple(_findings(spec, check, task, space)))
 
 
 def check_json(check: TaskCheck) -> dict[str, Any]:
@@ -283,5 +288,6 @@ def check_json(check: TaskCheck) -> dict[str, Any]:
             "duplicates": check.target_duplicates,
             **values(check.target_values),
         },
+        "notes": list(check.notes),
         "warnings": [asdict(finding) for finding in check.findings],
     }

@@ -24,6 +24,9 @@ class DomainSpec(BaseModel):
         labels: ``.npy`` file with y, beside an ``.npy`` file of x.
         test: samples that nothing but the audit sees, in the form of ``arrays`` or ``folder``.
         test_labels: ``.npy`` file with y of ``test``.
+        labelled: false: the folders within ``folder``, or the ``y`` of ``arrays``, are no labels; those of
+            ``test`` are.
+        white_level: which value of images means white, 255; by default what the largest value says.
         count: training samples of a named domain that makes as many as asked for (``syn-digits``).
         kind: of the samples; by default what their shape and type say.
         augmentation: by default what fits the kind.
@@ -38,6 +41,8 @@ class DomainSpec(BaseModel):
     labels: str | None = None
     test: str | None = None
     test_labels: str | None = None
+    labelled: bool | None = None
+    white_level: int | float | None = Field(None, gt=0, allow_inf_nan=False)
     count: int | None = Field(None, ge=100, le=10_000_000)
     kind: Kind | None = None
     augmentation: AugmentationName | None = None
@@ -53,6 +58,11 @@ class DomainSpec(BaseModel):
             raise ValueError(f"`test` goes with arrays or folder, not with {given[0]}")
         if (self.labels or self.test_labels) and self.arrays is None:
             raise ValueError("`labels` and `test_labels` go with arrays")
+        for name in ("labelled", "white_level"):
+            if getattr(self, name) is not None and given[0] in ("named", "python"):
+                raise ValueError(f"`{name}` goes with arrays or folder, not with {given[0]}")
+        if self.labelled is False and self.labels is not None:
+            raise ValueError("`labels` names a file of labels, `labelled: false` says that there are none")
         if self.test_labels is not None and self.test is None:
             raise ValueError("`test_labels` goes with test")
         return self

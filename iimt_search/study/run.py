@@ -201,6 +201,8 @@ def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[st
         listener.line(
             f"{task.name}: {source}, {target} target samples of {shape}, {len(task.classes)} classes"
         )
+        for note in task.notes:
+            listener.line(f"{'warning' if note.warning else 'note'}: {note.message}")
         fingerprints[spec.name] = task.fingerprint
     if wrong:
         raise DataError(*wrong)

@@ -111,6 +111,23 @@ def test_what_is_wrong_with_the_data_ends_the_run_before_it_begins(folders: Path
     assert result.output.splitlines()[-1].startswith(f"error: {folders}/lab/right/3.png is not an image")
 
 
+def test_what_was_left_out_is_told_by_check_and_before_a_run(folders: Path) -> None:
+    (folders / "lab" / "left" / "phone.HEIC").write_bytes(b"not read")
+    (folders / "field" / "@eaDir").mkdir()
+    space = "schema: 1\nstudy: own\ntasks: [{source: {folder: lab/}, target: {folder: field/}}]\n"
+    result = run(folders, space + SMALL)
+    assert result.exit_code == 0
+    warning = f"warning: {folders}/lab: skipped files that are no images of a type that is read: 1 .heic\n"
+    note = f"note: {folders}/field: skipped what systems leave behind: @eaDir (1)\n"
+    before, _, _ = result.output.partition("search: ")
+    assert warning in before and note in before
+    checked = invoke("data", "check", "--space", folders / "own.yaml")
+    assert warning in checked.output and note in checked.output
+    (task,) = json.loads(invoke("data", "check", "--space", folders / "own.yaml", "--json").output)["tasks"]
+    assert [f"note: {text}\n" for text in task["notes"]] == [note]
+    assert {"kind": "skipped", "message": warning[9:-1]} in task["warnings"]
+
+
 def test_one_class_folder_and_other_classes(folders: Path) -> None:
     space = "schema: 1\nstudy: own\ntasks: [{source: {folder: SOURCE}, target: {folder: field/}}]\n" + SMALL
     paint(folders / "one" / "left", 9, 200)

@@ -1,3 +1,5 @@
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iimt_search.data.assemble import load_task
+from iimt_search.data.folder import ImageFolder
 from iimt_search.data.open import open_domain
-from iimt_search.data.task import Labelled, Unlabelled
+from iimt_search.data.task import DomainTask, Labelled, Unlabelled
 from iimt_search.errors import DataError
-from iimt_search.space.task_spec import DomainSpec
+from iimt_search.space.task_spec import DomainSpec, TaskSpec
 
 Paint = Callable[[str, int], Path]
 
@@ -81,8 +85,6 @@ def test_what_is_wrong_is_told(paint: Paint, tmp_path: Path) -> None:
         open_domain(domain_of(tmp_path / "empty"), 8)
     paint("d/cat/1.png", 1)
     (tmp_path / "d" / "dog").mkdir()
-    with pytest.raises(DataError, match="class folder .*dog holds no image"):
-        open_domain(domain_of(tmp_path / "d"), 8)
     paint("d/dog/1.png", 1)
     loose = paint("d/loose.png", 1)
     with pytest.raises(DataError, match=r"holds images \(loose.png\) beside class folders \(cat/\)"):
@@ -91,3 +93,219 @@ def test_what_is_wrong_is_told(paint: Paint, tmp_path: Path) -> None:
     (tmp_path / "d" / "dog" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
     with pytest.raises(DataError, match=r"dog/broken\.png"):
         open_domain(domain_of(tmp_path / "d"), 8)
+
+
+def task_of(source: Path, target: Path, **more: object) -> DomainTask:
+    load_task.cache_clear()
+    content = {"source": {"folder": str(source)}, "target": {"folder": str(target), **more}}
+    return load_task(TaskSpec.model_validate(content), 8)
+
+
+@pytest.fixture
+def lab(paint: Paint, tmp_path: Path) -> Path:
+    """A source of two classes."""
+    for index in range(4):
+        paint(f"lab/rust/{index}.png", 200 + index)
+        paint(f"lab/clean/{index}.png", 50 + 40 * index)
+    return tmp_path / "lab"
+
+
+def told(task: DomainTask) -> list[str]:
+    return [note.message for note in task.notes]
+
+
+def test_images_are_found_at_any_depth(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    for index in range(5):
+        paint(f"lab/rust/batch2/{index}.png", 150)
+        paint(f"lab/rust/batch2/again/{index}.png", 160)
+    for day in ("2026-11-24", "2026-11-25"):
+        paint(f"field/{day}/a.png", 20)
+        paint(f"field/{day}/noon/b.png", 190)
+    paint("field/loose.png", 100)
+    task = task_of(lab, tmp_path / "field", labelled=False)
+    assert len(task.source_train) + len(task.source_val) == 18 and task.classes == ("clean", "rust")
+    assert len(task.target) == 5
+    assert f"{lab}: 10 of 18 images lie deeper than right in a class folder" in " ".join(told(task))
+
+
+def test_dated_folders_of_a_target_are_told_with_what_to_say(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    paint("field/2026-11-24/a.png", 20)
+    with pytest.raises(DataError, match="classes 2026-11-24 are not among .* say labelled: false"):
+        task_of(lab, tmp_path / "field")
+    paint("field/loose.png", 20)
+    with pytest.raises(DataError, match="beside class folders .* say labelled: false"):
+        task_of(lab, tmp_path / "field")
+
+
+def test_classes_one_folder_deeper_are_told(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        shutil.copytree(lab, tmp_path / "whole" / part)
+    target = paint("field/a.png", 200).parent
+    (nested, _) = told(task_of(tmp_path / "whole", target))[:2]
+    assert (
+        "its 2 class folders hold folders of the same names (clean, rust); if those are the classes" in nested
+    )
+    shutil.rmtree(tmp_path / "whole" / "val")
+    with pytest.raises(DataError, match=r"has 1 class, .* of the same names \(clean, rust\)"):
+        task_of(tmp_path / "whole", target)
+
+
+def test_files_that_are_no_known_image_are_counted_by_ending(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9), "white").save(lab / "rust" / "phone.jfif", "JPEG")
+    Image.new("RGB", (9, 9), "white").save(lab / "rust" / "phone.avif")
+    for name in ("a.HEIC", "b.heic", "c.raw", "noending"):
+        (lab / "rust" / name).write_bytes(b"not read")
+    (lab / "notes.txt").write_text("mine")
+    task = task_of(lab, paint("field/a.png", 200).parent)
+    assert len(task.source_train) + len(task.source_val) == 10
+    (note,) = [note for note in task.notes if note.kind == "skipped"]
+    assert note.warning and note.message.endswith(": 2 .heic, 1 .txt, 1 .raw, 1 without ending")
+    for path in (lab / "clean").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(DataError, match=r"class folder .*clean holds no image; there are 4 \.heic"):
+        task_of(lab, tmp_path / "field")
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "a.HEIC").write_bytes(b"not read")
+    with pytest.raises(DataError, match=r"phone holds no image .*; there are 1 \.heic"):
+        task_of(lab, tmp_path / "phone")
+
+
+def test_dead_links_folders_called_like_images_and_loops_are_all_named(lab: Path, tmp_path: Path) -> None:
+    (lab / "gone").symlink_to(tmp_path / "unmounted")
+    (lab / "rust" / "dead.png").symlink_to("nowhere.png")
+    (lab / "rust" / "x.png").mkdir()
+    (lab / "clean" / "loop").symlink_to(lab / "clean")
+    (lab / "clean" / "self.png").symlink_to("self.png")
+    os.mkfifo(lab / "clean" / "pipe.png")
+    with pytest.raises(DataError, match="6 things are wrong") as caught:
+        ImageFolder(lab)
+    assert sorted(cause.removeprefix(f"{lab}/") for cause in caught.value.causes) == [
+        "clean/loop is a link to a folder that it is in, a loop",
+        "clean/pipe.png is neither a file nor a folder",
+        "clean/self.png cannot be read: Too many levels of symbolic links",
+        f"gone is a link to {tmp_path}/unmounted, which is not there",
+        "rust/dead.png is a link to nowhere.png, which is not there",
+        "rust/x.png is a folder that is called like a file; rename it",
+    ]
+
+
+def test_links_are_followed(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    elsewhere = paint("disk/far/1.png", 9)
+    (lab / "far").symlink_to(elsewhere.parent)
+    (lab / "rust" / "linked.png").symlink_to(elsewhere)
+    assert ImageFolder(lab).classes == ("clean", "far", "rust") and len(ImageFolder(lab).files) == 10
+
+
+def test_what_systems_leave_behind_is_skipped_and_told(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    for name in ("lab/@eaDir/a.png", "lab/rust/@eaDir/a.png", "lab/__MACOSX/b.png", "lab/rust/._1.png"):
+        paint(name, 7)
+    (lab / "rust" / "Thumbs.db").write_bytes(b"")
+    task = task_of(lab, paint("field/a.png", 200).parent)
+    assert task.classes == ("clean", "rust") and len(task.source_train) + len(task.source_val) == 8
+    assert told(task)[:2] == [
+        f"{lab}: skipped what systems leave behind: @eaDir (2), Thumbs.db (1), __MACOSX (1)",
+        f"{lab}: skipped hidden files and folders: 1",
+    ]
+    assert not any(note.warning for note in task.notes if note.kind == "skipped")
+
+
+def test_an_empty_class_folder_is_an_error_in_a_source_alone(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    paint("field/rust/1.png", 250)
+    paint("test/clean/1.png", 250)
+    for name in ("clean", "unsorted"):
+        (tmp_path / "field" / name).mkdir()
+    task = task_of(lab, tmp_path / "field", test=str(tmp_path / "test"))
+    assert len(task.target) == 1 and "unsorted" not in " ".join(told(task))
+    (lab / "dog").mkdir()
+    with pytest.raises(DataError, match=f"^class folder {lab}/dog holds no image$"):
+        task_of(lab, tmp_path / "field")
+
+
+def test_names_that_are_not_utf_8_and_accents_in_two_forms(lab: Path, tmp_path: Path) -> None:
+    strange = os.fsdecode(os.fsencode(lab / "caf") + b"\xe9")
+    shutil.copytree(lab / "rust", strange)
+    Path(strange, "0.png").rename(os.fsdecode(os.fsencode(strange) + b"/\xff.png"))
+    shutil.copytree(lab / "rust", lab / "e\u0301")
+    shutil.copytree(lab, tmp_path / "field")
+    (tmp_path / "field" / "e\u0301").rename(tmp_path / "field" / "\u00e9")
+    task = task_of(lab, tmp_path / "field")
+    assert task.classes == ("caf\\xe9", "clean", "\u00e9", "rust") and len(task.target) == 16
+    Path(os.fsdecode(os.fsencode(strange) + b"/\xff.png")).write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"lab/caf\\xe9/\\xff\.png is not an image"):
+        task_of(lab, tmp_path / "field")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_permission_is_named(lab: Path) -> None:
+    (lab / "rust").chmod(0)
+    with pytest.raises(DataError, match="rust cannot be read: Permission denied"):
+        ImageFolder(lab)
+    (lab / "rust").chmod(0o700)
+
+
+def test_all_broken_files_are_listed_with_a_limit(lab: Path, tmp_path: Path) -> None:
+    shutil.copytree(lab, tmp_path / "field")
+    for path in (lab / "rust" / "1.png", tmp_path / "field" / "clean" / "2.png"):
+        path.write_bytes(b"broken")
+    with pytest.raises(DataError) as caught:
+        task_of(lab, tmp_path / "field", test=str(lab))
+    assert str(caught.value).splitlines() == [
+        "2 things are wrong with the data",
+        f"  {lab}/rust/1.png is not an image that can be read",
+        f"  {tmp_path}/field/clean/2.png is not an image that can be read",
+    ]
+    for index in range(20):
+        (lab / "rust" / f"{index}.png").write_bytes(b"broken")
+    with pytest.raises(DataError) as caught:
+        open_domain(domain_of(lab), 8)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("20 things") and len(lines) == 12 and lines[-1] == "  and 10 more"
+
+
+def grey(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def test_one_factor_for_all_files_of_more_than_8_bits(lab: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index, most in enumerate((4095, 4000, 900, 200)):
+        values = rng.integers(0, most, (8, 8)).astype(np.uint16)
+        values[0, 0] = most
+        grey(tmp_path / "camera" / f"{index}.png", values)
+    task = task_of(lab, tmp_path / "camera")
+    most = [int(x[0, 0, 0]) for x in task.target.x]
+    assert (
+        most == [round(value * 255 / 4095) for value in (4095, 4000, 900, 200)] and task.white_level == 4095
+    )
+    (note,) = [note for note in task.notes if note.kind == "values"]
+    assert "4 of 4 images have more than 8 bits, values from " in note.message and not note.warning
+    assert note.message.endswith(" to 4095; 4095 becomes white, unless `white_level` says otherwise")
+    given = task_of(lab, tmp_path / "camera", white_level=65535)
+    assert int(given.target.x[0, 0, 0, 0]) == 16 and given.white_level == 65535
+    (few,) = [note for note in given.notes if note.kind == "few-levels"]
+    assert few.warning and "only 17 grey values are left, 0 to 16 of 0 to 255; `white_level`" in few.message
+
+
+def test_floats_in_files_and_what_cannot_be_scaled(lab: Path, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    grey(tmp_path / "f" / "a.tif", ramp)
+    grey(tmp_path / "f" / "b.tif", ramp / 100)
+    task = task_of(lab, tmp_path / "f")
+    assert task.white_level == 1.0 and [int(x.max()) for x in task.target.x] == [255, 3]
+    grey(tmp_path / "f" / "c.tif", ramp - 5)
+    with pytest.raises(DataError, match=r"values from -5 to 1; images are .*`white_level` says which"):
+        task_of(lab, tmp_path / "f")
+    ramp[0, 0] = np.nan
+    grey(tmp_path / "f" / "c.tif", ramp)
+    with pytest.raises(DataError, match=r"c\.tif cannot be read as an image: it holds NaN"):
+        task_of(lab, tmp_path / "f")
+
+
+def test_white_levels_of_both_domains_are_compared(lab: Path, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for index in range(3):
+            grey(tmp_path / "a" / name / f"{index}.png", np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
+    grey(tmp_path / "b" / "1.png", np.arange(64, dtype=np.uint16).reshape(8, 8) * 60)
+    (note,) = [note for note in task_of(tmp_path / "a", tmp_path / "b").notes if note.kind == "scale"]
+    assert note.warning and note.message.startswith("white is 65535 in a and 4095 in b: ")

@@ -23,6 +23,8 @@ def test_a_task_has_no_place_for_target_labels() -> None:
         "kind",
         "augmentation",
         "fingerprint",
+        "notes",
+        "white_level",
     }
     assert [field.name for field in fields(Unlabelled)] == ["x", "index"]
 
