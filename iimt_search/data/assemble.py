@@ -86,9 +86,9 @@ def _labelled(domain: Domain, what: str) -> Labelled:
     return domain.train
 
 
-def _notes(spec: TaskSpec, sources: list[Domain], target: Domain) -> Iterator[Note]:
+def _notes(spec: TaskSpec, sources: list[Domain], target: Domain, few: Domain | None) -> Iterator[Note]:
     """Tell what is known of the domains of a task, less what would tell of the target's labels."""
-    yield from (note for domain in sources for note in domain.notes)
+    yield from (note for domain in (*sources, *([few] if few else [])) for note in domain.notes)
     yield from (note for note in target.notes if note.kind not in _OF_LABELS)
     theirs = target.white_level
     for source, domain in zip(spec.source, sources, strict=True):
@@ -187,7 +187,7 @@ def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -
         target=unlabelled,
         fingerprint=hashlib.sha256("\x1f".join(parts).encode()).hexdigest(),
         few_shot=few_shot.train if few_shot is not None and isinstance(few_shot.train, Labelled) else None,
-        notes=tuple(dict.fromkeys(_notes(spec, sources, target))),
+        notes=tuple(dict.fromkeys(_notes(spec, sources, target, few))),
         white_level=target.white_level,
     )
 

@@ -11,9 +11,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iimt_search.data.arrays import ArrayFile, image_side, kind_of, open_pair, read_labels, stream_array
+from iimt_search.data.arrays import (
+    ArrayFile,
+    array_white_level,
+    image_side,
+    kind_of,
+    open_pair,
+    stream_array,
+    taken_for,
+    value_range,
+)
 from iimt_search.data.folder import ImageFolder
 from iimt_search.data.images import deep_values, few_levels, to_square, white_level_of
+from iimt_search.data.labels import read_labels
 from iimt_search.data.registry import DOMAINS, load_domain
 from iimt_search.data.store import DomainStream, Found, PartStream, array_hash, cached, fingerprint_of
 from iimt_search.data.task import (
@@ -47,7 +57,7 @@ def natural_size(spec: DomainSpec) -> int:
         return FOLDER_SIZE
     if spec.arrays is not None:
         x, _ = open_pair(Path(spec.arrays), None)
-        return image_side(x) if (spec.kind or kind_of(x)) == "image" else 0
+        return image_side(x, spec.channels) if (spec.kind or kind_of(x)) == "image" else 0
     domain = _python_domain(spec.python or "")
     return max(domain.train.x.shape[2:]) if domain.kind == "image" else 0
 
@@ -146,7 +156,9 @@ def _open_folder(spec: DomainSpec, size: int) -> Domain:
     def build() -> DomainStream:
         broken: list[str] = []
         seen: list[float] = []
-        level, notes = _folder_white_level(spec, [path for folder in folders for path in folder.files])
+        level, notes = None, list[Note]()
+        with collecting(broken):
+            level, notes = _folder_white_level(spec, [path for folder in folders for path in folder.files])
 
         def part(folder: ImageFolder) -> PartStream:
             read = folder.stream(size, level, broken)
@@ -180,35 +192,76 @@ def _file_key(paths: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+def _array_white_level(spec: DomainSpec, parts: list[ArrayFile]) -> int | float | None:
+    """Return the white level of a domain's images: one for all parts of integers, or of floats, as x is."""
+    alike = [x for x in parts if (x.dtype.kind == "f") == (parts[0].dtype.kind == "f")]
+    return array_white_level(alike, spec.white_level)
+
+
 def _open_arrays(spec: DomainSpec, size: int) -> Domain:
     named = (spec.arrays, spec.labels, spec.test, spec.test_labels)
     key = _file_key([Path(path) for path in named if path is not None])
-    x, y = open_pair(Path(spec.arrays or ""), Path(spec.labels) if spec.labels else None)
+    labelled = spec.labelled is not False
+    x, y = open_pair(Path(spec.arrays or ""), Path(spec.labels) if spec.labels else None, labelled)
     kind = spec.kind or kind_of(x)
     augmentation = spec.augmentation or AUGMENTATION_OF[kind]
+    options = f"-{kind}" if spec.kind else ""  # what is told depends on whether it was said
+    options += "" if labelled else "-unlabelled"
+    options += f"-{spec.channels}" if spec.channels else ""
+    options += "" if spec.white_level is None else f"-white{spec.white_level:g}"
 
     def build() -> DomainStream:
         pairs = [(x, y)]
         if spec.test is not None:
             pairs.append(open_pair(Path(spec.test), Path(spec.test_labels) if spec.test_labels else None))
-        labels, classes = _shared_labels(pairs)
-        train, *test = (
-            stream_array(samples, kind, size, y) for (samples, _), y in zip(pairs, labels, strict=True)
-        )
-        return DomainStream(train, test[0] if test else None, classes, kind, augmentation)
+        wrong: list[str] = []
+        seen: list[float] = []
+        labels: list[Labels | None] = [None for _ in pairs]
+        classes, notes, level = None, list[Note](), None
+        with collecting(wrong):
+            labels, classes, notes = _shared_labels(pairs)
+        if kind == "image":
+            with collecting(wrong):
+                level = _array_white_level(spec, [samples for samples, _ in pairs])
+        parts: list[PartStream] = []
+        for (samples, _), each in zip(pairs, labels, strict=True):
+            with collecting(wrong):
+                alike = (samples.dtype.kind == "f") == (x.dtype.kind == "f")
+                part = stream_array(
+                    samples, kind, size, each, channels=spec.channels, white_level=level if alike else None
+                )
+                parts.append(_watched(part, seen))
+        if wrong:
+            raise DataError(*wrong)
 
-    return cached(f"arrays-{key}-{kind}-{size}px-{augmentation}", build)
+        def found() -> Found:
+            low, high = value_range(x)
+            told = [taken_for(x, kind, spec.channels, spec.kind is not None, low, high), *notes]
+            if kind == "image":
+                told += few_levels(str(x), min(seen), max(seen))
+            if level is not None and spec.white_level is None:
+                message = f"{x}: values from {low:g} to {high:g}; {level:g} becomes white"
+                told.append(Note("values", f"{message}, unless `white_level` says otherwise", warning=False))
+            return Found(tuple(told), level)
+
+        return DomainStream(parts[0], parts[1] if parts[1:] else None, classes, kind, augmentation, found)
+
+    return cached(f"arrays-v2-{key}-{kind}-{size}px-{augmentation}{options}", build)
 
 
 def _shared_labels(
     pairs: list[tuple[ArrayFile, ArrayFile | None]],
-) -> tuple[list[Labels | None], tuple[str, ...] | None]:
+) -> tuple[list[Labels | None], tuple[str, ...] | None, list[Note]]:
     """Read the labels of the parts that have some, by one list of classes."""
     read = [None if y is None else read_labels(y, x.shape[0]) for x, y in pairs]
     # The training part's classes, then what only the test part has.
     classes = list(dict.fromkeys(name for labels in read if labels is not None for name in labels[1]))
-    shared = [None if labels is None else renumbered(*labels, classes) for labels in read]
-    return shared, tuple(classes) or None
+    shared = [None if labels is None else renumbered(*labels[:2], classes) for labels in read]
+    return (
+        shared,
+        tuple(classes) or None,
+        [note for labels in read if labels is not None for note in labels[2]],
+    )
 
 
 def _check_part(where: str, domain: Domain, part: Labelled | Unlabelled) -> None:

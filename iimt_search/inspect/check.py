@@ -24,6 +24,7 @@ MEASURED = 2000
 _LARGEST_TO_SMALLEST = 10
 _SMALL_CLASS = 10
 _FAR_DEVIATIONS = 5
+_WIDE = 5
 _ENLARGED = 2
 _FOLDER_FILES = 50
 _READ_AT_ONCE = 128
@@ -37,7 +38,7 @@ class Finding:
     Attributes:
         kind: that of a :class:`~iimt_search.data.task.Note` of the domains, or
             ``imbalance``, ``small-class``, ``batch``, ``network``, ``augmentation``, ``constant``, ``far``,
-            ``duplicates`` or ``enlarged``.
+            ``spread``, ``duplicates`` or ``enlarged``.
         message: what it is and, where that is not plain, what it does; for people.
     """
 
@@ -165,17 +166,27 @@ def _value_findings(source: PartSummary, target: PartSummary) -> Iterator[Findin
         if values.constant:
             channels = _named([str(channel) for channel in values.constant])
             yield Finding("constant", f"the same value in every {what} sample: channel {channels}")
-    pairs = zip(source.means, target.means, source.deviations, strict=True)
-    far = [
-        f"{channel} (source mean {ours:.4g}, target mean {theirs:.4g})"
-        for channel, (ours, theirs, deviation) in enumerate(pairs)
-        if abs(ours - theirs) > _FAR_DEVIATIONS * deviation
-    ]
+    far, wide = [], []
+    for channel, (ours, theirs, our_spread, their_spread) in enumerate(
+        zip(source.means, target.means, source.deviations, target.deviations, strict=True)
+    ):
+        spreads = [spread for spread in (our_spread, their_spread) if spread > 0]
+        # By the narrower of the two, so that it does not matter which of them is the source.
+        if abs(ours - theirs) > _FAR_DEVIATIONS * min(spreads, default=0):
+            far.append(f"{channel} (source mean {ours:.4g}, target mean {theirs:.4g})")
+        elif len(spreads) == 2 and max(spreads) > _WIDE * min(spreads):
+            wide.append(f"{channel} (source deviation {our_spread:.4g}, target deviation {their_spread:.4g})")
     if far:
         yield Finding(
             "far",
-            f"the target lies more than {_FAR_DEVIATIONS} source standard deviations away in channel "
+            f"source and target lie more than {_FAR_DEVIATIONS} standard deviations apart in channel "
             f"{_named(far)}; are both in the same unit?",
+        )
+    if wide:
+        yield Finding(
+            "spread",
+            f"the values of one domain spread more than {_WIDE} times as widely as the other's in channel "
+            f"{_named(wide)}; are both in the same unit?",
         )
 
 

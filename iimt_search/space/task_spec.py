@@ -1,12 +1,15 @@
 """How a space file names a domain task: two embedded domains, or the user's own data."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from iimt_search.kinds import AugmentationName, Kind
 from iimt_search.task_name import parse_task_name, slug
+
+# Where the channels are in an array of samples.
+ChannelOrder = Literal["first", "last"]
 
 _WAYS = ("named", "arrays", "folder", "python")
 
@@ -29,6 +32,8 @@ class DomainSpec(BaseModel):
         white_level: which value of images means white, 255; by default what the largest value says.
         count: training samples of a named domain that makes as many as asked for (``syn-digits``).
         kind: of the samples; by default what their shape and type say.
+        channels: ``first`` or ``last``: where arrays have them; by default series first, and images where
+            there are 1 or 3.
         augmentation: by default what fits the kind.
     """
 
@@ -45,6 +50,7 @@ class DomainSpec(BaseModel):
     white_level: int | float | None = Field(None, gt=0, allow_inf_nan=False)
     count: int | None = Field(None, ge=100, le=10_000_000)
     kind: Kind | None = None
+    channels: ChannelOrder | None = None
     augmentation: AugmentationName | None = None
 
     @model_validator(mode="after")
@@ -61,6 +67,8 @@ class DomainSpec(BaseModel):
         for name in ("labelled", "white_level"):
             if getattr(self, name) is not None and given[0] in ("named", "python"):
                 raise ValueError(f"`{name}` goes with arrays or folder, not with {given[0]}")
+        if self.channels is not None and self.arrays is None:
+            raise ValueError("`channels` goes with arrays")
         if self.labelled is False and self.labels is not None:
             raise ValueError("`labels` names a file of labels, `labelled: false` says that there are none")
         if self.test_labels is not None and self.test is None:

@@ -67,6 +67,203 @@ def test_series_and_vectors(tmp_path: Path) -> None:
     assert forced.kind == "series"
 
 
+@pytest.mark.parametrize("file", ["npz", "npy"])
+@pytest.mark.parametrize("shape", [(5, 7), (40, 3, 50), (6, 8, 8, 3)])
+def test_fortran_order(
+    tmp_path: Path, file: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iimt_search.data.arrays._CHUNK_BYTES", 1000)
+    x = RNG.random(shape)
+    expected = saved(tmp_path, x).train.x
+    path = tmp_path / f"f.{file}"
+    np.savez(path, x=np.asfortranarray(x)) if file == "npz" else np.save(path, np.asfortranarray(x))
+    domain = open_domain(DomainSpec(arrays=str(path)), 6)
+    assert np.array_equal(domain.train.x, expected)
+    path.write_bytes(path.read_bytes()[: -8 * x.size // 2] if file == "npy" else b"")
+    with pytest.raises(DataError, match=rf"f\.{file}"):
+        open_domain(DomainSpec(arrays=str(path)), 6)
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "indices"),
+    [
+        (np.array([[3], [1], [2], [1]]), ("1", "2", "3"), [2, 0, 1, 0]),
+        (np.array([[3, 1, 2, 1]]), ("1", "2", "3"), [2, 0, 1, 0]),
+        (np.array([3.0, 1.0, 2.0, 1.0]), ("1", "2", "3"), [2, 0, 1, 0]),
+        (np.array([1, -1, 1, -1]), ("-1", "1"), [1, 0, 1, 0]),
+        (np.array([1.0, -1.0, 1.0, -1.0], np.float16), ("-1", "1"), [1, 0, 1, 0]),
+        (np.array(["b", "a", "ž", "a"], dtype=object), ("a", "b", "ž"), [1, 0, 2, 0]),
+        (np.array([["b"], ["a"], ["c"], ["a"]], dtype=object), ("a", "b", "c"), [1, 0, 2, 0]),
+        (np.array([np.str_("b"), "a", b"c", "a"], dtype=object), ("a", "b", "c"), [1, 0, 2, 0]),
+        (np.array([10, 9, 10, np.int64(2)], dtype=object), ("2", "9", "10"), [2, 1, 2, 0]),
+        (np.array([10.0, 9, 10, 2], dtype=object), ("2", "9", "10"), [2, 1, 2, 0]),
+        (np.array([300, 1, 300, 2], dtype=">u2"), ("1", "2", "300"), [2, 0, 2, 1]),
+        (np.array([300, 1, 300, 2], dtype=">f4"), ("1", "2", "300"), [2, 0, 2, 1]),
+        (np.array([b"b", b"\xe9", b"b", b"a"]), ("a", "b", "\\xe9"), [1, 2, 1, 0]),
+        (np.eye(3)[[2, 0, 1, 0]], ("0", "1", "2"), [2, 0, 1, 0]),
+    ],
+)
+def test_labels_in_every_form(tmp_path: Path, y: Any, classes: tuple[str, ...], indices: list[int]) -> None:
+    domain = saved(tmp_path, np.ones((4, 2)), y)
+    assert domain.classes == classes and isinstance(domain.train, Labelled)
+    assert domain.train.y.tolist() == indices and domain.train.y.dtype == np.int64
+    assert ("labels" in [note.kind for note in domain.notes]) == ("-1" in classes)
+    np.save(tmp_path / "x.npy", np.ones((4, 2)))
+    np.save(tmp_path / "y.npy", y)
+    beside = open_domain(DomainSpec(arrays=str(tmp_path / "x.npy"), labels=str(tmp_path / "y.npy")), 0)
+    assert beside.classes == classes
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("touched"),)
+
+
+def test_code_in_labels_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        DataError, match=r"\(y\) holds Python objects that are not read: an object of pathlib"
+    ):
+        saved(tmp_path, np.ones((2, 2)), np.array([Hostile(), "a"], dtype=object))
+    assert not Path("touched").exists()
+
+
+def test_labels_may_be_left_unread(tmp_path: Path) -> None:
+    domain = saved(tmp_path, np.ones((4, 2)), np.array([0.5, 1, 2, 3]), labelled=False)
+    assert domain.classes is None and isinstance(domain.train, Unlabelled)
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2", ">i4", "i2", "u4"])
+def test_images_of_12_bits_in_any_type(tmp_path: Path, dtype: str) -> None:
+    x = RNG.integers(0, 4096, (5, 6, 6)).astype(dtype)
+    x[0, 0, 0] = 4095
+    domain = saved(tmp_path, x)
+    assert domain.white_level == 4095
+    assert np.array_equal(domain.train.x[:, 0], np.round(x.astype(float) * 255 / 4095))
+    assert "4095 becomes white, unless `white_level` says otherwise" in " ".join(
+        n.message for n in domain.notes
+    )
+    np.savez(tmp_path / "dark.npz", x=x // 100)
+    both = saved(tmp_path, x, test=str(tmp_path / "dark.npz"))
+    assert both.test is not None and np.array_equal(both.test.x[:, 0], np.round((x // 100) * 255 / 4095))
+
+
+def test_images_of_floats_and_switches(tmp_path: Path) -> None:
+    domain = saved(tmp_path, RNG.random((5, 6, 6, 1)).astype(">f4") * 16, white_level=16)
+    assert domain.train.x.max() > 250 and domain.white_level == 16.0
+    assert np.unique(saved(tmp_path, RNG.random((5, 6, 6, 1)) > 0.5).train.x).tolist() == [0, 255]
+    assert saved(tmp_path, np.full((5, 6, 6), 4, np.uint8), white_level=16).train.x.max() == 64
+
+
+def taken(domain: Domain) -> tuple[str, bool]:
+    (note,) = [note for note in domain.notes if note.kind == "taken-for"]
+    return note.message.split(" taken for ")[1], note.warning
+
+
+@pytest.mark.parametrize(
+    ("x", "more", "what", "warned"),
+    [
+        (
+            RNG.normal(size=(9, 6, 128)),
+            {},
+            "series of 6 channels with 128 steps; `channels: last` says 128 ",
+            False,
+        ),
+        (
+            RNG.normal(size=(9, 128, 6)),
+            {},
+            "series of 128 channels with 6 steps; this is likely a mistake; ",
+            True,
+        ),
+        (
+            RNG.normal(size=(9, 128, 6)),
+            {"channels": "last"},
+            "series of 6 channels with 128 steps; `channels: f",
+            False,
+        ),
+        (
+            RNG.normal(size=(9, 128, 6)),
+            {"channels": "first"},
+            "series of 128 channels with 6 steps; `channels",
+            False,
+        ),
+        (
+            RNG.random((9, 28, 28)),
+            {},
+            "series of 28 channels with 28 steps; this is likely a mistake; `channels: ",
+            True,
+        ),
+        (
+            RNG.random((9, 24, 32)),
+            {},
+            "series of 24 channels with 32 steps; this is likely a mistake; `channels: ",
+            True,
+        ),
+        (
+            RNG.random((9, 28, 28)),
+            {"kind": "image"},
+            "images of 28 × 28 pixels in grey; `kind: series` says",
+            False,
+        ),
+        (
+            RNG.integers(0, 99, (9, 6, 128)),
+            {},
+            "images of 6 × 128 pixels in grey; this is likely a mistake",
+            True,
+        ),
+        (
+            RNG.integers(-9, 99, (9, 6, 128)),
+            {"kind": "series"},
+            "series of 6 channels with 128 steps; `cha",
+            False,
+        ),
+        (
+            RNG.integers(0, 99, (9, 20, 28)),
+            {},
+            "images of 20 × 28 pixels in grey; `kind: series` says series",
+            False,
+        ),
+        (
+            RNG.integers(0, 99, (9, 3, 20, 28)),
+            {},
+            "images of 20 × 28 pixels in colour; `channels: first`",
+            False,
+        ),
+        (
+            RNG.random((9, 784)),
+            {},
+            "vectors of 784 features; this is likely a mistake; save images as (N, 28",
+            True,
+        ),
+        (
+            RNG.normal(size=(9, 784)),
+            {},
+            "vectors of 784 features; `kind: series` says series of one channel",
+            False,
+        ),
+        (RNG.normal(size=(9, 50)), {"kind": "series"}, "series of 1 channels with 50 steps; ", False),
+        (RNG.random((9, 8, 8)), {"kind": "vector"}, "vectors of 64 features; `kind: series`", False),
+    ],
+)
+def test_what_an_array_is_taken_for_is_told(
+    tmp_path: Path, x: Any, more: dict[str, str], what: str, warned: bool
+) -> None:
+    domain = saved(tmp_path, x, **more)
+    message, warning = taken(domain)
+    assert message.startswith(what) and warning is warned
+
+
+def test_what_is_said_is_done(tmp_path: Path) -> None:
+    x = RNG.normal(size=(9, 128, 6)).astype(np.float32)
+    assert np.array_equal(saved(tmp_path, x, channels="last").train.x, x.transpose(0, 2, 1))
+    assert np.array_equal(saved(tmp_path, x[:, :, 0], kind="series").train.x, x[:, None, :, 0])
+    assert np.array_equal(saved(tmp_path, x, kind="vector").train.x, x.reshape(9, -1))
+    images = RNG.integers(0, 256, (5, 3, 6, 3)).astype(np.uint8)
+    assert saved(tmp_path, images, channels="first").train.x.shape == (5, 3, 6, 6)
+    with pytest.raises(DataError, match=r"series are \(N, C, L\), with `channels: last` \(N, L, C\)"):
+        saved(tmp_path, images, kind="series")
+
+
 def test_labels_of_numbers_and_names(tmp_path: Path) -> None:
     x = np.ones((4, 2), np.float32)
     numbers = saved(tmp_path, x, np.array([10, 9, 2, 10]))
@@ -105,12 +302,21 @@ GOOD = np.ones((4, 3, 9), np.float32)
         (np.empty((0, 3)), None, "is empty"),
         (np.ones((2, 2, 2, 2, 2)), None, r"has shape \(2, 2, 2, 2, 2\); vectors are"),
         (np.ones((2, 5, 5, 7), np.uint8), None, r"images are \(N, H, W\)"),
-        (np.full((2, 5, 5), -3, np.int16), None, "values from -3 to -3; images are uint8"),
-        (np.full((2, 5, 5, 3), 900.0), None, "values from 900 to 900; images are uint8"),
-        (GOOD, np.array([0, -1, 1, 0]), "label -1 at 1 is out of range"),
+        (
+            np.full((2, 5, 5), -3, np.int16),
+            None,
+            "values from -3 to -3; images are of integers .*`kind: series`",
+        ),
+        (np.full((2, 5, 5, 3), 900.0), None, "values from 900 to 900; .*`white_level` says which"),
         (GOOD, np.array([0, 1, 0]), r"has shape \(3,\), but there are 4 samples"),
-        (GOOD, np.array([0.5, 1, 0, 1]), "has type float64; labels are integers or strings"),
-        (np.asfortranarray(np.ones((4, 3))), None, "in Fortran order"),
+        (GOOD, np.array([0.5, 1, 0, 1]), "label 0.5 at 0 is no whole number; labels are whole"),
+        (GOOD, np.array([0, 1, np.nan, 1]), "label nan at 2 is missing"),
+        (GOOD, np.array(["a", None, "b", "a"]), "label at 1 is missing"),
+        (GOOD, np.array(["a", [], "b", "a"], dtype=object), "label at 1 is of type list"),
+        (GOOD, np.ones((4, 2)), r"has shape \(4, 2\), but there are 4 samples: .* or one-hot rows"),
+        (GOOD, np.arange(4).astype("M8[D]"), r"has type datetime64\[D\]; labels are whole numbers or texts"),
+        (np.full((4, 3, 9), 1e300), None, r"sample 0 .*, and 3 more samples do"),
+        (np.array([["a", "b"]] * 4), None, "has type <U1; samples are of integers or floats"),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, x: Any, y: Any, message: str) -> None:
