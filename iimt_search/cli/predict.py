@@ -13,8 +13,8 @@ import click
 
 from iimt_search.cli.options import device_option, json_option
 from iimt_search.cli.printing import show_count
-from iimt_search.errors import DataError, UsageError
-from iimt_search.files import atomic_write
+from iimt_search.errors import DataError, UsageError, describe
+from iimt_search.files import atomic_write, shown
 
 if TYPE_CHECKING:
     from iimt_search.exporting.predict_files import Prediction
@@ -61,7 +61,11 @@ class Columns:
 
     def row(self, prediction: "Prediction") -> dict[str, Any]:
         """Return the cells of a table's line by title."""
-        row: dict[str, Any] = {"path": prediction.path, "index": prediction.index, "error": prediction.error}
+        row: dict[str, Any] = {
+            "path": shown(prediction.path),
+            "index": prediction.index,
+            "error": prediction.error,
+        }
         for n, (name, probability) in enumerate(self.ranked(prediction), 1):
             number = f"_{n}" if n > 1 else ""
             row |= {f"class{number}": name, f"probability{number}": probability}
@@ -81,7 +85,12 @@ class Columns:
                 content["probabilities"] = self.probabilities(prediction)
         else:
             content["error"] = prediction.error
-        return json.dumps(content, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a path with a byte that is not UTF-8, which JSON has as \udcNN
+            return json.dumps(content, allow_nan=False)
+        return text
 
 
 def _write_text(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
@@ -89,7 +98,8 @@ def _write_text(file: IO[str], columns: Columns, predictions: Iterable["Predicti
     for prediction in predictions:
         if ranked := columns.ranked(prediction):
             place = "" if prediction.index is None else f"[{prediction.index}]"
-            file.write(f"{prediction.path}{place}: {', '.join(f'{name}  ({p:.1%})' for name, p in ranked)}\n")
+            path = shown(prediction.path)
+            file.write(f"{path}{place}: {', '.join(f'{name}  ({p:.1%})' for name, p in ranked)}\n")
 
 
 def _write_csv(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:
@@ -144,6 +154,18 @@ def _opened(output: str | None) -> Iterator[IO[str]]:
             yield file
 
 
+def _count(inputs: tuple[Path, ...], kind: str) -> int:
+    """Return the number of samples, and tell what else is in the folders."""
+    from iimt_search.data.listing import LeftOut
+    from iimt_search.exporting.predict_files import count_samples
+
+    left = LeftOut()
+    total = count_samples(inputs, kind, left)
+    for note in left.notes("in the folders", "images" if kind == "image" else "arrays"):
+        click.echo(note.message, err=True)
+    return total
+
+
 @click.command("predict")
 @click.argument("folder", metavar="MODEL", type=click.Path(path_type=Path))
 @click.argument("inputs", metavar="INPUT...", type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -176,38 +198,48 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Classify every INPUT with the exported model in the folder MODEL.
+    r"""Classify every INPUT with the exported model in the folder MODEL.
 
     An INPUT is an image, an array (.npy, or x of an .npz), or a folder of them, searched through. What cannot
-    be read is told, has its reason in the column error, and makes the command fail at the end.
+    be read is told, has its reason in the column error, and makes the command fail at the end. What a folder
+    holds besides is counted and told.
+
+    A byte of a path that is not UTF-8 is written \xNN, and \udcNN in JSON, as Python's os.fsdecode has it.
     """
     write = _writer(output, as_json)
     # Lines on the same terminal would tear the count apart.
     counted = output not in (None, "-") or not sys.stdout.isatty()
     from iimt_search.exporting.load import load_model
-    from iimt_search.exporting.predict_files import count_samples, is_array, predict_inputs
+    from iimt_search.exporting.predict_files import is_array, predict_inputs
 
     model = load_model(folder, device)
-    total = count_samples(inputs, model.kind)
+    total = _count(inputs, model.kind)
     indexed = model.kind != "image" or any(is_array(path) for path in inputs)
     columns = Columns(model.classes, min(top, len(model.classes)), probabilities, indexed)
     failed = done = 0
+    stopped: Exception | None = None
 
     def predictions() -> Iterator["Prediction"]:
-        nonlocal failed, done
-        for done, prediction in enumerate(predict_inputs(model, inputs, batch_size), 1):
-            yield prediction
-            if prediction.error:
-                failed += 1
-                click.echo(f"cannot be read: {prediction.error}", err=True)
-            if counted and done % _SHOW_EVERY == 0 and done < total:
-                show_count("predicted", done, total)
+        nonlocal failed, done, stopped
+        try:
+            for done, prediction in enumerate(predict_inputs(model, inputs, batch_size), 1):
+                yield prediction
+                if prediction.error:
+                    failed += 1
+                    click.echo(f"cannot be read: {prediction.error}", err=True)
+                if counted and done % _SHOW_EVERY == 0 and done < total:
+                    show_count("predicted", done, total)
+        except Exception as error:  # what is predicted by now is written in any case
+            stopped = error
 
     with _opened(output) as file:
         write(file, columns, predictions())
     if counted:
-        show_count("predicted", total, total)
+        show_count("predicted", total if stopped is None else done, total)
     if output not in (None, "-"):
         click.echo(f"{done - failed} predictions in {output}")
+    if stopped is not None:
+        reason = describe(stopped, debug=False)
+        raise DataError(f"stopped after {done} of {total} inputs, which are written: {reason}") from stopped
     if failed and not skip_errors:
         raise DataError(f"{failed} of {done} inputs cannot be read; --skip-errors lets that pass")

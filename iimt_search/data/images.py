@@ -70,10 +70,13 @@ def to_rgb(image: Image.Image, white_level: float | None = None) -> Image.Image:
 
     Args:
         image: as it is on disk.
-        white_level: the value that becomes 255. By default what its type holds: 65535, or of floats what
-            :func:`white_level_of` says. Where it is above 255, or a float, images of 8 bits stay as they are.
+        white_level: the value that becomes 255, an integer for images of integers, else a float. By default
+            what its type holds: 65535, or of floats what :func:`white_level_of` says. Where it is above 255,
+            or a float, images of 8 bits stay as they are.
     """
     if _is_deep(image):
+        if isinstance(white_level, float) != (image.mode == "F"):
+            white_level = None  # that of values of another type
         values = np.asarray(image).astype(np.float64)
         if not np.isfinite(values).all():
             raise ValueError("it holds NaN or infinity")

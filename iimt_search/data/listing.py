@@ -49,8 +49,9 @@ class LeftOut:
 
     def by_ending(self) -> str:
         """Return such as ``12 .heic, 1 without ending``; the most frequent first."""
-        told = [f"{count} {ending or 'without ending'}" for ending, count in self.endings.most_common(_SHOWN)]
-        more = sum(self.endings.values()) - sum(count for _, count in self.endings.most_common(_SHOWN))
+        ranked = sorted(self.endings.items(), key=lambda each: (-each[1], each[0]))
+        told = [f"{count} {ending or 'without ending'}" for ending, count in ranked[:_SHOWN]]
+        more = sum(count for _, count in ranked[_SHOWN:])
         return ", ".join(told) + (f" and {more} more" if more else "")
 
     def notes(self, where: str, what: str = "images") -> Iterator[Note]:

@@ -1,6 +1,5 @@
 """Predictions of files, folders and arrays, one batch at a time: memory does not grow with their number."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -13,9 +12,11 @@ from numpy.typing import NDArray
 
 from iimt_search.data.arrays import open_array, open_pair, stream_array
 from iimt_search.data.images import SUFFIXES, read_image
+from iimt_search.data.listing import LeftOut, walk
 from iimt_search.data.task import Samples
-from iimt_search.errors import DataError, UsageError
+from iimt_search.errors import DataError, UsageError, describe
 from iimt_search.exporting.load import Predictor
+from iimt_search.files import shown
 from iimt_search.kinds import Kind
 
 ARRAYS = frozenset({".npy", ".npz"})
@@ -57,17 +58,15 @@ def is_array(path: Path) -> bool:
     return path.suffix.lower() in ARRAYS
 
 
-def _walk(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
-    """Give the files of a folder and of those in it, in the order of names, hidden ones left out."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if Path(name).suffix.lower() in suffixes and not name.startswith("."):
-                yield Path(parent, name)
-
-
-def files_of(inputs: Sequence[Path], kind: str) -> Iterator[Path]:
+def files_of(inputs: Sequence[Path], kind: str, left: LeftOut | None = None) -> Iterator[Path]:
     """Give the files that are meant: of a folder the images, or, for other kinds of samples, the arrays.
+
+    Of a folder dead links and what else cannot be read come last.
+
+    Args:
+        inputs: files, and folders to search through.
+        kind: of the samples.
+        left: is told what else is in the folders.
 
     Raises:
         UsageError: a folder holds none.
@@ -77,34 +76,69 @@ def files_of(inputs: Sequence[Path], kind: str) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        files = _walk(path, suffixes)
-        if (first := next(files, None)) is None:
+        here = LeftOut()
+        files = walk(path, suffixes, here)
+        first = next(files, None)
+        if first is None and not here.wrong:
             wanted = ", ".join(sorted(suffixes))
-            raise UsageError(f"{path} holds nothing for this model, whose kind is {kind}: {wanted}")
-        yield first
+            there = f"; there are {here.by_ending()}" if here.endings else ""
+            raise UsageError(
+                f"{shown(path)} holds nothing for this model, whose kind is {kind}: {wanted}{there}"
+            )
+        if first is not None:
+            yield first
         yield from files
+        yield from here.wrong
+        if left is not None:
+            left.add(here)
 
 
 def _count(path: Path) -> int:
     try:
-        return open_array(path, "x" if path.suffix == ".npz" else "").shape[0] if is_array(path) else 1
+        member = "x" if path.suffix.lower() == ".npz" else ""
+        return open_array(path, member).shape[0] if is_array(path) else 1
     except DataError:
         return 1
 
 
-def count_samples(inputs: Sequence[Path], kind: str) -> int:
+def count_samples(inputs: Sequence[Path], kind: str, left: LeftOut | None = None) -> int:
     """Count the samples of all inputs, without reading them.
+
+    Args:
+        inputs: as in :func:`files_of`.
+        kind: of the samples.
+        left: is told what else is in the folders.
 
     Raises:
         UsageError: a folder holds none.
     """
-    return sum(_count(path) for path in files_of(inputs, kind))
+    return sum(_count(path) for path in files_of(inputs, kind, left))
+
+
+def _white_level(model: Predictor) -> int | float | None:
+    """Return which value was white in the training's target, where its images were not of 8 bits."""
+    level: int | float | None = model.metadata["preprocessing"].get("white_level")
+    return level
 
 
 def _rows(path: Path, model: Predictor) -> Iterator[_Sample]:
     """Read an array's rows in pieces; labels beside them are not looked at."""
-    array, _ = open_pair(path, None)
-    part = stream_array(array, cast(Kind, model.kind), model.sample_shape[-1], None)
+    array, _ = open_pair(path, None, labelled=False)
+    # As in the training, where the values are of the same type.
+    level = _white_level(model)
+    alike = isinstance(level, float) == (array.dtype.kind == "f")
+    if array.dtype.kind == "b" or (array.dtype == np.uint8 and level is not None and level >= 255):
+        alike = False
+    # A model of series that were saved (N, length, channels) takes them so.
+    turned = model.kind == "series" and array.shape[1:] == model.sample_shape[::-1] != model.sample_shape
+    part = stream_array(
+        array,
+        cast(Kind, model.kind),
+        model.sample_shape[-1],
+        None,
+        channels="last" if turned else None,
+        white_level=level if alike else None,
+    )
     if part.sample_shape != model.sample_shape:
         raise DataError(f"{array}: samples of {part.sample_shape}, but the model takes {model.sample_shape}")
     for index, x in enumerate(chain.from_iterable(part.chunks())):
@@ -117,11 +151,15 @@ def _samples(files: Iterable[Path], model: Predictor) -> Iterator[_Sample]:
             if is_array(path):
                 yield from _rows(path, model)
             elif model.kind != "image":
-                raise DataError(f"{path} is no .npy or .npz file; the model classifies {model.kind} data")
+                raise DataError(
+                    f"{shown(path)} is no .npy or .npz file; the model classifies {model.kind} data"
+                )
             else:
-                yield _Sample(path, None, read_image(path, model.sample_shape[1]))
+                yield _Sample(path, None, read_image(path, model.sample_shape[1], _white_level(model)))
         except DataError as error:
             yield _Sample(path, None, None, str(error))
+        except Exception as error:  # one file must not end the others, whatever is wrong with it
+            yield _Sample(path, None, None, f"{shown(path)} cannot be read: {describe(error, debug=False)}")
 
 
 def predict_inputs(model: Predictor, inputs: Sequence[Path], batch_size: int) -> Iterator[Prediction]:
@@ -150,5 +188,5 @@ def predict_inputs(model: Predictor, inputs: Sequence[Path], batch_size: int) ->
         for path, index, x, error in batch:
             probabilities = None if x is None else next(rows)
             if probabilities is not None and not np.isfinite(probabilities).all():
-                probabilities, error = None, f"{path}: its probabilities are not finite"
+                probabilities, error = None, f"{shown(path)}: its probabilities are not finite"
             yield Prediction(path, index, probabilities, error)

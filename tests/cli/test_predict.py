@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +201,115 @@ def test_a_file_that_ends_early_keeps_what_was_read(models: Path, tmp_path: Path
     assert result.exit_code == 1 and "error" in found[0] and [row["index"] for row in found[1:]] == [0, 1]
 
 
+def test_names_that_are_not_utf_8(models: Path, pictures: Path, tmp_path: Path) -> None:
+    strange = Path(os.fsdecode(os.fsencode(pictures) + b"/b/caf\xe9.png"))
+    (pictures / "a.png").rename(strange)
+    Path(os.fsdecode(os.fsencode(pictures) + b"/b/\xff.png")).write_bytes(b"no image")
+    shown = f"{pictures}/b/caf\\xe9.png"
+    out = tmp_path / "out.csv"
+    result = invoke("predict", models / "image", pictures, "--output", out)
+    assert result.exit_code == 1 and f"{pictures}/b/\\xff.png is not an image" in result.stderr
+    rows = {row["path"]: row for row in read_csv(out)}
+    assert len(rows) == 8 and rows[shown]["class"] in CLASSES
+    assert shown in invoke("predict", models / "image", strange).stdout
+    lines = tmp_path / "out.jsonl"
+    invoke("predict", models / "image", strange, "--output", lines)
+    found = json.loads(invoke("predict", models / "image", strange, "--json").stdout)
+    assert [Path(row["image"]) for row in found] == [strange]
+    assert [Path(json.loads(line)["image"]) for line in lines.read_text().splitlines()] == [strange]
+
+
+def test_what_a_folder_holds_besides_is_told(models: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "b" / "phone.HEIC").write_bytes(b"not read")
+    paint(pictures / "@eaDir" / "thumb.png", 9)
+    result = invoke("predict", models / "image", pictures, "--output", tmp_path / "out.csv")
+    assert result.exit_code == 0 and "7 predictions in" in result.stdout
+    assert "skipped files that are no images of a type that is read: 1 .heic, 1 .txt\n" in result.stderr
+    assert "skipped what systems leave behind: @eaDir (1)\n" in result.stderr
+    (pictures / "b" / "dead.png").symlink_to("nowhere.png")
+    result = invoke("predict", models / "image", pictures, "--output", tmp_path / "out.csv")
+    assert result.exit_code == 1 and len(read_csv(tmp_path / "out.csv")) == 8
+    assert f"{pictures}/b/dead.png cannot be read as an image: No such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize("error", [MemoryError("too large"), RuntimeError("odd"), UnicodeError("odd")])
+def test_an_error_of_any_kind_in_one_file_leaves_the_others(
+    models: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def failing(path: Path, *rest: Any) -> np.ndarray[Any, Any]:
+        if path.name == "d.JPG":
+            raise error
+        return read_image(path, *rest)
+
+    monkeypatch.setattr(predict_inputs, "read_image", failing)
+    out = tmp_path / "out.csv"
+    result = invoke("predict", models / "image", pictures, "--output", out, "--batch-size", "2")
+    assert (
+        result.exit_code == 1
+        and f"d.JPG cannot be read: {'out of memory: ' * isinstance(error, MemoryError)}" in result.stderr
+    )
+    assert [bool(row["class"]) for row in read_csv(out)] == [True] * 4 + [False] + [True] * 2
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", None])
+def test_what_is_predicted_survives_an_error_of_the_model(
+    models: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    whole = predict_inputs.predict_inputs
+
+    def failing(*arguments: Any) -> Iterator[Any]:
+        found = whole(*arguments)
+        yield next(found)
+        yield next(found)
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(predict_inputs, "predict_inputs", failing)
+    output = () if name is None else ("--output", tmp_path / name)
+    result = invoke("predict", models / "image", pictures, *output)
+    assert result.exit_code == 1
+    assert "error: stopped after 2 of 7 inputs, which are written: RuntimeError: CUDA error" in result.stderr
+    text = result.stdout if name is None else (tmp_path / name).read_text()
+    assert "a.png" in text and "z.png" in text and "c.png" not in text
+
+
+def of_white_level(model: Path, level: float, folder: Path) -> Path:
+    """Return a copy of an exported model whose target had images of this white level."""
+    shutil.copytree(model, folder)
+    content = json.loads((folder / "model.json").read_text())
+    content["preprocessing"]["white_level"] = level
+    (folder / "model.json").write_text(json.dumps(content))
+    return folder
+
+
+def probabilities_of(model: Path, path: Path) -> list[list[float]]:
+    found = json.loads(invoke("predict", model, path, "--json").stdout)
+    return [list(row["probabilities"].values()) for row in found]
+
+
+def test_images_are_scaled_as_in_the_training(models: Path, tmp_path: Path) -> None:
+    eight = np.random.default_rng(0).integers(0, 60, (2, 12, 12)).astype(np.uint8)  # dark, and known to be
+    np.save(tmp_path / "8.npy", eight)
+    expected = probabilities_of(models / "image", tmp_path / "8.npy")
+    twelve = (eight * (4095 / 255)).round().astype(np.uint16)
+    model = of_white_level(models / "image", 4095, tmp_path / "m12")
+    np.save(tmp_path / "12.npy", twelve)
+    assert np.allclose(probabilities_of(model, tmp_path / "12.npy"), expected, atol=1e-6)
+    Image.fromarray(twelve[1]).save(tmp_path / "12.png")
+    assert np.allclose(probabilities_of(model, tmp_path / "12.png"), expected[1:], atol=1e-6)
+    assert np.allclose(probabilities_of(model, tmp_path / "8.npy"), expected, atol=1e-6)
+    floats = of_white_level(models / "image", 16.0, tmp_path / "f16")
+    np.save(tmp_path / "f.npy", eight * (16 / 255))
+    assert np.allclose(probabilities_of(floats, tmp_path / "f.npy"), expected, atol=1e-6)
+
+
+def test_series_whose_channels_are_last(models: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 2, 20))
+    np.save(tmp_path / "first.npy", x)
+    np.save(tmp_path / "last.npy", x.transpose(0, 2, 1))
+    expected = probabilities_of(models / "series", tmp_path / "first.npy")
+    assert np.allclose(probabilities_of(models / "series", tmp_path / "last.npy"), expected)
+
+
 def test_wrong_options(models: Path, pictures: Path, tmp_path: Path) -> None:
     image = pictures / "a.png"
     result = invoke("predict", models / "image", image, "--output", tmp_path / "out.xls")
@@ -240,9 +351,9 @@ def test_inputs_are_read_as_they_are_needed(
 ) -> None:
     read: list[Path] = []
 
-    def noting(path: Path, size: int) -> np.ndarray[Any, Any]:
+    def noting(path: Path, size: int, white_level: float | None) -> np.ndarray[Any, Any]:
         read.append(path)
-        return read_image(path, size)
+        return read_image(path, size, white_level)
 
     monkeypatch.setattr(predict_inputs, "read_image", noting)
     found = predict_inputs.predict_inputs(load_model(models / "image"), [pictures], 2)

@@ -159,7 +159,7 @@ def test_files_that_are_no_known_image_are_counted_by_ending(lab: Path, paint: P
     task = task_of(lab, paint("field/a.png", 200).parent)
     assert len(task.source_train) + len(task.source_val) == 10
     (note,) = [note for note in task.notes if note.kind == "skipped"]
-    assert note.warning and note.message.endswith(": 2 .heic, 1 .txt, 1 .raw, 1 without ending")
+    assert note.warning and note.message.endswith(": 2 .heic, 1 without ending, 1 .raw, 1 .txt")
     for path in (lab / "clean").iterdir():
         path.rename(path.with_suffix(".heic"))
     with pytest.raises(DataError, match=r"class folder .*clean holds no image; there are 4 \.heic"):
