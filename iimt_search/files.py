@@ -1,5 +1,6 @@
 """Files that a reader finds whole, whenever it looks, JSON that any reader takes, where checkpoints lie."""
 
+import json
 import math
 import os
 import shutil
@@ -53,6 +54,19 @@ def write_text(path: Path, text: str) -> None:
     """Replace a file's content with text, as :func:`atomic_write` does."""
     with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    r"""Return JSON that UTF-8 can hold; only where a path in it is not UTF-8 itself letters become escapes.
+
+    Such a path has ``\udcNN`` in place of a byte, which :func:`os.fsencode` turns back.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent, allow_nan=False)
+    return text
 
 
 def strict_json(content: Any) -> Any:

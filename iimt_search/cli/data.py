@@ -16,6 +16,7 @@ from iimt_search.cli.printing import print_json, print_table
 from iimt_search.data.registry import DOMAINS
 from iimt_search.data.store import data_root, prepared_root, prepared_sizes
 from iimt_search.errors import DataError, UsageError, collecting
+from iimt_search.files import shown
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.space.load import nearest
@@ -251,6 +252,6 @@ def show(path: Path | None, task: TaskSpec | None, out: Path | None) -> None:
             loaded = load_task(spec, settings.image_size, settings.data_fraction)
             file = _picture_path(out, loaded, spec, several)
             write_picture(loaded, file, settings.augmentation)
-            click.echo(str(file))
+            click.echo(shown(file))
     if wrong:
         raise DataError(*wrong)

@@ -1,7 +1,6 @@
 """``iimt-search predict``."""
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import click
 from iimt_search.cli.options import device_option, json_option
 from iimt_search.cli.printing import show_count
 from iimt_search.errors import DataError, UsageError, describe
-from iimt_search.files import atomic_write, shown
+from iimt_search.files import atomic_write, json_text, shown
 
 if TYPE_CHECKING:
     from iimt_search.exporting.predict_files import Prediction
@@ -85,12 +84,7 @@ class Columns:
                 content["probabilities"] = self.probabilities(prediction)
         else:
             content["error"] = prediction.error
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # a path with a byte that is not UTF-8, which JSON has as \udcNN
-            return json.dumps(content, allow_nan=False)
-        return text
+        return json_text(content)
 
 
 def _write_text(file: IO[str], columns: Columns, predictions: Iterable["Prediction"]) -> None:

@@ -1,6 +1,5 @@
 """What the verbs print: tables, JSON, and how far they are."""
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from iimt_search.files import strict_json
+from iimt_search.files import json_text, strict_json
 
 
 def print_table(
@@ -50,7 +49,7 @@ def shown(value: float | None, form: str) -> str:
 
 def print_json(content: Any) -> None:
     """Print a value as indented JSON."""
-    click.echo(json.dumps(strict_json(content), indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(json_text(strict_json(content), indent=2))
 
 
 def show_count(what: str, done: int, of: int) -> None:

@@ -65,7 +65,7 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def to_rgb(image: Image.Image, white_level: float | None = None) -> Image.Image:
+def to_rgb(image: Image.Image, white_level: float | None = None, same_type: bool = False) -> Image.Image:
     """Return an 8-bit RGB image; transparency is laid on white.
 
     Args:
@@ -73,10 +73,11 @@ def to_rgb(image: Image.Image, white_level: float | None = None) -> Image.Image:
         white_level: the value that becomes 255, an integer for images of integers, else a float. By default
             what its type holds: 65535, or of floats what :func:`white_level_of` says. Where it is above 255,
             or a float, images of 8 bits stay as they are.
+        same_type: whether an integer level holds for images of integers alone, and a float for floats.
     """
     if _is_deep(image):
-        if isinstance(white_level, float) != (image.mode == "F"):
-            white_level = None  # that of values of another type
+        if same_type and isinstance(white_level, float) != (image.mode == "F"):
+            white_level = None
         values = np.asarray(image).astype(np.float64)
         if not np.isfinite(values).all():
             raise ValueError("it holds NaN or infinity")
@@ -111,19 +112,32 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"{shown(path)} cannot be read as an image: {reason}") from error
 
 
-def read_image(path: Path, size: int, white_level: float | None = None) -> NDArray[np.uint8]:
+def read_image(
+    path: Path, size: int, white_level: float | None = None, same_type: bool = False
+) -> NDArray[np.uint8]:
     """Read an image file as uint8 (3, size, size), turned as its EXIF says.
 
     Args:
         path: the file.
         size: side in pixels.
         white_level: as :func:`to_rgb`.
+        same_type: as :func:`to_rgb`.
 
     Raises:
         DataError: the file is missing, truncated or no image; names it.
     """
     with _reading(path), Image.open(path) as image:
-        return to_square(to_rgb(ImageOps.exif_transpose(image), white_level), size)
+        return to_square(to_rgb(ImageOps.exif_transpose(image), white_level, same_type), size)
+
+
+def shorter_side(path: Path) -> int:
+    """Return the shorter side of an image file in pixels, by its header.
+
+    Raises:
+        DataError: it is missing or no image; names it.
+    """
+    with _reading(path), Image.open(path) as image:
+        return min(image.size)
 
 
 def deep_values(paths: Iterable[Path]) -> tuple[int, float, float, bool] | None:

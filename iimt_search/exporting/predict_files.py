@@ -155,7 +155,8 @@ def _samples(files: Iterable[Path], model: Predictor) -> Iterator[_Sample]:
                     f"{shown(path)} is no .npy or .npz file; the model classifies {model.kind} data"
                 )
             else:
-                yield _Sample(path, None, read_image(path, model.sample_shape[1], _white_level(model)))
+                size, level = model.sample_shape[1], _white_level(model)
+                yield _Sample(path, None, read_image(path, size, level, same_type=True))
         except DataError as error:
             yield _Sample(path, None, None, str(error))
         except Exception as error:  # one file must not end the others, whatever is wrong with it

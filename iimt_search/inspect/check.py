@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from iimt_search.data.assemble import load_task, task_image_size, unfit
 from iimt_search.data.folder import ImageFolder
+from iimt_search.data.images import shorter_side
 from iimt_search.data.open import natural_size, open_domain
 from iimt_search.data.task import DomainTask, Unlabelled
 from iimt_search.space import Space
@@ -196,11 +196,7 @@ def _side_on_disk(domain: DomainSpec) -> float:
         return natural_size(domain)
     # A folder's natural size is a convention; what its files hold is told by their headers.
     files = ImageFolder(Path(domain.folder), domain.labelled is not False).files
-    sides = []
-    for at in evenly_spaced(len(files), _FOLDER_FILES):
-        with Image.open(files[at]) as image:
-            sides.append(min(image.size))
-    return median(sides)
+    return median(shorter_side(files[at]) for at in evenly_spaced(len(files), _FOLDER_FILES))
 
 
 def _size_findings(spec: TaskSpec, side: int) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iimt_search.errors import StudyError
-from iimt_search.files import write_text
+from iimt_search.files import json_text, write_text
 from iimt_search.study.storage.database import hide_password, sqlite_url
 from iimt_search.study.storage.lock import Holder, LockFile
 
@@ -79,7 +79,7 @@ class StudyFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         own = storage_url == sqlite_url(self.database)  # noted without a path: the folder may be moved
         content = {"schema": SCHEMA, "storage": _OWN if own else hide_password(storage_url), "space": space}
-        write_text(self.description, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.description, json_text(content, indent=2) + "\n")
 
     @property
     def _lock(self) -> LockFile:

@@ -1,6 +1,7 @@
 """From a folder of images, or a file of series, to an exported model, as docs/own-data.md says."""
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,6 +66,26 @@ def test_from_folders_to_an_exported_model(folders: Path) -> None:
     audit = json.loads(invoke("audit", "--studies-dir", folders / "s", "--json").output)
     assert audit["tasks"]["lab->field"]["test_samples"] == 10
     assert audit["tasks"]["lab->field"]["unseen"] is True
+
+
+def test_a_folder_whose_path_is_not_utf_8(folders: Path) -> None:
+    strange = Path(os.fsdecode(os.fsencode(folders) + b"/caf\xe9"))
+    (folders / "lab").rename(folders / "moved")
+    strange.mkdir()
+    (folders / "moved").rename(strange / "lab")
+    (folders / "field").rename(strange / "field")
+    space = "schema: 1\nstudy: own\ntasks: [{source: {folder: lab/}, target: {folder: field/}}]\n" + SMALL
+    (strange / "own.yaml").write_text(space)
+    where = ("--workers", "0", "--device", "cpu", "--studies-dir", folders / "s")
+    result = invoke("run", "--space", strange / "own.yaml", *where)
+    assert result.exit_code == 0, result.output
+    shown = invoke("data", "show", "--space", strange / "own.yaml", "--out", strange)
+    assert shown.output == f"{folders}/caf\\xe9/lab_to_field.png\n"
+    (strange / "lab" / "right" / "3.png").write_bytes(b"half a file")
+    assert (
+        f"{folders}/caf\\xe9/lab/right/3.png is not"
+        in invoke("data", "check", "--space", strange / "own.yaml").output
+    )
 
 
 def test_a_flat_target_has_nothing_to_audit(folders: Path) -> None:

@@ -236,10 +236,10 @@ def test_what_a_folder_holds_besides_is_told(models: Path, pictures: Path, tmp_p
 def test_an_error_of_any_kind_in_one_file_leaves_the_others(
     models: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def failing(path: Path, *rest: Any) -> np.ndarray[Any, Any]:
+    def failing(path: Path, *rest: Any, **more: Any) -> np.ndarray[Any, Any]:
         if path.name == "d.JPG":
             raise error
-        return read_image(path, *rest)
+        return read_image(path, *rest, **more)
 
     monkeypatch.setattr(predict_inputs, "read_image", failing)
     out = tmp_path / "out.csv"
@@ -351,9 +351,9 @@ def test_inputs_are_read_as_they_are_needed(
 ) -> None:
     read: list[Path] = []
 
-    def noting(path: Path, size: int, white_level: float | None) -> np.ndarray[Any, Any]:
+    def noting(path: Path, *rest: Any, **more: Any) -> np.ndarray[Any, Any]:
         read.append(path)
-        return read_image(path, size, white_level)
+        return read_image(path, *rest, **more)
 
     monkeypatch.setattr(predict_inputs, "read_image", noting)
     found = predict_inputs.predict_inputs(load_model(models / "image"), [pictures], 2)

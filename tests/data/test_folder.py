@@ -293,6 +293,9 @@ def test_floats_in_files_and_what_cannot_be_scaled(lab: Path, tmp_path: Path) ->
     grey(tmp_path / "f" / "b.tif", ramp / 100)
     task = task_of(lab, tmp_path / "f")
     assert task.white_level == 1.0 and [int(x.max()) for x in task.target.x] == [255, 3]
+    grey(tmp_path / "f" / "c.tif", np.arange(64, dtype=np.uint16).reshape(8, 8))
+    mixed = task_of(lab, tmp_path / "f")  # of integers and floats: one factor all the same
+    assert mixed.white_level == 255.0 and int(mixed.target.x[2].max()) == 63
     grey(tmp_path / "f" / "c.tif", ramp - 5)
     with pytest.raises(DataError, match=r"values from -5 to 1; images are .*`white_level` says which"):
         task_of(lab, tmp_path / "f")
