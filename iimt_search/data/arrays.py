@@ -251,11 +251,9 @@ def taken_for(
     elif kind == "series":
         count, steps = lengths
         more = count > steps and channels is None
-        alike = (
-            not given
-            and pixels
-            and (count == steps or (min(lengths) >= 8 and max(lengths) <= 2 * min(lengths)))
-        )
+        square = count == steps and count >= 8
+        near = pixels and min(lengths) >= 8 and max(lengths) <= 2 * min(lengths)
+        alike = not given and (square or near)
         likely = more or alike
         what = f"series of {count} channels with {steps} steps"
         turned, where = f"{steps} channels with {count} steps", "first" if channels == "last" else "last"

@@ -1,5 +1,6 @@
 """A domain from a folder of images: one folder for each class, or, for a target, without labels."""
 
+import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,11 @@ class ImageFolder:
     """
 
     def __init__(self, folder: Path, labelled: bool = True) -> None:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # which raises nothing, whatever stands in the way
+            if os.path.isfile(folder):
+                raise DataError(
+                    f"{shown(folder)} is a file; `folder` names what holds images, `arrays` an array"
+                )
             raise DataError(f"there is no folder {shown(folder)}")
         self._folder, self._left = folder, LeftOut()
         self.empty: dict[str, str] = {}

@@ -50,14 +50,24 @@ def scaled(values: NDArray[Any], white_level: float) -> NDArray[np.uint8]:
     return np.clip(np.round(values * (255 / white_level)), 0, 255).astype(np.uint8)
 
 
-def few_levels(where: str, low: float, high: float) -> Iterator[Note]:
-    """Warn of images whose uint8 values from ``low`` to ``high`` are few."""
-    if high - low < _FEW_LEVELS:
-        yield Note(
-            "few-levels",
-            f"{where}: only {high - low + 1:.0f} grey values are left, {low:.0f} to {high:.0f} of 0 to 255; "
-            f"`white_level` says which value is white",
-        )
+def few_levels(where: str, extremes: NDArray[np.uint8], white_level: float | None) -> Iterator[Note]:
+    """Warn of images that have few grey values.
+
+    Args:
+        where: what the images are of.
+        extremes: uint8 (N, 2), the smallest and the largest value of each image.
+        white_level: what they were scaled by; None where they were not.
+    """
+    low, high = int(extremes[:, 0].min()), int(extremes[:, 1].max())
+    hint = "`white_level` says which value is white"
+    if high - low + 1 < _FEW_LEVELS:
+        message = f"{where}: only {high - low + 1} grey values are left, {low} to {high} of 0 to 255; {hint}"
+        yield Note("few-levels", message)
+    elif white_level is not None:
+        few = int((np.ptp(extremes.astype(int), axis=1) + 1 < _FEW_LEVELS).sum())
+        if few:
+            message = f"{few} of {len(extremes)} images have fewer than {_FEW_LEVELS} grey values left"
+            yield Note("few-levels", f"{where}: {message}; {hint}")
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from iimt_search.data.arrays import (
@@ -101,12 +103,13 @@ def _resized(domain: Domain, size: int) -> Domain:
     return _with_samples(domain, squares)
 
 
-def _watched(part: PartStream, seen: list[float]) -> PartStream:
-    """Return a part that adds the extremes of what is read of it to ``seen``."""
+def _watched(part: PartStream, seen: list[NDArray[Any]]) -> PartStream:
+    """Return a part that adds the smallest and the largest value of each sample (M, 2) to ``seen``."""
 
     def chunks() -> Iterator[Samples]:
         for chunk in part.chunks():
-            seen.extend((float(chunk.min()), float(chunk.max())))
+            flat = chunk.reshape(len(chunk), -1)
+            seen.append(np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1))
             yield chunk
 
     return replace(part, chunks=chunks)
@@ -155,7 +158,7 @@ def _open_folder(spec: DomainSpec, size: int) -> Domain:
 
     def build() -> DomainStream:
         broken: list[str] = []
-        seen: list[float] = []
+        seen: list[NDArray[Any]] = []
         level, notes = None, list[Note]()
         with collecting(broken):
             level, notes = _folder_white_level(spec, [path for folder in folders for path in folder.files])
@@ -168,7 +171,7 @@ def _open_folder(spec: DomainSpec, size: int) -> Domain:
         def found() -> Found:
             if broken:
                 raise DataError(*broken)
-            return Found((*notes, *few_levels(shown(spec.folder or ""), min(seen), max(seen))), level)
+            return Found((*notes, *few_levels(shown(spec.folder or ""), np.concatenate(seen), level)), level)
 
         train, *test = map(part, folders)
         return DomainStream(train, test[0] if test else None, classes, "image", augmentation, found)
@@ -188,6 +191,8 @@ def _file_key(paths: list[Path]) -> str:
             stat = path.stat()
         except FileNotFoundError as error:
             raise DataError(f"there is no file {shown(path)}") from error
+        except OSError as error:
+            raise DataError(f"{shown(path)} cannot be read: {error.strerror}") from error
         digest.update(os.fsencode(path) + f"\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\x1e".encode())
     return digest.hexdigest()[:16]
 
@@ -215,7 +220,7 @@ def _open_arrays(spec: DomainSpec, size: int) -> Domain:
         if spec.test is not None:
             pairs.append(open_pair(Path(spec.test), Path(spec.test_labels) if spec.test_labels else None))
         wrong: list[str] = []
-        seen: list[float] = []
+        seen: list[NDArray[Any]] = []
         labels: list[Labels | None] = [None for _ in pairs]
         classes, notes, level = None, list[Note](), None
         with collecting(wrong):
@@ -238,7 +243,7 @@ def _open_arrays(spec: DomainSpec, size: int) -> Domain:
             low, high = value_range(x)
             told = [taken_for(x, kind, spec.channels, spec.kind is not None, low, high), *notes]
             if kind == "image":
-                told += few_levels(str(x), min(seen), max(seen))
+                told += few_levels(str(x), np.concatenate(seen), level)
             if level is not None and spec.white_level is None:
                 message = f"{x}: values from {low:g} to {high:g}; {level:g} becomes white"
                 told.append(Note("values", f"{message}, unless `white_level` says otherwise", warning=False))

@@ -1,5 +1,6 @@
 """Predictions of files, folders and arrays, one batch at a time: memory does not grow with their number."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -73,7 +74,7 @@ def files_of(inputs: Sequence[Path], kind: str, left: LeftOut | None = None) -> 
     """
     suffixes = SUFFIXES if kind == "image" else ARRAYS
     for path in inputs:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             yield path
             continue
         here = LeftOut()

@@ -27,7 +27,7 @@ _UNITS = {"d|days?": 86400, "h|hrs?|hours?": 3600, "m|mins?|minutes?": 60, "s|se
 _BY_UNITS = re.compile(
     r"\s*".join(rf"(?:(\d+(?:\.\d*)?|\.\d+)\s*(?:{unit}))?" for unit in _UNITS), re.IGNORECASE
 )
-_BY_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d*)?))?")
+_BY_CLOCK = re.compile(r"(?:(\d+)-)?(\d+)[:h]([0-5]\d)(?::([0-5]\d(?:\.\d*)?))?")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?|nan", re.IGNORECASE)
 
 
@@ -312,6 +312,18 @@ class Space(_Strict):
         fixed = train if isinstance(train, dict) else {}
         left = {name: found for name, found in default_search(settings).items() if name not in fixed}
         return {**content, "search": left}
+
+    @field_validator("search")
+    @classmethod
+    def _whole_choices(cls, value: dict[str, SearchRange]) -> dict[str, SearchRange]:
+        """Take whole numbers among the choices of an integer setting as integers, as 2e1 is one."""
+        fields = TrainSettings.model_fields
+        for name, searched in value.items():
+            if isinstance(searched, Choices) and name in fields and fields[name].annotation is int:
+                given = searched.choices
+                choices = tuple(int(v) if isinstance(v, float) and v.is_integer() else v for v in given)
+                value[name] = Choices(choices=choices)
+        return value
 
     @field_validator("sampler", "pruner", mode="before")
     @classmethod

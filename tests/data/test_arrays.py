@@ -84,50 +84,6 @@ def test_fortran_order(
         open_domain(DomainSpec(arrays=str(path)), 6)
 
 
-@pytest.mark.parametrize(
-    ("y", "classes", "indices"),
-    [
-        (np.array([[3], [1], [2], [1]]), ("1", "2", "3"), [2, 0, 1, 0]),
-        (np.array([[3, 1, 2, 1]]), ("1", "2", "3"), [2, 0, 1, 0]),
-        (np.array([3.0, 1.0, 2.0, 1.0]), ("1", "2", "3"), [2, 0, 1, 0]),
-        (np.array([1, -1, 1, -1]), ("-1", "1"), [1, 0, 1, 0]),
-        (np.array([1.0, -1.0, 1.0, -1.0], np.float16), ("-1", "1"), [1, 0, 1, 0]),
-        (np.array(["b", "a", "ž", "a"], dtype=object), ("a", "b", "ž"), [1, 0, 2, 0]),
-        (np.array([["b"], ["a"], ["c"], ["a"]], dtype=object), ("a", "b", "c"), [1, 0, 2, 0]),
-        (np.array([np.str_("b"), "a", b"c", "a"], dtype=object), ("a", "b", "c"), [1, 0, 2, 0]),
-        (np.array([10, 9, 10, np.int64(2)], dtype=object), ("2", "9", "10"), [2, 1, 2, 0]),
-        (np.array([10.0, 9, 10, 2], dtype=object), ("2", "9", "10"), [2, 1, 2, 0]),
-        (np.array([300, 1, 300, 2], dtype=">u2"), ("1", "2", "300"), [2, 0, 2, 1]),
-        (np.array([300, 1, 300, 2], dtype=">f4"), ("1", "2", "300"), [2, 0, 2, 1]),
-        (np.array([b"b", b"\xe9", b"b", b"a"]), ("a", "b", "\\xe9"), [1, 2, 1, 0]),
-        (np.eye(3)[[2, 0, 1, 0]], ("0", "1", "2"), [2, 0, 1, 0]),
-    ],
-)
-def test_labels_in_every_form(tmp_path: Path, y: Any, classes: tuple[str, ...], indices: list[int]) -> None:
-    domain = saved(tmp_path, np.ones((4, 2)), y)
-    assert domain.classes == classes and isinstance(domain.train, Labelled)
-    assert domain.train.y.tolist() == indices and domain.train.y.dtype == np.int64
-    assert ("labels" in [note.kind for note in domain.notes]) == ("-1" in classes)
-    np.save(tmp_path / "x.npy", np.ones((4, 2)))
-    np.save(tmp_path / "y.npy", y)
-    beside = open_domain(DomainSpec(arrays=str(tmp_path / "x.npy"), labels=str(tmp_path / "y.npy")), 0)
-    assert beside.classes == classes
-
-
-class Hostile:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("touched"),)
-
-
-def test_code_in_labels_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        DataError, match=r"\(y\) holds Python objects that are not read: an object of pathlib"
-    ):
-        saved(tmp_path, np.ones((2, 2)), np.array([Hostile(), "a"], dtype=object))
-    assert not Path("touched").exists()
-
-
 def test_labels_may_be_left_unread(tmp_path: Path) -> None:
     domain = saved(tmp_path, np.ones((4, 2)), np.array([0.5, 1, 2, 3]), labelled=False)
     assert domain.classes is None and isinstance(domain.train, Unlabelled)

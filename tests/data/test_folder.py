@@ -80,6 +80,9 @@ def test_a_changed_file_is_read_again(paint: Paint, tmp_path: Path) -> None:
 def test_what_is_wrong_is_told(paint: Paint, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no folder .*absent"):
         open_domain(domain_of(tmp_path / "absent"), 8)
+    with pytest.raises(DataError, match=r"1\.png is a file; `folder` names"):
+        open_domain(domain_of(paint("d/1.png", 1)), 8)
+    (tmp_path / "d" / "1.png").unlink()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no image .* and no class folder"):
         open_domain(domain_of(tmp_path / "empty"), 8)
@@ -281,6 +284,8 @@ def test_one_factor_for_all_files_of_more_than_8_bits(lab: Path, tmp_path: Path)
     (note,) = [note for note in task.notes if note.kind == "values"]
     assert "4 of 4 images have more than 8 bits, values from " in note.message and not note.warning
     assert note.message.endswith(" to 4095; 4095 becomes white, unless `white_level` says otherwise")
+    (few,) = [note for note in task.notes if note.kind == "few-levels"]
+    assert few.warning and "1 of 4 images have fewer than 32 grey values left; `white_level`" in few.message
     given = task_of(lab, tmp_path / "camera", white_level=65535)
     assert int(given.target.x[0, 0, 0, 0]) == 16 and given.white_level == 65535
     (few,) = [note for note in given.notes if note.kind == "few-levels"]

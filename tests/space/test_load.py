@@ -65,7 +65,7 @@ def test_numbers_and_durations_as_people_write_them() -> None:
 search:
   learning_rate: {choices: [1e-3, 3e-3]}
   alpha: {low: 1e-1, high: 2E0, log: true}
-  k: {choices: [2, 04]}
+  k: {choices: [2, 04, 1e1]}
 first: [{learning_rate: 3e-3}]
 budget: {steps: 2e4, timeout: 1:30, trials: 1e1}
 train: {batch_size: 1.6e1, weight_decay: 1e-4}
@@ -75,7 +75,7 @@ seed: 010
     )
     assert space.search["learning_rate"] == Choices(choices=(0.001, 0.003))
     assert space.search["alpha"] == NumberRange(low=0.1, high=2, log=True)
-    assert space.search["k"] == Choices(choices=(2, 4))
+    assert repr(space.search["k"]) == "Choices(choices=(2, 4, 10))"
     assert space.first == ({"learning_rate": 0.003},)
     assert (space.budget.steps, space.budget.timeout, space.budget.trials) == (20_000, 5400, 10)
     assert (space.train.batch_size, space.train.weight_decay) == (16, 1e-4)
