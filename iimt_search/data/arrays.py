@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -275,13 +276,22 @@ def taken_for(
 
 
 def value_range(x: ArrayFile) -> tuple[float, float]:
-    """Return the smallest and the largest value of an array.
+    """Return the smallest and the largest value of an array; of uint8 what it may hold, 0 and 255.
 
     Raises:
         DataError: it is not of numbers, or some are not finite or too large for float32.
     """
     if x.dtype.kind not in "iufb":
         raise DataError(f"{x} has type {x.dtype}; samples are of integers or floats")
+    if x.dtype == np.uint8:
+        return 0, 255
+    stat = x.path.stat()
+    return _range(x, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _range(x: ArrayFile, _size: int, _changed: int) -> tuple[float, float]:
+    """Read an array once for its range, as long as its file is the same."""
     low, high, start, first, wrong = np.inf, -np.inf, 0, "", 0
     for chunk in x.chunks():
         if chunk.dtype.kind == "f":

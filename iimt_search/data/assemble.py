@@ -1,7 +1,7 @@
 """Makes a domain task of its domains, and leaves the target's labels behind."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -36,21 +36,42 @@ def task_image_size(spec: TaskSpec, image_size: int) -> int:
     return max(sizes)
 
 
-def _stratified(y: NDArray[np.int64], share: float, seed: int, what: str) -> tuple[NDArray[np.int64], ...]:
-    """Split indices in two, the second with ``share`` of every class."""
+def _stratified(
+    y: NDArray[np.int64], share: float, seed: int, what: str, classes: Sequence[str] = (), used: float = 1.0
+) -> tuple[NDArray[np.int64], ...]:
+    """Split indices in two, the second with ``share`` of every class.
+
+    ``used`` is the share of the data that ``y`` is, for what to say where a class has too few samples.
+    """
     counts = np.bincount(y)
     if (counts[counts > 0] < 2).any():
-        label = int(np.flatnonzero(counts == 1)[0])
-        raise DataError(f"{what}: class {label} has one sample; every class needs at least 2 to be split")
+        rare = [classes[label] if classes else str(label) for label in np.flatnonzero(counts == 1).tolist()]
+        more = f", or use more of them than the data_fraction of {used:g}" if used < 1 else ""
+        raise DataError(
+            f"{what}: class {', '.join(rare)} has one sample; every class needs at least 2 to be split: "
+            f"add some, or leave the class out{more}"
+        )
     present = len(counts[counts > 0])  # each part has at least one sample of every class
     count = min(max(round(len(y) * share), present), len(y) - present)
     first, second = train_test_split(np.arange(len(y)), test_size=count, stratify=y, random_state=seed)
     return np.sort(first), np.sort(second)
 
 
-def split_source(train: Labelled, what: str = "source") -> tuple[Labelled, Labelled]:
-    """Split a source's training part into (train, validation), stratified, the same every time."""
-    fit, val = _stratified(train.y, _VAL_SHARE, 0, what)
+def split_source(
+    train: Labelled, what: str = "source", classes: Sequence[str] = (), used: float = 1.0
+) -> tuple[Labelled, Labelled]:
+    """Split a source's training part into (train, validation), stratified, the same every time.
+
+    Args:
+        train: the part.
+        what: its name in errors.
+        classes: class names, for errors.
+        used: the share of the data that it is, for errors.
+
+    Raises:
+        DataError: a class has a single sample.
+    """
+    fit, val = _stratified(train.y, _VAL_SHARE, 0, what, classes, used)
     return train.subset(fit), train.subset(val)
 
 
@@ -122,10 +143,14 @@ def _merge(spec: TaskSpec, domains: list[Domain]) -> tuple[Labelled, tuple[str, 
 def _check_fit(spec: TaskSpec, sources: list[Domain], target: Domain, what: str = "source") -> None:
     for domain in sources:
         if domain.kind != target.kind:
-            raise DataError(f"{spec.name}: {what} is of kind {domain.kind}, target of kind {target.kind}")
+            raise DataError(
+                f"{spec.name}: {what} is of kind {domain.kind}, target of kind {target.kind}; where one "
+                f"was taken wrongly, `kind` says what it is"
+            )
         if domain.train.x.shape[1:] != target.train.x.shape[1:]:
             ours, theirs = domain.train.x.shape[1:], target.train.x.shape[1:]
-            raise DataError(f"{spec.name}: {what} samples are {ours}, target samples {theirs}")
+            turned = "; `channels: last` in one of them?" if ours == theirs[::-1] else ""
+            raise DataError(f"{spec.name}: {what} samples are {ours}, target samples {theirs}{turned}")
 
 
 def _check_classes(spec: TaskSpec, domain: Domain, classes: tuple[str, ...], what: str) -> None:
@@ -168,11 +193,11 @@ def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -
     few_shot = None if few is None else _few_shot(spec, few, target, classes)
     unlabelled = Unlabelled(target.train.x)
     if data_fraction < 1:
-        train = train.subset(_stratified(train.y, data_fraction, 1, f"{spec.name}: the source")[1])
+        train = train.subset(_stratified(train.y, data_fraction, 1, f"{spec.name}: the source", classes)[1])
         count = max(2, round(len(unlabelled) * data_fraction))
         chosen = np.random.default_rng(2).permutation(len(unlabelled))[:count]
         unlabelled = unlabelled.subset(np.sort(chosen))
-    fit, val = split_source(train, f"{spec.name}: the source")
+    fit, val = split_source(train, f"{spec.name}: the source", classes, data_fraction)
     # The target's samples alone: its labels change nothing that training sees.
     parts = [*(domain.fingerprint for domain in sources), target.sample_fingerprint]
     parts += [*classes, repr(data_fraction), str(_SPLIT_VERSION)]

@@ -14,6 +14,7 @@ from iimt_search.errors import DataError
 
 # A pickled label has no more bytes than this.
 _LABEL_BYTES = 4096
+_MISSING = "is missing (where y holds no labels, say labelled: false)"
 _SCALAR = re.compile(r"[<>|=]?([fiub][1248]|U\d{1,4})")
 
 
@@ -77,7 +78,7 @@ def _objects(y: ArrayFile) -> NDArray[Any]:
         ) from error
     for at, item in enumerate(items):
         if item is None:
-            raise DataError(f"{y}: label at {at} is missing")
+            raise DataError(f"{y}: label at {at} {_MISSING}")
         if type(item) not in (str, bytes, int, float, bool):
             raise DataError(
                 f"{y}: label at {at} is of type {type(item).__name__}; labels are numbers or texts"
@@ -112,7 +113,7 @@ def _one_column(y: ArrayFile, values: NDArray[Any], count: int) -> NDArray[Any]:
 def _whole(y: ArrayFile, values: NDArray[Any]) -> NDArray[Any]:
     """Return float labels as the whole numbers that they are."""
     for wrong, what in (
-        (~np.isfinite(values), "is missing"),
+        (~np.isfinite(values), _MISSING),
         (values != np.floor(values), "is no whole number"),
     ):
         if wrong.any():

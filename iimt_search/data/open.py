@@ -235,7 +235,7 @@ def _open_arrays(spec: DomainSpec, size: int) -> Domain:
                 part = stream_array(
                     samples, kind, size, each, channels=spec.channels, white_level=level if alike else None
                 )
-                parts.append(_watched(part, seen))
+                parts.append(_watched(part, seen) if kind == "image" else part)
         if wrong:
             raise DataError(*wrong)
 

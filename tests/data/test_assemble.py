@@ -147,13 +147,18 @@ def test_what_does_not_fit_is_refused(save: Save) -> None:
         load_task(spec(save("bare", samples(1)), target))
     with pytest.raises(DataError, match="the source has 1 class, there is nothing to tell apart"):
         load_task(spec(save("one", samples(1), ["cat"] * 20), target))
-    with pytest.raises(DataError, match="class 1 has one sample"):
+    with pytest.raises(
+        DataError,
+        match="class dog has one sample; every class needs at least 2 to be split: add some, or leave",
+    ):
         load_task(spec(save("single", samples(1), ["cat"] * 19 + ["dog"]), target))
     with pytest.raises(DataError, match="source is of kind image, target of kind vector"):
         load_task(spec(good, save("v", np.ones((20, 4), np.float32))))
     series = save("s", np.ones((20, 3, 9), np.float32), names())
     with pytest.raises(DataError, match=r"source samples are \(3, 9\), target samples \(2, 9\)"):
         load_task(spec(series, save("s2", np.ones((20, 2, 9), np.float32))))
+    with pytest.raises(DataError, match=r"target samples \(9, 3\); `channels: last` in one of them\?"):
+        load_task(spec(series, save("s3", np.ones((20, 9, 3), np.float32))))
 
 
 def space(search: dict[str, Any] | None = None, **train: Any) -> Space:
@@ -225,7 +230,10 @@ def test_every_searched_value_is_looked_at_and_the_advice_can_be_followed(save: 
     told = "source has 10 .*at most 10, or use more of them than the data_fraction of 0.4"
     with pytest.raises(DataError, match=told):
         load_trainable(task, space({"data_fraction": {"low": 0.4, "high": 1}}, batch_size=11))
-    with pytest.raises(DataError, match="class 0 has one sample"):
+    with pytest.raises(
+        DataError,
+        match="class cat, dog has one sample; .* or use more of them than the data_fraction of 0.05",
+    ):
         load_trainable(task, space({"data_fraction": {"choices": [1.0, 0.05]}}, batch_size=8))
 
 
