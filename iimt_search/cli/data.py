@@ -84,8 +84,8 @@ def list_(as_json: bool) -> None:
         print_json({"domains": domains, "data_root": str(data_root()), "prepared_root": str(prepared_root())})
         return
     print_table(["domain", "what", ">pixels", "origin", "prepared"], rows, padding=(1, 1))
-    click.echo(f"downloads, and what is placed by hand: {data_root()}  (IIMT_DATA)")
-    click.echo(f"prepared domains: {prepared_root()}  (IIMT_CACHE)")
+    click.echo(f"downloads, and what is placed by hand: {shown(data_root())}  (IIMT_DATA)")
+    click.echo(f"prepared domains: {shown(prepared_root())}  (IIMT_CACHE)")
 
 
 def _to_prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> list[tuple[DomainSpec, int]]:
@@ -148,7 +148,7 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
         kept = Path(mapped).parent
         same = before.get(kept.absolute()) == _folders()[kept.absolute()]
         state = "already there" if same else f"made in {time.monotonic() - began:.1f} s"
-        click.echo(f"{what}: {counts}, {state}: {kept}")
+        click.echo(f"{what}: {counts}, {state}: {shown(kept)}")
     if wrong:
         raise DataError(*wrong)
 

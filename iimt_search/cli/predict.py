@@ -231,7 +231,7 @@ def command(
     if counted:
         show_count("predicted", total if stopped is None else done, total)
     if output not in (None, "-"):
-        click.echo(f"{done - failed} predictions in {output}")
+        click.echo(f"{done - failed} predictions in {shown(output)}")
     if stopped is not None:
         reason = describe(stopped, debug=False)
         raise DataError(f"stopped after {done} of {total} inputs, which are written: {reason}") from stopped

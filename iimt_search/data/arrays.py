@@ -325,7 +325,7 @@ def array_white_level(parts: Sequence[ArrayFile], given: float | None) -> int | 
     try:
         return white_level_of(low, high, floats)
     except ValueError as error:
-        raise DataError(f"{parts[0]}: {error}, `kind: series` that they are none") from error
+        raise DataError(f"{parts[0]}: {error}, `kind: series` that these are no images") from error
 
 
 def image_side(x: ArrayFile, channels: ChannelOrder | None = None) -> int:

@@ -140,11 +140,11 @@ def read_labels(y: ArrayFile, count: int) -> tuple[Labels, tuple[str, ...], list
         values = _whole(y, values)
     if values.dtype.kind not in "iuUSb":
         raise DataError(f"{y} has type {values.dtype}; labels are whole numbers or texts")
-    notes = []
-    if values.dtype.kind == "i" and values.min() < 0:
-        told = f"{y}: label {values.min()} is taken for a class like any other, not for a missing label"
-        notes.append(Note("labels", told))
     names, index = np.unique(values, return_inverse=True)
+    notes = []
+    if values.dtype.kind == "i" and names[0] < 0:
+        told = f"{y}: label {names[0]} is taken for a class like any other, not for a missing label"
+        notes.append(Note("labels", told, warning=len(names) != 2))
     texts = tuple(
         name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
         for name in names.tolist()

@@ -216,6 +216,9 @@ def test_names_that_are_not_utf_8(models: Path, pictures: Path, tmp_path: Path) 
     invoke("predict", models / "image", strange, "--output", lines)
     found = json.loads(invoke("predict", models / "image", strange, "--json").stdout)
     assert [Path(row["image"]) for row in found] == [strange]
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.csv"))
+    written = invoke("predict", models / "image", strange, "--output", odd)
+    assert written.exit_code == 0 and written.stdout.endswith("\\xe9.csv\n") and len(read_csv(odd)) == 1
     assert [Path(json.loads(line)["image"]) for line in lines.read_text().splitlines()] == [strange]
 
 

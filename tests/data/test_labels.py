@@ -39,6 +39,7 @@ def test_labels_in_every_form(tmp_path: Path, y: Any, classes: tuple[str, ...], 
     assert domain.classes == classes and isinstance(domain.train, Labelled)
     assert domain.train.y.tolist() == indices and domain.train.y.dtype == np.int64
     assert ("labels" in [note.kind for note in domain.notes]) == ("-1" in classes)
+    assert not any(note.warning for note in domain.notes)
     np.save(tmp_path / "x.npy", np.ones((4, 2)))
     np.save(tmp_path / "y.npy", y)
     beside = open_domain(DomainSpec(arrays=str(tmp_path / "x.npy"), labels=str(tmp_path / "y.npy")), 0)
@@ -57,3 +58,9 @@ def test_code_in_labels_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ):
         saved(tmp_path, np.ones((2, 2)), np.array([Hostile(), "a"], dtype=object))
     assert not Path("touched").exists()
+
+
+def test_a_negative_label_among_several_is_warned_of(tmp_path: Path) -> None:
+    domain = saved(tmp_path, np.ones((4, 2)), np.array([0, -1, 1, 0]))
+    (note,) = [note for note in domain.notes if note.kind == "labels"]
+    assert note.warning and "label -1 is taken for a class like any other" in note.message
