@@ -90,7 +90,7 @@ def list_(as_json: bool) -> None:
 
 def _to_prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> list[tuple[DomainSpec, int]]:
     """Return each domain once, with the size that it is wanted in."""
-    from iimt_search.data.assemble import task_image_size
+    from iimt_search.data.assemble import image_sizes, task_image_size
 
     if (path is None) == (not names):
         raise UsageError("give either --space FILE or names of domains; `iimt-search data list` has them")
@@ -101,7 +101,7 @@ def _to_prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> 
         wanted = [
             (domain, task_image_size(task, size))
             for task in space.tasks
-            for size in space.values("image_size")
+            for size in image_sizes(space)
             for domain in (*task.source, task.target, *([task.few_shot] if task.few_shot else []))
         ]
         return list(dict.fromkeys(wanted))

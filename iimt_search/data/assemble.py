@@ -13,7 +13,7 @@ from iimt_search.data.open import FOLDER_SIZE, natural_size, open_domain
 from iimt_search.data.task import Domain, DomainTask, Labelled, Note, Unlabelled, renumbered
 from iimt_search.errors import DataError, collecting
 from iimt_search.kinds import AUGMENTATIONS, ENCODERS
-from iimt_search.space import Space
+from iimt_search.space import NumberRange, Space
 from iimt_search.space.task_spec import TaskSpec
 
 _VAL_SHARE = 0.2
@@ -250,17 +250,30 @@ def _fitting_batch(task: DomainTask, space: Space, share: float) -> Iterator[Not
         yield Note("batch", f"{what} has {count} training samples, fewer than a batch of {batch}; {advice}")
 
 
+def image_sizes(space: Space) -> tuple[int, ...]:
+    """Return the sizes that images are prepared in before a search: every choice, or of a range the smallest.
+
+    The larger ones of a range are made when a trial asks for them: each is a copy of the data.
+    """
+    values = space.values("image_size")
+    return (
+        values[:1]
+        if isinstance(space.search.get("image_size"), NumberRange)
+        else tuple(dict.fromkeys(values))
+    )
+
+
 def unfit(spec: TaskSpec, space: Space) -> list[Note]:
     """Return why some configuration of a space could not be trained on a task, with what would help.
 
     Every value of the searched settings that data depends on is looked at: ``batch_size``, ``network``,
-    ``data_fraction`` and ``image_size``; of a range the bounds.
+    ``data_fraction`` and, as :func:`image_sizes` has them, ``image_size``; of a range the bounds.
 
     Raises:
         DataError: a domain cannot be made, in one of the sizes.
     """
     share = min(space.values("data_fraction"))
-    task, *_ = [load_task(spec, size, share) for size in dict.fromkeys(space.values("image_size"))]
+    task, *_ = [load_task(spec, size, share) for size in image_sizes(space)]
     found = []
     taken = AUGMENTATIONS[task.augmentation].kinds
     if task.kind not in taken:

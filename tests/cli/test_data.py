@@ -102,6 +102,15 @@ def test_prepare_a_space_prepares_each_domain_once(cache: Path, tiny_space: Path
     assert "made in" not in invoke("prepare", "--space", tiny_space).output
 
 
+def test_prepare_a_space_in_every_size_that_is_searched(cache: Path, tmp_path: Path) -> None:
+    space = tmp_path / "sizes.yaml"
+    space.write_text(
+        "schema: 1\nstudy: s\ntasks: [digits->digits-m]\nsearch: {image_size: {choices: [8, 12]}}\n"
+    )
+    output = invoke("prepare", "--space", space).output
+    assert [f"digits ({size} px): 1347" in output for size in (8, 12)] == [True, True]
+
+
 def test_prepare_own_arrays(cache: Path, own_space: Path) -> None:
     result = invoke("prepare", "--space", own_space)
     assert "v: 40 samples, made in " in result.output and str(cache / "arrays-") in result.output

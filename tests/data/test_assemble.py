@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iimt_search.data.assemble import load_task, load_trainable, split_source
+from iimt_search.data.assemble import image_sizes, load_task, load_trainable, split_source
 from iimt_search.data.open import open_domain
 from iimt_search.data.task import DomainTask, Labelled
 from iimt_search.errors import DataError
@@ -235,6 +235,12 @@ def test_every_searched_value_is_looked_at_and_the_advice_can_be_followed(save: 
         match="class cat, dog has one sample; .* or use more of them than the data_fraction of 0.05",
     ):
         load_trainable(task, space({"data_fraction": {"choices": [1.0, 0.05]}}, batch_size=8))
+
+
+def test_sizes_that_are_prepared_before_a_search() -> None:
+    assert image_sizes(space(image_size=9)) == (9,)
+    assert image_sizes(space({"image_size": {"choices": [16, 32, 16]}})) == (16, 32)
+    assert image_sizes(space({"image_size": {"low": 16, "high": 512}})) == (16,)
 
 
 def test_the_baselines_batch_is_a_searched_one() -> None:
