@@ -22,6 +22,7 @@ _HARMLESS = frozenset(
     {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".log", ".db"}
 )
 _SHOWN = 10
+_SPECIAL = "is neither a file nor a folder"
 
 
 @dataclass
@@ -75,7 +76,7 @@ def _kind(entry: "os.DirEntry[str]") -> str:
             return "file"
         if entry.is_symlink() and not os.path.exists(entry.path):
             return f"is a link to {shown(os.readlink(entry.path))}, which is not there"
-        return "is neither a file nor a folder"
+        return _SPECIAL
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
@@ -106,7 +107,7 @@ def listed(folder: Path, suffixes: frozenset[str], left: LeftOut) -> tuple[list[
             left.wrong[path] = f"{shown(path)} is a folder that is called like a file; rename it"
         elif kind == "folder":
             folders.append(path)
-        elif kind != "file":
+        elif kind != "file" and (kind != _SPECIAL or suffix in suffixes):
             left.wrong[path] = f"{shown(path)} {kind}"
         elif suffix in suffixes:
             files.append(path)

@@ -143,6 +143,11 @@ def _open_folder(spec: DomainSpec, size: int) -> Domain:
                 folders.append(ImageFolder(Path(path), labelled))
     if wrong:
         raise DataError(*wrong)
+    if spec.test is not None and Path(spec.folder or "").resolve() in Path(spec.test).resolve().parents:
+        raise DataError(
+            f"{shown(spec.test)} is within {shown(spec.folder or '')}: training would see the test "
+            f"samples; put it beside"
+        )
     known = {name for folder in folders[:1] for name in (*(folder.classes or ()), *folder.empty)}
     more = [name for folder in folders[1:] for name in folder.classes or () if name not in known]
     if more and folders[0].classes is not None:

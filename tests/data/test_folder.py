@@ -180,6 +180,7 @@ def test_dead_links_folders_called_like_images_and_loops_are_all_named(lab: Path
     (lab / "clean" / "loop").symlink_to(lab / "clean")
     (lab / "clean" / "self.png").symlink_to("self.png")
     os.mkfifo(lab / "clean" / "pipe.png")
+    os.mkfifo(lab / "clean" / "other.sock")
     with pytest.raises(DataError, match="6 things are wrong") as caught:
         ImageFolder(lab)
     assert sorted(cause.removeprefix(f"{lab}/") for cause in caught.value.causes) == [
@@ -238,12 +239,24 @@ def test_names_that_are_not_utf_8_and_accents_in_two_forms(lab: Path, tmp_path: 
         task_of(lab, tmp_path / "field")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_without_permission_is_named(lab: Path) -> None:
-    (lab / "rust").chmod(0)
+def test_a_folder_without_permission_is_named(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def refusing(path: Path) -> object:
+        if Path(path).name == "rust":
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root may read everything
     with pytest.raises(DataError, match="rust cannot be read: Permission denied"):
         ImageFolder(lab)
-    (lab / "rust").chmod(0o700)
+
+
+def test_a_test_folder_within_the_training_folder(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    paint("field/a.png", 9)
+    paint("field/test/rust/b.png", 9)
+    with pytest.raises(DataError, match="field/test is within .*field: training would see the test samples"):
+        task_of(lab, tmp_path / "field", labelled=False, test=str(tmp_path / "field" / "test"))
 
 
 def test_all_broken_files_are_listed_with_a_limit(lab: Path, tmp_path: Path) -> None:
