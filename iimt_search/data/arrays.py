@@ -295,7 +295,9 @@ def _range(x: ArrayFile, _size: int, _changed: int) -> tuple[float, float]:
     low, high, start, first, wrong = np.inf, -np.inf, 0, "", 0
     for chunk in x.chunks():
         if chunk.dtype.kind == "f":
-            outside = ~(np.abs(chunk) <= np.finfo(np.float32).max)
+            outside = ~np.isfinite(chunk)
+            if chunk.dtype.itemsize > 4:
+                outside |= np.abs(chunk) > np.finfo(np.float32).max
             if outside.any():
                 at = np.argwhere(outside)[0].tolist()
                 first = first or f"sample {start + at[0]} holds NaN or infinity, at {at[1:]}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from iimt_search.data.store import PartStream
 from iimt_search.data.task import Labels, Note
@@ -17,7 +17,9 @@ from iimt_search.files import shown
 SUFFIXES = frozenset(
     {
         *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp"),
-        *(".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".avif"),
+        *(".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"),
+        # Of Pillow 11.3 and later, where it was built with it.
+        *((".avif",) if "avif" in features.modules and features.check("avif") else ()),
     }
 )
 # Depths that cameras and scanners have.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iimt_search.data.images import read_image
+from iimt_search.data.images import SUFFIXES, read_image
 from iimt_search.errors import DataError
 
 
@@ -59,3 +59,14 @@ def test_truncated_images_are_named(tmp_path: Path, suffix: str, share: float) -
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.png cannot be read as an image"):
         read_image(tmp_path / "absent.png", 8)
+
+
+@pytest.mark.parametrize(
+    "suffix", ["png", "jpg", "jfif", "jpe", "bmp", "dib", "gif", "webp", "tif", "ppm", "avif"]
+)
+def test_types_that_are_read(tmp_path: Path, suffix: str) -> None:
+    if suffix == "avif" and ".avif" not in SUFFIXES:
+        pytest.skip("this Pillow has no AVIF")
+    assert f".{suffix}" in SUFFIXES
+    Image.new("RGB", (8, 8), "white").save(tmp_path / f"a.{suffix}")
+    assert read_image(tmp_path / f"a.{suffix}", 8).min() > 250
