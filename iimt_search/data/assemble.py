@@ -18,6 +18,8 @@ from iimt_search.space.task_spec import TaskSpec
 
 _VAL_SHARE = 0.2
 _SPLIT_VERSION = 1
+# Of a series: what the network for them, strided and pooled once, leaves one step of.
+_FEWEST_STEPS = 3
 # Kinds of notes that tell something of a domain's labels.
 _OF_LABELS = {"empty-class", "labels"}
 
@@ -283,6 +285,15 @@ def unfit(spec: TaskSpec, space: Space) -> list[Note]:
                 "augmentation",
                 f"augmentation {task.augmentation} is for {' and '.join(taken)}, these samples are "
                 f"of kind {task.kind}; set the target's `augmentation` to {', '.join(fitting)}",
+            )
+        )
+    if task.kind == "series" and task.sample_shape[1] < _FEWEST_STEPS:
+        channels, steps = task.sample_shape
+        found.append(
+            Note(
+                "network",
+                f"series of {steps} steps are too short, a network needs {_FEWEST_STEPS}; if they are "
+                f"{channels} steps of {steps} channels, say `channels: last` in each domain",
             )
         )
     return [*found, *_fitting_network(task, space), *_fitting_batch(task, space, share)]

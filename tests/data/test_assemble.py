@@ -237,6 +237,19 @@ def test_every_searched_value_is_looked_at_and_the_advice_can_be_followed(save: 
         load_trainable(task, space({"data_fraction": {"choices": [1.0, 0.05]}}, batch_size=8))
 
 
+def test_series_too_short_for_a_network(save: Save) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 50, 2))
+    task = spec(save("a", x, names()), save("b", x))
+    with pytest.raises(
+        DataError, match="of 2 steps are too short, .* if they are 50 steps of 2 channels, say"
+    ):
+        load_trainable(task, space(batch_size=8))
+    domain = {"channels": "last"}
+    source, target = task.source[0].model_copy(update=domain), task.target.model_copy(update=domain)
+    turned = task.model_copy(update={"source": (source,), "target": target})
+    assert load_trainable(turned, space(batch_size=8)).sample_shape == (2, 50)
+
+
 def test_sizes_that_are_prepared_before_a_search() -> None:
     assert image_sizes(space(image_size=9)) == (9,)
     assert image_sizes(space({"image_size": {"choices": [16, 32, 16]}})) == (16, 32)
