@@ -1,0 +1,99 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from iimt_search.pooling.agreement import agreement_weights, kappas
+from iimt_search.pooling.labels import Pool, PooledModel
+
+CLASSES = 3
+
+
+def clusters(counts: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return embeddings of as many samples of each class, in clusters apart, and their classes."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.repeat_interleave(torch.arange(CLASSES), torch.tensor(counts))
+    centres = 4 * torch.eye(CLASSES, 8)
+    return centres[y] + torch.randn(len(y), 8, generator=generator), y
+
+
+def model(embeddings: Tensor, y: Tensor, accuracy: float, seed: int) -> PooledModel:
+    """Return a model that is right so often, and wrong anywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    wrong = torch.rand(len(y), generator=generator) > accuracy
+    other = torch.randint(CLASSES, (len(y),), generator=generator)
+    predicted = torch.where(wrong, other, y)
+    return PooledModel(2.0 * torch.eye(CLASSES)[predicted], embeddings)
+
+
+def accuracy(labels: Tensor, y: Tensor) -> float:
+    return float((labels.argmax(dim=-1) == y).double().mean())
+
+
+def test_kappa_is_symmetric_and_by_hand() -> None:
+    a, b = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])
+    found = kappas([a, b], 2)
+    assert found[0, 1] == found[1, 0] == pytest.approx(0.5)
+    assert found.diagonal().tolist() == [0, 0]
+
+
+def test_collapsed_models_have_no_weight_even_where_they_are_most() -> None:
+    _, y = clusters((20, 20, 20))
+    collapsed = torch.zeros(60, dtype=torch.int64)
+    weights = agreement_weights([y, y.clone(), collapsed, collapsed, collapsed, collapsed], CLASSES)
+    assert weights.tolist() == pytest.approx([0.5, 0.5, 0, 0, 0, 0])
+
+
+def test_weights_are_even_where_no_two_agree() -> None:
+    collapsed = torch.zeros(9, dtype=torch.int64)
+    assert agreement_weights([collapsed, collapsed], CLASSES).tolist() == [0.5, 0.5]
+    assert agreement_weights([collapsed], CLASSES).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("counts", [(60, 60, 60), (120, 50, 6), (90, 90, 0), (120, 0, 0)])
+def test_labels_are_better_than_the_mean_whatever_the_classes_shares(counts: tuple[int, int, int]) -> None:
+    embeddings, y = clusters(counts)
+    models = [model(embeddings, y, 0.6, seed) for seed in range(4)]
+    pool = Pool(models)
+    mean = pool.mean_of(each.probabilities for each in models)
+    labels = pool.labels()
+    assert labels.sum(dim=1).allclose(torch.ones(len(y), dtype=torch.float64))
+    assert accuracy(labels, y) > max(accuracy(each.logits, y) for each in models)
+    assert accuracy(labels, y) >= accuracy(mean, y)
+    assert accuracy(labels, y) > 0.93
+    shares, spread = pool.shares()
+    assert (shares - y.bincount(minlength=CLASSES) / len(y)).abs().max() < 0.2
+    assert bool((spread >= 0).all())
+
+
+def test_other_samples_are_labelled_by_the_same_mixtures() -> None:
+    embeddings, y = clusters((60, 60, 60))
+    models = [model(embeddings, y, 0.6, seed) for seed in range(3)]
+    pool = Pool(models)
+    half = torch.arange(0, len(y), 2)
+    part = [PooledModel(each.logits[half], each.embeddings[half]) for each in models]
+    prior = pool.mean_of(each.probabilities for each in part)
+    found = pool.mean_of(pool.refined(at, view, prior) for at, view in enumerate(part))
+    assert found.allclose(pool.labels()[half])
+
+
+@pytest.mark.parametrize(
+    "embeddings",
+    [torch.zeros(12, 4), torch.ones(12, 4), torch.eye(12)[:, :1]],
+    ids=["dead", "one point", "thin"],
+)
+def test_embeddings_that_tell_nothing_leave_the_mean(embeddings: Tensor) -> None:
+    y = torch.arange(3).repeat(4)
+    pool = Pool([PooledModel(2.0 * torch.eye(3)[y], embeddings), PooledModel(torch.eye(3)[y], embeddings)])
+    labels = pool.labels()
+    assert bool(labels.isfinite().all()) and accuracy(labels, y) == 1
+
+
+def test_the_order_of_samples_and_models_does_not_matter() -> None:
+    embeddings, y = clusters((30, 20, 10))
+    models = [model(embeddings, y, 0.7, seed) for seed in range(3)]
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(3))
+    turned = [PooledModel(each.logits[order], each.embeddings[order]) for each in reversed(models)]
+    assert Pool(turned).labels().allclose(Pool(models).labels()[order], atol=1e-6)
+    assert math.isclose(float(Pool(models).weights.sum()), 1)
