@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from iimt_search.registry import Registry
 
-Cost = Literal["free", "probe", "short training", "training", "pool"]
+Cost = Literal["free", "probe", "short training", "training", "reference", "pool"]
 Need = Literal[
     "source logits",
     "source labels",
@@ -15,6 +15,7 @@ Need = Literal[
     "mixtures",
     "few-shot labels",
     "reverse training",
+    "reference labels",
     "all candidates",
 ]
 
@@ -29,6 +30,7 @@ class Validator(NamedTuple):
         cost: ``free`` (from predictions alone), ``probe`` (fits a small model or
             compares all pairs of samples), ``short training`` and
             ``training`` (a tenth of one more training, and a whole one; at the last evaluation only),
+            ``reference`` (compares with what the study's first trials together say; by the driver),
             ``pool`` (compares all candidates; at the final choice and by ``score`` only).
         needs: what it looks at.
         unit: of the score, and its range.
@@ -56,6 +58,15 @@ _REVERSE: tuple[Need, ...] = ("source labels", "reverse training")
 _DISCRIMINATOR = "the adversarial term makes the domains look alike, which levels the weights"
 
 _BUILT_IN = {
+    "consensus": Validator(
+        f"{_HERE}.consensus",
+        True,
+        "reference",
+        ("target logits", "reference labels"),
+        "[0, 1]",
+        "first trials whose majority is wrong",
+        "ours, after Hu et al. 2023b",
+    ),
     "composite": Validator(
         f"{_HERE}.composite",
         True,

@@ -54,6 +54,7 @@ def noisy_model(noise: float) -> Predictions:
         few_shot=FewShot(logits(), labels),
         reverse_logits=logits(),
         short_reverse_logits=logits(),
+        reference=logits().softmax(dim=-1),
     )
 
 

@@ -41,6 +41,7 @@ BROKEN = {
     "few-shot labels": ["few_shot"],
     "reverse training": ["reverse_logits", "short_reverse_logits"],
     "all candidates": ["target_logits"],
+    "reference labels": ["reference"],
 }
 
 
@@ -58,10 +59,11 @@ def numbers(given: Predictions, part: str) -> Tensor:
 def test_order_of_target_samples(name: str, noise: float, model: Model, score_of: ScoreOf) -> None:
     given = model(noise)
     t, m = shuffled(80, 1), shuffled(80, 2)
-    assert given.few_shot is not None
+    assert given.few_shot is not None and given.reference is not None
     changed = replace(
         given,
         target_logits=given.target_logits[t],
+        reference=given.reference[t],
         target_embeddings=given.target_embeddings[t],
         mixed=Mixed(given.mixed.logits[m], given.mixed.labels[m], given.mixed.same[m]),
         few_shot=FewShot(given.few_shot.logits[m], given.few_shot.labels[m]),
@@ -136,10 +138,11 @@ def test_names_of_classes(
     given = with_ties(model(noise)) if ties else model(noise)
     old = torch.tensor(order)  # the new class i is the old class old[i]
     new = old.argsort()
-    assert given.few_shot is not None
+    assert given.few_shot is not None and given.reference is not None
     assert given.reverse_logits is not None and given.short_reverse_logits is not None
     changed = replace(
         given,
+        reference=given.reference[:, old],
         source_logits=given.source_logits[:, old],
         source_labels=new[given.source_labels],
         target_logits=given.target_logits[:, old],

@@ -16,7 +16,7 @@ Model = Callable[[float], Predictions]
 ScoreOf = Callable[[str, Predictions], float]
 
 SOURCE = ("source_logits", "source_labels", "source_embeddings", "reverse_logits", "short_reverse_logits")
-TARGET = ("target_logits", "target_embeddings", "mixed")
+TARGET = ("target_logits", "target_embeddings", "mixed", "reference")
 
 
 def emptied(value: Any) -> Any:
@@ -31,7 +31,7 @@ def without(given: Predictions, *parts: str) -> Predictions:
 
 def of_one_class(given: Predictions) -> Predictions:
     """A task of one class."""
-    assert given.mixed is not None and given.few_shot is not None
+    assert given.mixed is not None and given.few_shot is not None and given.reference is not None
     assert given.reverse_logits is not None and given.short_reverse_logits is not None
     none = torch.zeros(80, dtype=torch.int64)
     return replace(
@@ -44,6 +44,7 @@ def of_one_class(given: Predictions) -> Predictions:
         few_shot=replace(given.few_shot, logits=given.few_shot.logits[:, :1], labels=none),
         reverse_logits=given.reverse_logits[:, :1],
         short_reverse_logits=given.short_reverse_logits[:, :1],
+        reference=given.reference[:, :1],
     )
 
 

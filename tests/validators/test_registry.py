@@ -71,7 +71,7 @@ def test_default_leaves_out_what_costs_a_training_or_needs_more(model: Model) ->
     left_out = set(VALIDATORS) - set(default)
     assert left_out == {
         *("reverse_validation", "reverse_validation_short", "few_shot", "ens_v", "snd", "class_ss"),
-        *("trans_score", "neighbour_agreement", "iwcv", "dev", "devn"),
+        *("trans_score", "neighbour_agreement", "iwcv", "dev", "devn", "consensus"),
     }
     given = replace(model(1.0), few_shot=None, reverse_logits=None, short_reverse_logits=None)
     assert set(score_all(default, given)) == set(default)
