@@ -149,7 +149,7 @@ class SimulatedExecutor:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes(100))
 
-    def answer(self, key: str, go_on: bool) -> None:
+    def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
         """Let a job go on."""
         self._train(self._training[key])
 

@@ -84,6 +84,7 @@ class Job:
         purpose: what the training is for.
         index: number of the fresh seed, or of the retraining; 0 for the others.
         prefix: of the keys of its Optuna study: "" with ``scope: joint``, else ``a_to_b-``.
+        teacher: file with the virtual labels of its one task's target samples; "" where the model makes them.
     """
 
     candidate: str
@@ -98,6 +99,7 @@ class Job:
     purpose: Purpose = "trial"
     index: int = 0
     prefix: str = ""
+    teacher: str = ""
 
     @property
     def key(self) -> str:
@@ -202,6 +204,11 @@ class Choice:
         models: folder that holds one exported model for each task.
         members: task → keys of the jobs whose models are handed out, the best-scored first.
         retrained: task → validator → score of the first of them.
+        agreement: task → how far the trained models agree on the target, as Cohen's κ: ``adapted`` of the
+            better half of those with adaptation, ``source_only`` of those without.
+        shares: task → class → its share of the source, its estimated share of the target, and how far the
+            models differ in it.
+        taught: whether the models were taught the labels that all trained models together give the target.
         few_shot: task → accuracy of the exported model on the labelled target samples that the user gave,
             in [0, 1], their number, and the 95 % interval ``low`` to ``high``; empty where none were given.
     """
@@ -222,6 +229,9 @@ class Choice:
     members: dict[str, tuple[str, ...]] = field(default_factory=dict)
     retrained: dict[str, dict[str, float]] = field(default_factory=dict)
     few_shot: dict[str, dict[str, int | float]] = field(default_factory=dict)
+    agreement: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    shares: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    taught: bool = False
 
     @property
     def candidate(self) -> str:

@@ -160,7 +160,7 @@ class Auditor:
                 tests[side] = open_sealed_target(spec, task.classes, side).test
             accuracies[checkpoint.job] = accuracy(model, tests[side])
             self.progress(f"{spec.name}: measured", count, len(kept))
-        scored = score_kept(kept, VALIDATORS, partial(self.progress, f"{spec.name}: scored"))
+        scored = score_kept(self.folder, kept, VALIDATORS, partial(self.progress, f"{spec.name}: scored"))
         return accuracies, {name: [checkpoint.scores[name] for checkpoint in scored] for name in VALIDATORS}
 
     def _task(self, spec: TaskSpec, task: DomainTask, sealed: SealedTarget) -> TaskAudit:

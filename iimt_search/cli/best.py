@@ -29,6 +29,19 @@ def _rival(candidate: Candidate) -> str:
     return f"{candidate.name} {candidate.mean:.4f}{agreed}{', vetoed' if candidate.veto else ''}"
 
 
+def _about_the_models(choice: Choice) -> list[str]:
+    """Return what is known of all trained models together, a line each."""
+    lines = [
+        f"on {task} the trained models agree by κ {known['adapted']:.2f}, those without adaptation by "
+        f"κ {known['source_only']:.2f}"
+        for task, known in choice.agreement.items()
+        if None not in known.values()
+    ]
+    if choice.taught:
+        lines.append("its models were taught the labels that all trained models together give the target")
+    return lines
+
+
 def _print_choice(choice: Choice) -> None:
     if choice.answer == "none":
         click.echo(f"best: {choice.title}")
@@ -42,6 +55,8 @@ def _print_choice(choice: Choice) -> None:
     for candidate in choice.candidates:
         if candidate.name == choice.candidate and candidate.agreement is not None:
             click.echo(f"  its fresh seeds agree on the target by κ {candidate.agreement:.2f}")
+    for text in _about_the_models(choice):
+        click.echo(f"  {text}")
     rivals = [_rival(c) for c in choice.candidates if c.name != choice.candidate]
     click.echo(f"  against {', '.join(rivals)}" if rivals else "  without a rival")
     for caveat in choice.caveats:

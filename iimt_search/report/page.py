@@ -32,7 +32,7 @@ from iimt_search.report.sections import Section
 from iimt_search.settings import shown_value
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 from iimt_search.study.search.trial_record import OUTCOMES
-from iimt_search.study.selection.decide import LEAST_AGREEMENT, lead
+from iimt_search.study.selection.decide import lead
 
 # Larger images are made smaller, so that the report stays small.
 _THUMBNAIL = 64
@@ -107,9 +107,8 @@ def _about_candidates(choice: Choice, sign: int) -> list[str]:
             f"It leads source-only by {ahead:.4f}{spread} of `{choice.objective}`, with fresh seeds."
         )
     if chosen.agreement is not None:
-        low = " (low)" if chosen.agreement < LEAST_AGREEMENT else ""
         sentences.append(
-            f"Its trainings with other seeds agree on the target by κ = {chosen.agreement:z.2f}{low}; "
+            f"Its trainings with other seeds agree on the target by κ = {chosen.agreement:z.2f}; "
             f"1 is always, 0 no more than by chance."
         )
     if chosen.veto:

@@ -213,10 +213,23 @@ class RetrainSettings(_Strict):
     Attributes:
         steps: training steps; by default ``train.steps``.
         seeds: trainings of each task; more than one make an ensemble.
+        teach: with the labels that all trained models together give the target, as virtual labels.
     """
 
     steps: int | None = Field(None, ge=1)
-    seeds: int = Field(1, ge=1)
+    seeds: int = Field(2, ge=1)
+    teach: bool = True
+
+
+class ReferenceSettings(_Strict):
+    """What the objective ``consensus`` compares with.
+
+    Attributes:
+        trials: the first trials, whose labels of the target together are the reference. None of them is
+            pruned, and all are scored when they have ended.
+    """
+
+    trials: int = Field(5, ge=1)
 
 
 class KeepSettings(_Strict):
@@ -272,10 +285,11 @@ class Space(_Strict):
     search: dict[str, SearchRange] = Field(default_factory=default_search)
     first: tuple[dict[str, Scalar], ...] = ()
     train: TrainSettings = TrainSettings()
-    objective: str = "composite"
+    objective: str = "consensus"
     validators: tuple[str, ...] | None = None
     scope: Literal["joint", "per_task"] = "joint"
     budget: Budget = Budget()
+    reference: ReferenceSettings = ReferenceSettings()
     sampler: SamplerSettings = SamplerSettings()
     pruner: PrunerSettings = PrunerSettings()
     confirm: ConfirmSettings = ConfirmSettings()
@@ -345,6 +359,16 @@ class Space(_Strict):
             raise ValueError("pruner pbt changes lambda_max during training: it must be searched")
         if self.pruner.name == "pbt" and self.train.lambda_schedule:
             raise ValueError("pruner pbt changes lambda_max during training: train.lambda_schedule does too")
+        return self
+
+    @model_validator(mode="after")
+    def _same_samples(self) -> Self:
+        searched = [name for name in ("data_fraction", "evaluation_samples") if name in self.search]
+        if self.objective == "consensus" and searched:
+            raise ValueError(
+                f"objective consensus compares predictions of the same samples: {searched[0]} must not be "
+                f"searched; fix it under `train`, or choose another objective"
+            )
         return self
 
     def values(self, name: str) -> tuple[Any, ...]:

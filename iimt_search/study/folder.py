@@ -46,6 +46,14 @@ class StudyFolder:
         """The kept checkpoints: a folder for each job, in it one for each task."""
         return self.path / "kept"
 
+    def reference(self, task_slug: str) -> Path:
+        """The labels of a task that the first trials agree on."""
+        return self.path / "reference" / f"{task_slug}.safetensors"
+
+    def teacher(self, task_slug: str) -> Path:
+        """The labels of a task that all trained models agree on: what the retraining is taught."""
+        return self.path / "teacher" / f"{task_slug}.safetensors"
+
     def job(self, key: str) -> Path:
         """The folder of one job's checkpoint."""
         return self.path / "jobs" / key

@@ -101,7 +101,7 @@ class RunProgress:
         part = sum(each.share for each in running.values() if each.job.purpose == "trial")
         shares = [0.0]
         if budget.trials:
-            shares.append((tracker.over + part) / budget.trials)
+            shares.append((tracker.over + tracker.held + part) / budget.trials)
         if budget.steps:
             shares.append(tracker.steps * len(self._scope.tasks) / budget.steps)
         return min(max(shares), 1.0)

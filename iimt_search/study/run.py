@@ -41,7 +41,7 @@ from iimt_search.study.storage.lock import driver_session
 from iimt_search.validators.registry import VALIDATORS
 
 # What makes two space files the same study: change one of these, and the trials no longer compare.
-_IDENTITY = ("tasks", "search", "first", "train", "objective", "scope", "seed")
+_IDENTITY = ("tasks", "search", "first", "train", "objective", "reference", "scope", "seed")
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,16 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         flush(scope.study)
         progress.watch(running)
 
-    runner = JobRunner(executor, stop, watch)
-    baseline = [] if scope.stored(source_only.key) is not None else [source_only]
+    reference = source.reference
+    runner = JobRunner(executor, stop, watch, reference.complete)
+    known = scope.stored(source_only.key)
+    scored = known is not None and (scope.objective in known.validators or scope.have(source_only))
+    baseline = [] if scored else [source_only]
     runner.run(FixedJobs(baseline, scope.objective, scope.store, line), source)
+    if (known := scope.stored(source_only.key)) is not None:
+        if reference.wanted and not reference.made:  # every trial failed
+            reference.make([source_only])
+        scope.store(source_only, reference.complete(source_only, known))
 
     confirmation = Confirmation(scope, line)
     progress.enter("confirm", confirmation.missing())

@@ -89,10 +89,14 @@ class Scope(StudyTasks):
 
     @property
     def validators(self) -> tuple[str, ...]:
-        """Names of all validators to score: the objective first, and what vetoes look at."""
+        """Names of the validators that jobs score: the objective first, and what vetoes look at.
+
+        Without those that compare with other trials: the driver scores them.
+        """
         named = self.space.validators if self.space.validators is not None else default_validators()
         few_shot = ["few_shot"] if all(task.few_shot is not None for task in self.tasks) else []
-        return tuple(dict.fromkeys([self.objective, *CHECKS, *named, *few_shot]))
+        names = dict.fromkeys([self.objective, *CHECKS, *named, *few_shot])
+        return tuple(name for name in names if VALIDATORS[name].cost != "reference")
 
     def _job(self, purpose: Purpose, candidate: str, settings: TrainSettings, seed: int, **more: Any) -> Job:
         """Return a job of all tasks, or of those in ``more``, with its folders in the study's."""
@@ -126,13 +130,24 @@ class Scope(StudyTasks):
         seed = derive_seed(self.space.seed, "confirm", index)
         return self._job("confirmation", candidate, settings, seed, index=index)
 
-    def retrain_jobs(self, candidate: str, settings: TrainSettings, task: TaskSpec) -> list[Job]:
-        """Return the jobs that retrain a candidate on one task, each with a seed of its own."""
+    def retrain_jobs(
+        self, candidate: str, settings: TrainSettings, task: TaskSpec, *, taught: bool = False
+    ) -> list[Job]:
+        """Return the jobs that retrain a candidate on one task, each with a seed of its own.
+
+        Args:
+            candidate: its name.
+            settings: its configuration.
+            task: the task.
+            taught: with the labels that all trained models together give the target.
+        """
+        teacher = str(self.folder.teacher(task.slug)) if taught else ""
         settings = settings.model_copy(update={"steps": self.space.retrain.steps or settings.steps})
         jobs = []
         for index in range(self.space.retrain.seeds):
             seed = derive_seed(self.space.seed, "retrain", *([index] if index else []))
-            jobs.append(self._job("retraining", candidate, settings, seed, index=index, tasks=(task,)))
+            more: dict[str, Any] = {"index": index, "tasks": (task,), "teacher": teacher}
+            jobs.append(self._job("retraining", candidate, settings, seed, **more))
         return jobs
 
     def baseline(self) -> dict[str, dict[str, float]] | None:

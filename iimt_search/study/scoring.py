@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from iimt_search.exporting.export_models import check_target, write_card
 from iimt_search.exporting.model_folder import export_kept
 from iimt_search.files import strict_json
 from iimt_search.space import Space
+from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import kept_checkpoints, last_checkpoints
 from iimt_search.study.open import OpenStudy
+from iimt_search.study.search.reference import load_reference
+from iimt_search.task_name import slug
 from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions
 from iimt_search.validators.contract import Predictions, score_all, score_candidates
 from iimt_search.validators.registry import VALIDATORS
@@ -47,6 +50,7 @@ def computable(validator: str, predictions: Predictions) -> bool:
         "mixtures": predictions.mixed,
         "training": predictions.reverse_logits,
         "short training": predictions.short_reverse_logits,
+        "reference": predictions.reference,
     }
     return all(value is not None for need, value in kept.items() if need in needs)
 
@@ -59,11 +63,15 @@ def _score_comparable(validator: str, pool: Sequence[Tensor]) -> list[float]:
 
 
 def score_kept(
-    kept: Sequence[KeptCheckpoint], validators: Iterable[str], progress: Callable[[int, int], None]
+    folder: StudyFolder,
+    kept: Sequence[KeptCheckpoint],
+    validators: Iterable[str],
+    progress: Callable[[int, int], None],
 ) -> list[ScoredCheckpoint]:
     """Score checkpoints, NaN where what a validator needs was not kept with a checkpoint.
 
     Args:
+        folder: the study's.
         kept: the checkpoints; all of one task take part in its pool validators.
         validators: names.
         progress: takes how many of how many checkpoints are scored.
@@ -76,8 +84,11 @@ def score_kept(
     scores = {}
     for task in dict.fromkeys(checkpoint.task for checkpoint in kept):
         pool = {}
+        reference = load_reference(folder, slug(task))
         for checkpoint in (checkpoint for checkpoint in kept if checkpoint.task == task):
             predictions = load_kept_predictions(checkpoint.path)
+            if reference is not None and len(reference) == len(predictions.target_logits):
+                predictions = replace(predictions, reference=reference)
             able = [name for name in names if name not in of_pool and computable(name, predictions)]
             scores[checkpoint] = {**dict.fromkeys(names, math.nan), **score_all(able, predictions)}
             pool[checkpoint] = predictions.target_logits
@@ -127,7 +138,7 @@ def score_study(
     kept = kept_checkpoints(opened.folder, tasks)
     if not kept:
         raise StudyError(f"study {opened.folder.name!r} has no kept checkpoints in {opened.folder.kept}/")
-    scored = score_kept(kept if every_step else last_checkpoints(kept), validators, progress)
+    scored = score_kept(opened.folder, kept if every_step else last_checkpoints(kept), validators, progress)
     best = {task: {name: preferred(scored, name, task) for name in validators} for task in tasks}
     exported: dict[str, Path] = {}
     if export is not None:

@@ -378,6 +378,9 @@ def advance_together(trainings: Sequence[TaskTraining], steps: Sequence[int]) ->
     Raises:
         torch.OutOfMemoryError: not even one training fits the device.
     """
+    for training, step in zip(trainings, steps, strict=True):
+        if training.teacher is not None:  # its virtual labels are there already
+            training.advance(step)
     while left := [(t, step - t.step) for t, step in zip(trainings, steps, strict=True) if step > t.step]:
         # Side by side as far as the nearest end; whoever is not there yet goes on with the others.
         stride = min(rest for _, rest in left)

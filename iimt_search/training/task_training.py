@@ -48,6 +48,8 @@ class TaskTraining:
         seed: of weights, batches, mixtures and augmentations. The same seed, settings and number of
             threads give the same model.
         device: where to train; ``auto`` is the first GPU where there is one, else the processor.
+        teacher: float (N_t, C), virtual labels of all target samples; None where the model being trained
+            makes them.
 
     Attributes:
         task: the task.
@@ -61,11 +63,19 @@ class TaskTraining:
         average: the model with averaged weights; None where ``ema_decay`` is 0.
         terms: names of the active loss terms, in order.
         first_bad: the first step at which each term was not finite, −1 for none; int64, on the device.
+        teacher: as given, on the device.
         bfloat16: whether products are bfloat16.
         augmentation: the task's.
     """
 
-    def __init__(self, task: DomainTask, settings: TrainSettings, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        task: DomainTask,
+        settings: TrainSettings,
+        seed: int,
+        device: str = "cpu",
+        teacher: Tensor | None = None,
+    ) -> None:
         self.task, self.settings, self.seed = task, settings, seed
         self.device = torch.device(resolve_device(device))
         self.step = 0
@@ -103,6 +113,11 @@ class TaskTraining:
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        if teacher is not None and tuple(teacher.shape) != (len(task.target), len(task.classes)):
+            raise ValueError(
+                f"teacher must be {(len(task.target), len(task.classes))}, got {tuple(teacher.shape)}"
+            )
+        self.teacher = None if teacher is None else teacher.float().to(self.device)
         self.augmentation = AUGMENTATIONS[task.augmentation].load()
         self._rng = np.random.default_rng(derive_seed(seed, "batches"))
         self._generator = torch.Generator(self.device).manual_seed(derive_seed(seed, "augmentation"))
@@ -158,7 +173,10 @@ class TaskTraining:
         settings = self.settings
         (x_s, labels), x_t = self.source_rows(sampled.source), self.target_rows(sampled.target)
         augmentation = self.sample_augmentation(x_t)
-        q_t = self._virtual_labels(x_t, augmentation)
+        if self.teacher is None:
+            q_t = self._virtual_labels(x_t, augmentation)
+        else:
+            q_t = self.teacher[torch.from_numpy(sampled.target).to(self.device)]
         if settings.augment_inputs:
             x_s = self.augmentation.apply(x_s, settings.augmentation, augmentation.source)
             x_t = self.augmentation.apply(x_t, settings.augmentation, augmentation.target)

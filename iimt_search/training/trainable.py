@@ -5,6 +5,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from iimt_search.data.assemble import load_task
 from iimt_search.methods import active_terms
 from iimt_search.records import Evaluation, Job
@@ -48,6 +50,7 @@ class Trainable:
                 job.settings,
                 derive_seed(job.seed, spec.name),
                 job.device,
+                load_file(job.teacher)["labels"] if job.teacher else None,
             )
             for spec in job.tasks
         ]
@@ -72,6 +75,8 @@ class Trainable:
             named = named.replace(f'"{new}":', f'"{old}":')
         parts = [named, str((earlier, now))]
         parts += [str(job.seed), *job.validators, *sorted(active_terms(settings))]
+        if job.teacher:
+            parts.append(hashlib.sha256(Path(job.teacher).read_bytes()).hexdigest())
         for training in self.trainings:
             parts += [training.task.name, training.task.fingerprint, training.device.type]
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

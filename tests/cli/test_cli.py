@@ -20,8 +20,6 @@ from iimt_search.cli.progress import duration
 from iimt_search.data.assemble import load_task
 from iimt_search.errors import StudyInterruptedError
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.training.batches import Samples
-from iimt_search.training.predict import predict
 
 
 def invoke(*arguments: str | Path) -> Result:
@@ -68,7 +66,9 @@ def test_best_tells_what_was_chosen(root: Path) -> None:
 def test_export_load_and_predict_exactly_what_was_retrained(root: Path) -> None:
     content = best_json(root, "--export", str(root / "out"))
     folder = Path(content["exported"]["digits->syn-digits"])
-    assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json", "MODEL_CARD.md"}
+    assert {p.name for p in folder.iterdir()} == {
+        *("model.safetensors", "model.json", "MODEL_CARD.md", "member-1.safetensors"),
+    }
     described = json.loads((folder / "model.json").read_text())
     expected = content["retrained"]["digits->syn-digits"]
     assert described["scores"] == expected
@@ -93,7 +93,8 @@ def test_export_load_and_predict_exactly_what_was_retrained(root: Path) -> None:
     arguments = [folder, root / "x.safetensors", root / "y.safetensors", torch.get_num_threads()]
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
     part = target.subset(np.arange(200))
-    here, _ = predict(iimt_search.load_model(folder).model, Samples(part, torch.device("cpu")))
+    with torch.no_grad():
+        here = iimt_search.load_model(folder)(torch.from_numpy(part.gather()))
     assert torch.equal(load_file(root / "y.safetensors")["logits"], here)
 
 

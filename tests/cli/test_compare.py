@@ -69,7 +69,7 @@ def test_other_objectives_are_not_compared(root: Path) -> None:
     assert compared(root, "a", "c")["incomparable"] == ["other objective"]
     text = invoke("compare", "a", "c", "--studies-dir", str(root)).output
     assert "cannot be compared: other objective" in text
-    assert "composite" in text and "entropy" in text
+    assert "consensus" in text and "entropy" in text
 
 
 def test_other_tasks_are_shown_as_the_space_file_has_them(root: Path) -> None:

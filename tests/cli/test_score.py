@@ -146,15 +146,15 @@ def test_scores_are_those_that_the_study_holds(root: Path, scored: dict[str, Any
 
 
 def test_every_step(root: Path) -> None:
-    content = read("score", "--studies-dir", root, "--every-step", "--validator", "composite")
+    content = read("score", "--studies-dir", root, "--every-step", "--validator", "consensus")
     found = {(each["job"], each["task"], each["step"]): each["scores"] for each in content["checkpoints"]}
     assert set(found) == {(*key, step) for key, steps in kept_steps(root).items() for step in steps}
     assert len(found) > len(kept_steps(root))
-    assert all(list(scores) == ["composite"] for scores in found.values())
+    assert all(list(scores) == ["consensus"] for scores in found.values())
     (study,) = study_of(root).studies
     for trial in study.get_trials():
         for step, value in trial.intermediate_values.items():
-            mean = sum(found[f"trial-{trial.number}", task, step]["composite"] for task in TASKS) / 2
+            mean = sum(found[f"trial-{trial.number}", task, step]["consensus"] for task in TASKS) / 2
             assert mean == pytest.approx(value, rel=1e-12)
 
 

@@ -163,6 +163,7 @@ def test_what_does_not_fit_is_refused(save: Save) -> None:
 
 def space(search: dict[str, Any] | None = None, **train: Any) -> Space:
     content = {"schema": 1, "study": "s", "tasks": ["a->b"], "search": search or {}, "train": train}
+    content["objective"] = "composite"  # consensus compares the same samples
     return Space.model_validate(content)
 
 

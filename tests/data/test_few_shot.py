@@ -81,7 +81,7 @@ def test_what_is_written_out_is_read_back(few_shot: Any) -> None:
 def test_a_whole_space_is_read_back_too(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(HEAD + "  - {source: a, target: b, few_shot: {folder: labelled/}}\n  - c->b\n")
-    space = load_space(path, KnownNames(("a", "b", "c"), ("composite",)))
+    space = load_space(path, KnownNames(("a", "b", "c"), ("consensus",)))
     again = Space.model_validate(space.canonical())
     assert again == space
     assert [each.few_shot is not None for each in again.tasks] == [True, False]
@@ -91,7 +91,7 @@ def test_paths_are_seen_from_the_space_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "s.yaml"
     path.parent.mkdir()
     path.write_text(HEAD + "  - {source: a, target: b, few_shot: {arrays: few/x.npy, labels: /abs/y.npy}}\n")
-    (found,) = load_space(path, KnownNames(("a", "b"), ("composite",))).tasks
+    (found,) = load_space(path, KnownNames(("a", "b"), ("consensus",))).tasks
     assert found.few_shot == DomainSpec(arrays=str(tmp_path / "deep/few/x.npy"), labels="/abs/y.npy")
 
 
@@ -99,7 +99,7 @@ def test_a_wrong_key_is_told_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(HEAD + "  - source: a\n    target: b\n    few_shot: {foldr: x}\n")
     with pytest.raises(SpaceError, match="did you mean 'folder'") as caught:
-        load_space(path, KnownNames(("a", "b"), ("composite",)))
+        load_space(path, KnownNames(("a", "b"), ("consensus",)))
     assert caught.value.line == 6
     with pytest.raises(ValidationError, match="give exactly one of named, arrays, folder, python"):
         task({"source": "a", "target": "b", "few_shot": {}})
@@ -109,7 +109,7 @@ def test_an_unknown_domain_is_told_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(HEAD + "  - {source: a, target: b, few_shot: zzz}\n")
     with pytest.raises(SpaceError, match="unknown domain 'zzz'") as caught:
-        load_space(path, KnownNames(("a", "b"), ("composite",)))
+        load_space(path, KnownNames(("a", "b"), ("consensus",)))
     assert caught.value.line == 4
 
 

@@ -115,7 +115,13 @@ def make_study(
     rng = np.random.default_rng(seed)
     names = list(tasks)
     space = Space.model_validate(
-        {"schema": 1, "study": study, "tasks": names, "budget": {"trials": max(trials, 1)}}
+        {
+            "schema": 1,
+            "study": study,
+            "tasks": names,
+            "objective": "composite",
+            "budget": {"trials": max(trials, 1)},
+        }
     )
     found = tuple(_trial(rng, number, names, 200) for number in range(trials))
     baseline = _scores(rng, names, 0.55) if trials else None

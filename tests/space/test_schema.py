@@ -25,7 +25,7 @@ def test_defaults() -> None:
     made = space()
     assert made.search == default_search()
     assert made.train == TrainSettings()
-    assert (made.objective, made.validators, made.scope, made.seed) == ("composite", None, "joint", 0)
+    assert (made.objective, made.validators, made.scope, made.seed) == ("consensus", None, "joint", 0)
     assert (made.budget.trials, made.budget.steps, made.budget.timeout) == (16, None, None)
     assert (made.sampler.name, made.pruner.name) == ("tpe", "median")
     assert (made.confirm.top, made.confirm.seeds, made.retrain.steps) == (3, 2, None)
@@ -304,3 +304,11 @@ def test_resources_by_rays_names() -> None:
     assert made.by_ray_name() == {"CPU": 2, "GPU": 0.25, "memory": 1000, "disk": 3}
     assert str(made) == "2 CPU, 0.25 GPU, 1000 memory, 3 disk"
     assert space().resources.by_ray_name() == {"CPU": 1}
+
+
+@pytest.mark.parametrize("name", ["data_fraction", "evaluation_samples"])
+def test_consensus_needs_the_same_samples(name: str) -> None:
+    content = {"schema": 1, "study": "s", "tasks": ["a->b"], "search": {name: {"choices": [1]}}}
+    with pytest.raises(ValidationError, match=f"{name} must not be searched; fix it under `train`"):
+        Space.model_validate(content)
+    assert Space.model_validate({**content, "objective": "composite"}).search

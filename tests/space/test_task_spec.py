@@ -56,7 +56,7 @@ def test_paths_are_seen_from_the_space_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "own.yaml"
     path.parent.mkdir()
     path.write_text(HEAD + "  - {source: {folder: lab/}, target: {arrays: ../t.npz, test: /abs/t.npz}}\n")
-    (found,) = load_space(path, KnownNames((), ("composite",))).tasks
+    (found,) = load_space(path, KnownNames((), ("consensus",))).tasks
     assert found.source[0].folder == str(tmp_path / "deep" / "lab")
     assert Path(found.target.arrays or "").resolve() == tmp_path / "t.npz"
     assert found.target.test == "/abs/t.npz"
@@ -74,5 +74,5 @@ def test_errors_say_where(tmp_path: Path, text: str, line: int, message: str) ->
     path = tmp_path / "own.yaml"
     path.write_text(HEAD + text)
     with pytest.raises(Exception, match=message.replace("?", r"\?")) as caught:
-        load_space(path, KnownNames(("a", "b"), ("composite",)))
+        load_space(path, KnownNames(("a", "b"), ("consensus",)))
     assert str(caught.value).startswith(f"{path}:{line}: ")

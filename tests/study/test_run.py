@@ -64,10 +64,10 @@ def test_whole_job(tiny_space: Path, tmp_path: Path) -> None:
         assert ("mixval" in trial.user_attrs) == (trial.state is TrialState.COMPLETE)
         assert "entropy" in trial.user_attrs["scores"]["digits->syn-digits"]
         last = trial.last_step
-        assert last is not None and trial.intermediate_values[last] == trial.user_attrs["composite"]
+        assert last is not None and trial.intermediate_values[last] == trial.user_attrs["consensus"]
         assert trial.state is TrialState.PRUNED or list(trial.intermediate_values) == [2, 4]
     study = open_study(tmp_path, "tiny").studies[0]
-    assert study.metric_names == ["composite, mean over tasks"]
+    assert study.metric_names == ["consensus, mean over tasks"]
     assert any(
         key.startswith("dashboard:note") for key in study._storage.get_study_system_attrs(study._study_id)
     )
@@ -156,7 +156,7 @@ def test_another_retraining_and_confirmation_continue_a_study(tiny_space: Path, 
     for task in ("digits_to_digits-m", "digits_to_syn-digits"):
         described = json.loads((Path(choice.models) / task / "model.json").read_text())
         assert described["hyperparameters"]["steps"] == 3
-    assert all(set(scores) == {"composite", *CHECKS, "entropy"} for scores in choice.scores.values())
+    assert all(set(scores) == {"consensus", *CHECKS, "entropy"} for scores in choice.scores.values())
 
 
 def test_a_budget_of_steps_ends_even_where_every_trial_fails(tiny_space: Path, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_per_task_scope_chooses_for_each_task(tiny_space: Path, tmp_path: Path) 
     assert {s.study_name for s in opened.studies} == {f"tiny:{task.name}" for task in space.tasks}
     assert all(len(study.trials) == 2 for study in opened.studies)
     for choice in choices:
-        assert all(scores.keys() >= {"composite"} for scores in choice.retrained.values())
+        assert all(scores.keys() >= {"consensus"} for scores in choice.retrained.values())
 
 
 def test_failed_trials_fail_and_source_only_answers(tiny_space: Path, tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ from torch import Tensor
 from iimt_search.errors import ModelFileError
 from iimt_search.models.network import Architecture, Model
 from iimt_search.settings import TrainSettings
+from iimt_search.study.folder import StudyFolder
 from iimt_search.study.scoring import ScoredCheckpoint, computable, preferred, score_kept
 from iimt_search.training.kept import KeptCheckpoint, save_kept
 from iimt_search.validators.contract import FewShot, Mixed, Predictions
 from iimt_search.validators.registry import VALIDATORS
 
-NEEDY = ("few_shot", "reverse_validation", "reverse_validation_short")
+NEEDY = ("consensus", "few_shot", "reverse_validation", "reverse_validation_short")
+
+NO_STUDY = StudyFolder(Path("absent"))
 
 
 def logits(*predicted: int) -> Tensor:
@@ -51,7 +54,7 @@ def keep(tmp_path: Path) -> Keep:
 
 
 def score(kept: list[KeptCheckpoint], *names: str) -> list[dict[str, float]]:
-    return [each.scores for each in score_kept(kept, names, lambda done, of: None)]
+    return [each.scores for each in score_kept(NO_STUDY, kept, names, lambda done, of: None)]
 
 
 def test_what_can_be_computed_is_what_was_kept() -> None:
@@ -94,7 +97,7 @@ def test_a_pool_is_of_one_task(keep: Keep) -> None:
         keep("z", make(logits(0, 0, 1))),
         keep("y", make(logits(1, 1, 0, 0)), "c->d"),
     ]
-    scored = score_kept(kept, ["ens_v"], lambda done, of: None)
+    scored = score_kept(NO_STUDY, kept, ["ens_v"], lambda done, of: None)
     found = {(each.kept.job, each.kept.task): each.scores["ens_v"] for each in scored}
     assert found == {
         ("x", "a->b"): 1,
@@ -116,12 +119,12 @@ def test_a_model_that_is_not_finite_has_no_score_and_no_say(keep: Keep) -> None:
 def test_progress_counts_every_checkpoint(keep: Keep) -> None:
     kept = [keep("x", make(logits(0, 1))), keep("x", make(logits(0, 1)), "c->d")]
     told: list[tuple[int, int]] = []
-    score_kept(kept, ["entropy"], lambda done, of: told.append((done, of)))
+    score_kept(NO_STUDY, kept, ["entropy"], lambda done, of: told.append((done, of)))
     assert told == [(1, 2), (2, 2)]
 
 
 def test_nothing_kept_nothing_scored() -> None:
-    assert score_kept([], ["entropy", "ens_v"], lambda done, of: None) == []
+    assert score_kept(NO_STUDY, [], ["entropy", "ens_v"], lambda done, of: None) == []
 
 
 def test_a_damaged_file_is_told_by_its_name(keep: Keep) -> None:

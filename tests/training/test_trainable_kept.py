@@ -28,7 +28,9 @@ TINY = TrainSettings(
 )
 QUICK = ("source_accuracy", "entropy")
 # All but those that compare candidates, or need labels that these tasks do not have.
-EVERY = tuple(name for name, v in VALIDATORS.items() if v.cost != "pool" and name != "few_shot")
+EVERY = tuple(
+    name for name, v in VALIDATORS.items() if v.cost not in ("pool", "reference") and name != "few_shot"
+)
 
 
 def make_job(root: Path, **changes: Any) -> Job:

@@ -7,7 +7,7 @@ the only writer of the study.
 from collections.abc import Sequence
 from typing import Protocol
 
-from iimt_search.records import Event, Job
+from iimt_search.records import Evaluation, Event, Job
 
 
 class Executor(Protocol):
@@ -29,8 +29,15 @@ class Executor(Protocol):
     def wait(self, timeout: float) -> Sequence[Event]:
         """Return what has happened, waiting at most ``timeout`` seconds for it; may be empty."""
 
-    def answer(self, key: str, go_on: bool) -> None:
-        """Answer a job's report."""
+    def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
+        """Answer a job's report.
+
+        Args:
+            key: the job's.
+            go_on: whether it shall.
+            scored: the evaluation that was reported, with what only the driver can score, for an executor
+                that stops jobs by itself.
+        """
 
     def close(self) -> None:
         """End every job and process. Jobs under way keep their last checkpoint."""

@@ -84,7 +84,7 @@ class InlineExecutor:
             raise RuntimeError(f"all {self._capacity} places are taken")
         self._members[job.key] = _Member(job)
 
-    def answer(self, key: str, go_on: bool) -> None:
+    def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
         """Note the answer for the next :meth:`wait`."""
         member = self._members[key]
         member.waits, member.go_on = False, go_on

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from iimt_search.records import Event, Finished, Job, Report
+from iimt_search.records import Evaluation, Event, Finished, Job, Report
 from iimt_search.study.executors.inline import InlineExecutor
 from iimt_search.study.executors.processes import keeping_freed_memory, signals_kept
 
@@ -138,7 +138,7 @@ class LocalExecutor:
         ready = wait(list(busy), timeout)
         return [event for c in ready if isinstance(c, Connection) for event in self._receive(busy[c])]
 
-    def answer(self, key: str, go_on: bool) -> None:
+    def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
         """Pass the answer on; a worker that has died meanwhile is noticed by the next :meth:`wait`."""
         for worker in self._workers:
             if key in worker.keys:

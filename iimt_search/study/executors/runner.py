@@ -56,7 +56,7 @@ class FixedJobs:
 
     Args:
         jobs: what to run, in order.
-        objective: a job whose last evaluation has no finite value of this validator has failed.
+        objective: a job whose last evaluation has a value of this validator that is not finite has failed.
         store: takes each job that completed with its last evaluation.
         line: takes a line of text for each finished job.
 
@@ -89,10 +89,11 @@ class FixedJobs:
         """Store the last evaluation, or note the failure."""
         error, evaluation = outcome.error, self._last.get(job.key)
         if outcome.status == "complete" and evaluation is not None:
-            value = evaluation.mean(self._objective)
-            if math.isfinite(value):
+            known = self._objective in evaluation.validators  # a reference may come later
+            value = evaluation.mean(self._objective) if known else math.nan
+            if math.isfinite(value) or not known:
                 self._store(job, evaluation)
-                self._line(f"{job.key:<18s} {self._objective} {value:.4f}")
+                self._line(f"{job.key:<18s} {f'{self._objective} {value:.4f}' if known else 'trained'}")
                 return
             error = f"{self._objective} was {value} at its end"
         self.errors[job.key] = error
@@ -106,6 +107,8 @@ class JobRunner:
         executor: runs the jobs.
         stop: when set, :meth:`run` ends at once; jobs under way keep their checkpoints.
         watch: called after every event with the jobs under way by key.
+        score: takes a job and an evaluation that it reports, and returns the evaluation with what only the
+            driver can score.
     """
 
     def __init__(
@@ -113,8 +116,9 @@ class JobRunner:
         executor: Executor,
         stop: threading.Event,
         watch: Callable[[Mapping[str, UnderWay]], None],
+        score: Callable[[Job, Evaluation], Evaluation] = lambda _, evaluation: evaluation,
     ) -> None:
-        self._executor, self._stop, self._watch = executor, stop, watch
+        self._executor, self._stop, self._watch, self._score = executor, stop, watch, score
         self._running: dict[str, UnderWay] = {}
 
     def run(self, *sources: JobSource) -> None:
@@ -134,9 +138,10 @@ class JobRunner:
                     self._end(event)
                 else:
                     running = self._running[event.key]
-                    running.curve.append(event.evaluation)
-                    go_on = running.source.evaluated(running.job, event.evaluation)
-                    self._executor.answer(event.key, go_on)
+                    evaluation = self._score(running.job, event.evaluation)
+                    running.curve.append(evaluation)
+                    go_on = running.source.evaluated(running.job, evaluation)
+                    self._executor.answer(event.key, go_on, evaluation)
             self._watch(self._running)
 
     def _fill(self, sources: Iterable[JobSource]) -> None:

@@ -65,7 +65,8 @@ def choose_models(
         out = [model.kept.job for model in last if model not in sound]
         return ranked, f"{task}: left out of the ensemble by a veto: {', '.join(out)}" if out else ""
     reason = _vetoed(last[0], baseline)
-    names = [name for name in last[0].scores if not at_the_end(name)]
+    costs = {name: VALIDATORS[name].cost for name in last[0].scores if not at_the_end(name)}
+    names = [name for name, cost in costs.items() if cost != "reference"]
     for kept in sorted(earlier, key=lambda kept: kept.step, reverse=True):
         model = TrainedModel(kept, score_all(names, load_kept_predictions(kept.path)))
         if not _vetoed(model, baseline):
@@ -74,7 +75,7 @@ def choose_models(
 
 
 def trained_models(
-    scope: Scope, choice: Choice, candidate: str, retrained: Sequence[Job]
+    scope: Scope, choice: Choice, candidate: str, retrained: Sequence[Job], *, alone: bool = False
 ) -> list[TrainedModel]:
     """Return a candidate's models of one task: the retrained ones first.
 
@@ -83,17 +84,20 @@ def trained_models(
         choice: what was chosen.
         candidate: the chosen candidate, or source-only.
         retrained: its retrainings on one task.
+        alone: leave out its other trainings, which were not taught.
 
     Returns:
         Those whose kept checkpoint is there, each at its training's end.
     """
     task, settings = retrained[0].tasks[0].name, retrained[0].settings
     seeds = range(len(choice.candidates[0].scores))
-    jobs = [*retrained, *(scope.confirm_job(candidate, settings, index) for index in seeds)]
+    jobs = list(retrained)
+    if not alone:
+        jobs += [scope.confirm_job(candidate, settings, index) for index in seeds]
     if candidate == SOURCE_ONLY_KEY:
         jobs.append(scope.source_only_job())
     ended = [(job, e.step, e.scores[task]) for job in jobs if (e := scope.stored(job.key)) is not None]
-    if candidate != SOURCE_ONLY_KEY and choice.trial is not None:
+    if candidate != SOURCE_ONLY_KEY and choice.trial is not None and not alone:
         trial = read_trial(scope.study.get_trials(deepcopy=False)[choice.trial])
         if trial.state == "complete" and trial.curve:
             job = scope.trial_job(trial.number, trial.params)

@@ -12,8 +12,10 @@ from iimt_search.settings import TrainSettings
 from iimt_search.study.executors.runner import FixedJobs, JobRunner
 from iimt_search.study.kept import kept_checkpoints
 from iimt_search.study.retraining.members import TrainedModel, choose_models, trained_models
+from iimt_search.study.retraining.teacher import Teacher
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import settings_for, source_only_settings
+from iimt_search.study.selection.trained import TrainedModels
 from iimt_search.training.kept import load_kept_model, load_kept_predictions
 from iimt_search.validators.few_shot import wilson_interval
 from iimt_search.validators.registry import at_the_end
@@ -46,8 +48,11 @@ class Retraining:
         if choice.trial is not None:
             wanted[choice.candidate] = settings_for(scope.space, choice.params)
         wanted[SOURCE_ONLY_KEY] = source_only_settings(scope.space)
+        self._taught = scope.space.retrain.teach and choice.trial is not None
         self._jobs = {
-            (name, task.name): scope.retrain_jobs(name, settings, task)
+            (name, task.name): scope.retrain_jobs(
+                name, settings, task, taught=self._taught and name != SOURCE_ONLY_KEY
+            )
             for name, settings in wanted.items()
             for task in scope.tasks
         }
@@ -64,6 +69,11 @@ class Retraining:
             ModelFileError: what it has kept is damaged.
         """
         scope, chosen = self._scope, self._choice.candidate
+        if self._taught and any(job.teacher for job in self.missing()):
+            trained = TrainedModels(scope, [candidate.name for candidate in self._choice.candidates])
+            for task, models in trained.tasks.items():
+                self._line(f"{task.name}: {len(models.adapted)} trained models label the target together")
+                Teacher(scope).write(task, models)
         retrainings = FixedJobs(self.missing(), scope.objective, scope.store, self._line)
         runner.run(retrainings)
         errors = retrainings.errors
@@ -79,6 +89,7 @@ class Retraining:
         return replace(
             self._choice,
             models=str(scope.folder.models / chosen),
+            taught=self._taught,
             members={task: tuple(model.kept.job for model in models) for task, (models, _) in mine.items()},
             retrained={task: dict(models[0].scores) for task, (models, _) in mine.items()},
             few_shot={task: measured for task, measured in few_shot.items() if measured is not None},
@@ -108,7 +119,7 @@ class Retraining:
             if kept.job == job.key and kept.step < job.settings.steps
         ]
         models, caveat = choose_models(
-            trained_models(scope, self._choice, candidate, jobs),
+            trained_models(scope, self._choice, candidate, jobs, alone=bool(job.teacher)),
             [] if at_the_end(scope.objective) else earlier,
             scope.objective,
             None if candidate == SOURCE_ONLY_KEY else scope.baseline(),

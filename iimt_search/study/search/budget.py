@@ -19,6 +19,7 @@ class BudgetTracker:
     Attributes:
         begun: trials that were begun; a fork continues the one that ended for it.
         over: those of them that have ended.
+        held: those that have ended and wait for the reference to be told.
         states: state, in small letters → how many trials ended so.
         steps: training steps of all of them, on each task.
         best: number and objective of the best complete trial, of equal ones the first; None without one.
@@ -27,7 +28,7 @@ class BudgetTracker:
     def __init__(self, trials: Iterable[FrozenTrial], whole: int, higher_is_better: bool) -> None:
         self._whole, self._sign = whole, 1.0 if higher_is_better else -1.0
         self._reached: dict[int, int] = {}
-        self.begun = self.over = self.steps = 0
+        self.begun = self.over = self.held = self.steps = 0
         self.states: Counter[str] = Counter()
         self.best: tuple[int, float] | None = None
         for trial in trials:

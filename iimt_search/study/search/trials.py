@@ -18,10 +18,12 @@ from iimt_search.study import notes
 from iimt_search.study.scope import Scope
 from iimt_search.study.search.budget import BudgetTracker
 from iimt_search.study.search.forks import EARLIER, FORKED_AT, SEED, branch_off, forked_at
+from iimt_search.study.search.reference import Reference
 from iimt_search.study.search.sampling import default_params, distributions, make_sampler
 from iimt_search.study.search.trial_record import DEFAULT_ORIGIN, SCORES
 from iimt_search.study.storage.driver import transaction
 from iimt_search.study.veto import veto
+from iimt_search.training.trainable import evaluation_steps
 
 
 def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistribution) -> Any:
@@ -67,6 +69,9 @@ class TrialSource:
     start where they had none, under the same number, parameters and seed. A fork, which branches off
     another trial's training, takes the place of the trial that ended for it.
 
+    Where the objective compares with the study's reference, trials that end before it is made are held, and
+    told to Optuna when the first few have ended and it is there.
+
     Args:
         scope: the study, its space and tasks.
         line: takes a line of text for each finished trial.
@@ -75,6 +80,7 @@ class TrialSource:
 
     Attributes:
         budget: what the trials have used, and the best of them.
+        reference: the study's.
     """
 
     def __init__(
@@ -86,7 +92,9 @@ class TrialSource:
     ) -> None:
         self._scope, self._line, self._out_of_time, self._ended = scope, line, out_of_time, ended
         self._space, self._study = scope.space, scope.study
+        self.reference = Reference(scope)
         self._running: dict[str, _Running] = {}
+        self._held: list[_Running] = []
         trials = self._study.get_trials(deepcopy=False)
         self.budget = BudgetTracker(trials, self._space.train.steps, scope.higher_is_better)
         self._left_running = [trial for trial in trials if trial.state is TrialState.RUNNING]
@@ -114,6 +122,18 @@ class TrialSource:
 
     def next_job(self) -> Job | None:
         """Return the next trial as a job."""
+        while (running := self._next()) is not None:
+            job = running.job
+            if not (self.reference.objective and self._scope.have(job)):
+                self._running[job.key] = running
+                return job
+            running.last = self._scope.stored(job.key)  # it was held when the driver died
+            self._hold(running)
+        self._settle(none_follows=not self._running)
+        return None
+
+    def _next(self) -> _Running | None:
+        """Return the next trial; None where there is none."""
         with transaction(self._study):
             if self._left_running:
                 left = self._left_running.pop(0)
@@ -137,8 +157,7 @@ class TrialSource:
         branched = attributes.get(FORKED_AT, 0)
         job = self._scope.trial_job(trial.number, params, attributes.get(SEED))
         job = replace(job, known_step=max([*reported, branched]))
-        self._running[job.key] = _Running(trial, job, params, branched, reported)
-        return job
+        return _Running(trial, job, params, branched, reported)
 
     def _ask(self) -> Trial:
         waiting = self._waiting()
@@ -154,7 +173,8 @@ class TrialSource:
         trial, reported = running.trial, running.reported
         running.last = evaluation
         if objective not in evaluation.validators:
-            return True  # computed at the training's end only
+            self.budget.reach(trial.number, evaluation.step)
+            return True  # computed at the training's end, or when the reference is there
         value = evaluation.mean(objective)
         if not math.isfinite(value):
             running.error = f"objective {objective} was {value} at step {evaluation.step}"
@@ -170,9 +190,74 @@ class TrialSource:
         return not (between and trial.should_prune())
 
     def finished(self, job: Job, outcome: Finished) -> None:
-        """Tell Optuna COMPLETE, PRUNED or FAIL, with every validator's score as attribute."""
+        """Take a trial's end: tell Optuna, or hold it until its objective can be computed."""
         running = self._running.pop(job.key)
-        trial, evaluation, error = running.trial, running.last, running.error or outcome.error
+        last, steps = running.last, job.settings.steps
+        unscored = last is not None and self._space.objective not in last.validators
+        if outcome.status == "complete" and self.reference.objective and unscored:
+            if last is not None and last.step == steps:
+                self._scope.store(job, last)  # else it would be trained again after a kill
+            self._hold(running)
+        else:
+            self._tell(running, outcome)
+        self._settle()
+
+    def _hold(self, running: _Running) -> None:
+        self._held.append(running)
+        self.budget.held = len(self._held)
+
+    def _settle(self, none_follows: bool = False) -> None:
+        """Make the reference when the first trials have ended, and tell the trials that waited for it.
+
+        Args:
+            none_follows: no trial is under way or will begin: it is made of those that there are.
+        """
+        if not self.reference.wanted or (self.reference.made and not self._held):
+            return
+        if not self.reference.made and not self._make_reference(none_follows):
+            return
+        held, self._held = sorted(self._held, key=lambda running: running.trial.number), []
+        self.budget.held = 0
+        for running in held:
+            steps = evaluation_steps(running.job.settings)
+            curve = [Evaluation(step, {task: {} for task in self._scope.task_names}) for step in steps]
+            for evaluation in (*curve[:-1], running.last or curve[-1]):
+                running.last = self.reference.complete(running.job, evaluation)
+                self._report(running, running.last)
+            self._tell(running, Finished(running.job.key, "complete"))
+
+    def _make_reference(self, none_follows: bool) -> bool:
+        """Make the reference where the first trials have ended; returns whether it was made."""
+        first = self._space.reference.trials
+        trials = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
+        jobs = {running.trial.number: running.job for running in self._held}
+        for number, trial in trials.items():
+            if trial.state is TrialState.COMPLETE:
+                jobs[number] = self._scope.trial_job(number, trial.params)
+        failed = {number for number, trial in trials.items() if trial.state.is_finished()}
+        if not none_follows:
+            if not failed.union(jobs).issuperset(range(first)):
+                return False
+            jobs = {number: job for number, job in jobs.items() if number < first}
+        if not jobs or not self.reference.make([jobs[number] for number in sorted(jobs)]):
+            return False
+        self._line(f"reference: what {len(jobs)} trials together say of the target")
+        return True
+
+    def _report(self, running: _Running, evaluation: Evaluation) -> None:
+        """Report the objective of a step to Optuna, once."""
+        value, step = evaluation.mean(self._space.objective), evaluation.step
+        if not math.isfinite(value):
+            running.error = f"objective {self._space.objective} was {value} at step {step}"
+        elif step not in running.reported:
+            running.trial.report(value, step)
+            running.reported.add(step)
+            self.budget.reach(running.trial.number, step)
+
+    def _tell(self, running: _Running, outcome: Finished) -> None:
+        """Tell Optuna COMPLETE, PRUNED or FAIL, with every validator's score as attribute."""
+        job, trial, evaluation = running.job, running.trial, running.last
+        error = running.error or outcome.error
         if error:
             state, value = TrialState.FAIL, None
         elif outcome.status == "stopped" or evaluation is None:

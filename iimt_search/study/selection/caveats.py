@@ -14,6 +14,9 @@ from iimt_search.validators.registry import VALIDATORS
 
 # Share of a range, on its own scale, that counts as its bound.
 _MARGIN = 0.02
+# Share of the target samples that would have to change their class for the source's shares.
+FAR_APART = 0.25
+_NAMED = 4
 
 
 def _limits(name: str) -> set[float]:
@@ -48,6 +51,25 @@ def at_bounds(space: Space, params: Mapping[str, Any]) -> list[str]:
                 f"{name} = {params[name]:.4g} is at the {side} bound of its range ({bound:g}): "
                 f"what is best may lie beyond; widen the range"
             )
+    return texts
+
+
+def shifted_shares(shares: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Return a caveat for each task whose classes are estimated to have other shares than the source's.
+
+    Args:
+        shares: task → class → ``source`` and ``target`` → share.
+    """
+    texts = []
+    for task, classes in shares.items():
+        moved = sorted(classes, key=lambda name: -abs(classes[name]["target"] - classes[name]["source"]))
+        apart = sum(abs(each["target"] - each["source"]) for each in classes.values()) / 2
+        if apart > FAR_APART:
+            named = ", ".join(
+                f"{name} {classes[name]['target']:.0%} (source {classes[name]['source']:.0%})"
+                for name in moved[:_NAMED]
+            )
+            texts.append(f"{task}: the target's classes seem to have other shares than the source's: {named}")
     return texts
 
 

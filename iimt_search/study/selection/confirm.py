@@ -2,59 +2,33 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
-from sklearn.metrics import cohen_kappa_score
-from torch import Tensor
-
 from iimt_search.errors import ModelFileError, StudyError
+from iimt_search.pooling.agreement import mean_agreement
 from iimt_search.records import Candidate, Choice, Evaluation, Job
 from iimt_search.settings import TrainSettings
 from iimt_search.study.executors.runner import FixedJobs, JobRunner
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import settings_for, source_only_settings
 from iimt_search.study.search.trial_record import TrialRecord, default_trial, read_trials
-from iimt_search.study.selection.caveats import caveats
+from iimt_search.study.selection.caveats import caveats, shifted_shares
 from iimt_search.study.selection.decide import decide
+from iimt_search.study.selection.trained import TrainedModels
 from iimt_search.study.veto import veto
 from iimt_search.training.kept import load_kept_predictions
 
 
-def agreement(predicted: Sequence[Tensor]) -> float:
-    """Return the mean chance-corrected agreement (Cohen's κ) of all pairs of models.
-
-    Two trainings that differ in their seeds only disagree about as often as each is wrong (Nakkiran and
-    Bansal 2020; Jiang et al. 2022, "Assessing generalization via disagreement"): no label is needed.
-
-    Args:
-        predicted: int64 (N,) for each model, its predicted classes of the same samples.
-
-    Returns:
-        At most 1; 0 where models agree no more than by chance, as two that each predict one class only
-        do. NaN of fewer than two models.
-    """
-    if len(predicted) < 2:
-        return math.nan
-
-    def kappa(a: Tensor, b: Tensor) -> float:
-        if a.unique().numel() < 2 and b.unique().numel() < 2:
-            return 0.0
-        return float(cohen_kappa_score(a.numpy(), b.numpy()))
-
-    return fmean(kappa(a, b) for a, b in combinations(predicted, 2))
-
-
 def kept_agreement(files: Sequence[Path]) -> float:
-    """Return the :func:`agreement` of kept checkpoints of one task; NaN where one cannot be read."""
+    """Return the mean agreement of kept checkpoints of one task; NaN where one cannot be read."""
     try:
         logits = [load_kept_predictions(path).target_logits for path in files]
     except ModelFileError:
         return math.nan
     if not all(bool(each.isfinite().all()) for each in logits):
         return math.nan
-    return agreement([each.argmax(dim=-1) for each in logits])
+    return mean_agreement([each.argmax(dim=-1) for each in logits], logits[0].shape[1])
 
 
 def select_candidates(scope: Scope) -> tuple[dict[str, TrialRecord], dict[str, str]]:
@@ -150,7 +124,8 @@ class Confirmation:
             raise StudyError(f"every candidate failed when run again with fresh seeds: {listed}")
         candidates = [self._candidate(name, evaluations) for name, evaluations in confirmed.items()]
         candidates.sort(key=lambda c: c.mean, reverse=scope.higher_is_better)
-        decision = decide(candidates, objective, scope.higher_is_better)
+        trained = TrainedModels(scope, confirmed)
+        decision = decide(candidates, objective, scope.higher_is_better, trained.agreement)
         winner = decision.winner
         trial = self._trials.get(winner.name)
         params = {} if trial is None else dict(trial.params)
@@ -165,6 +140,11 @@ class Confirmation:
             scores=_mean_scores(confirmed[winner.name]),
             candidates=tuple(candidates),
             reason=decision.reason,
-            caveats=caveats(scope.space, params) if decision.answer == "trial" else (),
+            caveats=(
+                *(caveats(scope.space, params) if decision.answer == "trial" else ()),
+                *shifted_shares(trained.shares()),
+            ),
             vetoed=self._vetoed,
+            agreement=trained.by_task(),
+            shares=trained.shares(),
         )

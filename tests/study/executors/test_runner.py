@@ -36,7 +36,7 @@ class ScriptedExecutor:
                 events.append(Finished(key, word, "why"))  # type: ignore[arg-type]
         return events
 
-    def answer(self, key: str, go_on: bool) -> None:
+    def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
         assert go_on
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from iimt_search.study.veto import CHECKS
 from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions, save_kept
 from iimt_search.validators.contract import Mixed, Predictions, score_all
 
-HEALTHY = {"source_accuracy": 1.0, "classes_predicted": 1.0, "embedding_spread": 0.5}
+HEALTHY = {"source_accuracy": 1.0, "embedding_spread": 0.5}
 BASELINE = {"a->b": HEALTHY}
 COMPOSITE, ENTROPY = "composite", "entropy"
 COLLAPSED = "a->b: the target embeddings have collapsed (spread 0.00)"
@@ -81,13 +81,13 @@ def test_one_model_alone() -> None:
 
 
 def test_what_a_veto_meets_is_left_out_whatever_its_score() -> None:
-    last = collapsed("retrained"), model("fresh-0", 0.1), model("fresh-1", 0.9, classes_predicted=0.1)
+    last = collapsed("retrained"), model("fresh-0", 0.1), model("fresh-1", 0.9, source_accuracy=0.1)
     found = choose(*last, model("trial", 0.2))
     assert found == (["trial", "fresh-0"], "a->b: left out of the ensemble by a veto: retrained, fresh-1")
 
 
 def test_without_a_baseline_what_is_wrong_in_itself_counts() -> None:
-    last = [model("retrained", 0.9, classes_predicted=0.1), model("fresh", 0.5)]
+    last = [model("retrained", 0.9, source_accuracy=0.1), model("fresh", 0.5)]
     assert [each.kept.job for each in choose_models(last, [], COMPOSITE, None)[0]] == ["retrained", "fresh"]
     last = [collapsed("retrained"), model("fresh", 0.5)]
     assert [each.kept.job for each in choose_models(last, [], COMPOSITE, None)[0]] == ["fresh"]

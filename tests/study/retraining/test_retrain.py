@@ -44,6 +44,8 @@ def make_scope(folder: Path, **more: Any) -> Scope:
         "tasks": list(TASKS),
         "search": {"alpha": {"low": 0.1, "high": 2.0}},
         "train": {"steps": 4},
+        "objective": "composite",
+        "retrain": {"seeds": 1, "teach": False},
         **more,
     }
     space = Space.model_validate(content)

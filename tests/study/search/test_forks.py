@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import StudyInterruptedError
-from iimt_search.records import Choice, Event, Finished, Fork, Job, Report
+from iimt_search.records import Choice, Evaluation, Event, Finished, Fork, Job, Report
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.study.executors.inline import InlineExecutor
 from iimt_search.study.folder import StudyFolder
@@ -47,7 +47,7 @@ class Forking(InlineExecutor):
         stopped = Finished("trial-1", "stopped")
         return [replace(stopped, fork=FORK) if event == stopped else event for event in events]
 
-    def answer(self, key: str, go_on: bool) -> None:
+    def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
         super().answer(key, go_on and not (key == "trial-1" and self.at[key] == STEPS[1]))
 
 
@@ -246,7 +246,7 @@ def test_a_donor_that_has_ended_leaves_no_fork(space: Space, tmp_path: Path) -> 
             lines.append(text)
 
     class Late(Forking):
-        def answer(self, key: str, go_on: bool) -> None:
+        def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
             InlineExecutor.answer(self, key, go_on and not (key == "trial-1" and self.at.get("trial-0") == 8))
 
         @property

@@ -6,10 +6,15 @@ import torch
 from torch import Tensor
 
 from iimt_search.models.network import Architecture, Model
+from iimt_search.pooling.agreement import mean_agreement
 from iimt_search.settings import TrainSettings
-from iimt_search.study.selection.confirm import agreement, kept_agreement
+from iimt_search.study.selection.confirm import kept_agreement
 from iimt_search.training.kept import save_kept
 from iimt_search.validators.contract import Mixed, Predictions
+
+
+def agreement(predicted: list[Tensor]) -> float:
+    return mean_agreement(predicted, 6)
 
 
 def classes(*values: int) -> Tensor:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from iimt_search.records import Event, Report
+from iimt_search.records import Evaluation, Event, Report
 
 
 class Channel:
@@ -20,7 +20,7 @@ class Channel:
         self._changed = threading.Condition()
         self._jobs: deque[dict[str, Any]] = deque()
         self._events: deque[Event] = deque()
-        self._answers: dict[str, bool] = {}
+        self._answers: dict[str, tuple[bool, Evaluation | None]] = {}
         self.closed = False
         self.error: BaseException | None = None
 
@@ -40,10 +40,10 @@ class Channel:
         """Send an event to the driver."""
         self._put(self._events, event)
 
-    def answer(self, key: str, go_on: bool) -> None:
-        """Answer a job's report."""
+    def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
+        """Answer a job's report: whether it goes on, and the evaluation with the driver's scores."""
         with self._changed:
-            self._answers[key] = go_on
+            self._answers[key] = go_on, scored
             self._changed.notify_all()
 
     def close(self, error: BaseException | None = None) -> None:
@@ -70,7 +70,7 @@ class Channel:
         self.wait_for_job(timeout)
         return self._jobs.popleft() if self._jobs and not self.closed else None
 
-    def request(self, report: Report) -> bool | None:
+    def request(self, report: Report) -> tuple[bool, Evaluation | None] | None:
         """Send a report to the driver and return its answer, None where the channel is closed."""
         with self._changed:
             self._answers.pop(report.key, None)

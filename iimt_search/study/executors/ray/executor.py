@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iimt_search.errors import StudyError
-from iimt_search.records import Event, Finished, Job, Report
+from iimt_search.records import Evaluation, Event, Finished, Job, Report
 from iimt_search.space import Space
 from iimt_search.space.schema import Resources
 from iimt_search.study.executors.ray.channel import Channel
@@ -174,9 +174,9 @@ class RayExecutor:
         except OSError as error:
             raise StudyError(f"`ray_storage={self._options.storage}`: {error}") from error
 
-    def answer(self, key: str, go_on: bool) -> None:
-        """Answer a job's report."""
-        self._channel.answer(key, go_on)
+    def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
+        """Answer a job's report; Tune's own schedule goes by what the driver has scored."""
+        self._channel.answer(key, go_on, scored)
 
     def close(self) -> None:
         """End every trial; the jobs keep their last checkpoint. A cluster goes on, Ray started here ends."""

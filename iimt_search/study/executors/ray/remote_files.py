@@ -95,6 +95,10 @@ def _kept(job: Job, task: str, step: int) -> str:
     return f"kept/{job.key}/{job.kept_file(task, step).relative_to(job.kept).as_posix()}"
 
 
+def _teacher(job: Job) -> str:
+    return f"teacher/{Path(job.teacher).name}"
+
+
 def prepared_keys(job: Job) -> list[str]:
     """Return the keys of the prepared domains that a job reads.
 
@@ -131,6 +135,8 @@ class DriverFiles:
                 for file in sorted(prepared_folder(key).iterdir(), reverse=True):
                     self._prepared.upload(file, f"{key}/{file.name}")
             self._uploaded.add(key)
+        if job.teacher:
+            self._files.upload(Path(job.teacher), _teacher(job))
         own = checkpoint_path(Path(job.folder))
         if not self._files.exists(_checkpoint(job)):
             if own.exists():
@@ -174,6 +180,9 @@ class NodeFiles:
             folder=str(self._scratch / "job"),
             kept=job.kept and str(self._scratch / "kept"),
         )
+        if job.teacher:
+            self.job = replace(self.job, teacher=str(self._scratch / "teacher.safetensors"))
+            self._files.download(_teacher(job), Path(self.job.teacher))
         for key in prepared:
             self._download_prepared(key)
         if self._files.download(_checkpoint(job), checkpoint_path(Path(self.job.folder))):

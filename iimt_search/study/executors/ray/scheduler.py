@@ -117,12 +117,13 @@ class DriverScheduler(FIFOScheduler):
         key = job_of(trial).key
         if "ended" in result:
             return self._end(trial, Finished(key, result["ended"], result["error"]))
-        go_on = self._channel.request(Report(key, result["evaluation"]))
-        if go_on is None:  # closing: Tune stops every trial by itself
+        answer = self._channel.request(Report(key, result["evaluation"]))
+        if answer is None:  # closing: Tune stops every trial by itself
             return str(TrialScheduler.NOOP)
+        go_on, scored = answer
         if not go_on:
             return self._end(trial, Finished(key, "stopped"))
-        if (ended := self._ended_by_schedule(trial, result["evaluation"])) is not None:
+        if (ended := self._ended_by_schedule(trial, scored or result["evaluation"])) is not None:
             return self._end(trial, ended)
         return str(TrialScheduler.CONTINUE)
 

@@ -1,0 +1,123 @@
+"""The reference of a study: what its first trials together say of the target's samples.
+
+Made once, when they have ended, and fixed for good: a trial's score depends on nothing that comes after.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from iimt_search.errors import ModelFileError
+from iimt_search.files import atomic_write
+from iimt_search.pooling.labels import Pool, PooledModel
+from iimt_search.records import Evaluation, Job
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.scope import Scope
+from iimt_search.task_name import slug
+from iimt_search.training.kept import load_kept_predictions
+from iimt_search.validators.contract import score_all
+
+CONSENSUS = "consensus"
+
+
+def pooled_model(path: Path) -> PooledModel | None:
+    """Return a kept checkpoint's view of the target; None where a value of it is not finite.
+
+    Raises:
+        ModelFileError: the file is missing or damaged.
+    """
+    kept = load_kept_predictions(path)
+    view = PooledModel(kept.target_logits, kept.target_embeddings)
+    return view if all(bool(value.isfinite().all()) for value in view) else None
+
+
+def alike(views: dict[Path, PooledModel]) -> dict[Path, PooledModel]:
+    """Return those of as many samples as most have: where the share of the data was searched, they differ."""
+    counts = [len(view.logits) for view in views.values()]
+    return {path: view for path, view in views.items() if len(view.logits) == max(counts, key=counts.count)}
+
+
+def pool_of(paths: Sequence[Path]) -> Pool | None:
+    """Return the pool of kept checkpoints of one task; None where none of them can take part."""
+    views = alike({path: view for path in paths if path.exists() and (view := pooled_model(path))})
+    return Pool(list(views.values())) if views else None
+
+
+def load_reference(folder: StudyFolder, task_slug: str) -> Tensor | None:
+    """Return a task's reference, float32 (N_t, C), rows sum to 1; None where the study has none.
+
+    Raises:
+        ModelFileError: it is damaged.
+    """
+    path = folder.reference(task_slug)
+    try:
+        return load_file(path)["labels"] if path.exists() else None
+    except (OSError, KeyError, SafetensorError) as error:
+        raise ModelFileError(f"{path} is not a whole reference: {error}") from error
+
+
+class Reference:
+    """The reference of one scope's tasks.
+
+    Args:
+        scope: the study.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._labels: dict[str, Tensor] = {}
+        self.objective = scope.objective == CONSENSUS
+        self.wanted = self.objective or CONSENSUS in (scope.space.validators or ())
+
+    @property
+    def made(self) -> bool:
+        """Whether it is there."""
+        return all(self._scope.folder.reference(task.slug).exists() for task in self._scope.tasks)
+
+    def make(self, jobs: Sequence[Job]) -> bool:
+        """Make it of the last checkpoints of ended jobs; returns whether it could be made.
+
+        Raises:
+            ModelFileError: what a job has kept is missing or damaged.
+        """
+        pools = [
+            pool_of([job.kept_file(task.name, job.settings.steps) for job in jobs])
+            for task in self._scope.tasks
+        ]
+        if None in pools:
+            return False
+        for task, pool in zip(self._scope.tasks, pools, strict=True):
+            path = self._scope.folder.reference(task.slug)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            labels = torch.zeros(0) if pool is None else pool.labels().float()
+            with atomic_write(path) as beside:
+                save_file({"labels": labels}, beside, metadata={"jobs": " ".join(job.key for job in jobs)})
+        return True
+
+    def _of(self, task: str) -> Tensor:
+        if task not in self._labels:
+            labels = load_reference(self._scope.folder, slug(task))
+            if labels is None:
+                raise ModelFileError(f"{self._scope.folder.reference(slug(task))} is gone")
+            self._labels[task] = labels
+        return self._labels[task]
+
+    def complete(self, job: Job, evaluation: Evaluation) -> Evaluation:
+        """Return an evaluation with the consensus of what was kept of it, where the reference is there.
+
+        Raises:
+            ModelFileError: what the job has kept is missing or damaged.
+        """
+        if not self.wanted or CONSENSUS in evaluation.validators or not self.made:
+            return evaluation
+        scores = {}
+        for task, known in evaluation.scores.items():
+            kept = load_kept_predictions(job.kept_file(task, evaluation.step))
+            found = score_all([CONSENSUS], replace(kept, reference=self._of(task)))
+            scores[task] = {**found, **known}
+        return Evaluation(evaluation.step, scores)

@@ -1,0 +1,125 @@
+"""All models that a study has trained: how far they agree on the target, and what they say together."""
+
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+
+from iimt_search.data.assemble import load_task
+from iimt_search.files import kept_path
+from iimt_search.pooling.agreement import mean_agreement
+from iimt_search.pooling.labels import Pool, PooledModel
+from iimt_search.settings import TrainSettings
+from iimt_search.space.task_spec import TaskSpec
+from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
+from iimt_search.study.search.reference import alike, pooled_model
+from iimt_search.study.search.sampling import settings_for, source_only_settings
+from iimt_search.study.search.trial_record import read_trials, trial_name
+from iimt_search.study.selection.decide import Agreement
+
+
+def _agreement(models: list[PooledModel]) -> float:
+    if len(models) < 2:
+        return math.nan
+    return mean_agreement([model.logits.argmax(dim=-1) for model in models], models[0].logits.shape[1])
+
+
+class TaskModels:
+    """The trained models of one task.
+
+    Args:
+        adapted: kept checkpoints of those with adaptation, at their trainings' ends.
+        source_only: of those without.
+
+    Attributes:
+        adapted: those of ``adapted`` that are there and whole.
+        pool: what they say together; None where there is none.
+    """
+
+    def __init__(self, adapted: Iterable[Path], source_only: Iterable[Path]) -> None:
+        views = {path: view for path in adapted if path.exists() and (view := pooled_model(path))}
+        kept = alike(views)
+        self.adapted = list(kept)
+        self.pool = Pool(list(kept.values())) if kept else None
+        without = [view for path in source_only if path.exists() and (view := pooled_model(path))]
+        models = list(kept.values())
+        order = self.pool.weights.argsort(descending=True).tolist() if self.pool else []
+        better = [models[at] for at in order[: math.ceil(len(order) / 2)]]
+        self.agreement = Agreement(_agreement(better), _agreement(without))
+
+
+class TrainedModels:
+    """The trained models of a scope's tasks.
+
+    Args:
+        scope: the study.
+        confirmed: names of the candidates that were run again with fresh seeds.
+    """
+
+    def __init__(self, scope: Scope, confirmed: Iterable[str]) -> None:
+        self._scope = scope
+        self._confirmed = [name for name in confirmed if name != SOURCE_ONLY_KEY]
+
+    def _keys(self) -> tuple[dict[str, TrainSettings], dict[str, TrainSettings]]:
+        """Return key → configuration of the jobs with adaptation, and of those without."""
+        scope, seeds = self._scope, range(self._scope.space.confirm.seeds)
+        trials = {trial.name: trial for trial in read_trials(scope.study)}
+        settings = {name: settings_for(scope.space, trial.params) for name, trial in trials.items()}
+        adapted = {
+            scope.key("trial", trial_name(trial.number)): settings[name]
+            for name, trial in trials.items()
+            if trial.outcome == "complete"
+        }
+        for name in self._confirmed:
+            adapted |= {scope.key("confirmation", name, index): settings[name] for index in seeds}
+        without = source_only_settings(scope.space)
+        keys = [scope.key("confirmation", SOURCE_ONLY_KEY, index) for index in seeds]
+        return adapted, dict.fromkeys([scope.key("baseline", SOURCE_ONLY_KEY), *keys], without)
+
+    @cached_property
+    def tasks(self) -> dict[TaskSpec, TaskModels]:
+        """The models of each task.
+
+        Raises:
+            ModelFileError: what was kept is damaged.
+        """
+        folder, jobs = self._scope.folder.kept, self._keys()
+
+        def paths(task: TaskSpec, of: dict[str, TrainSettings]) -> list[Path]:
+            return [kept_path(folder / key, task.slug, settings.steps) for key, settings in of.items()]
+
+        return {task: TaskModels(*(paths(task, of) for of in jobs)) for task in self._scope.tasks}
+
+    @property
+    def agreement(self) -> Agreement:
+        """Mean over the tasks."""
+        found = [models.agreement for models in self.tasks.values()]
+        return Agreement(fmean(a.adapted for a in found), fmean(a.source_only for a in found))
+
+    def by_task(self) -> dict[str, dict[str, float | None]]:
+        """Return task → ``adapted`` and ``source_only`` → κ, None where it is unknown."""
+        return {
+            task.name: {name: v if math.isfinite(v) else None for name, v in vars(models.agreement).items()}
+            for task, models in self.tasks.items()
+        }
+
+    def shares(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Return task → class → share of the source, estimated share of the target, and its uncertainty."""
+        train, found = self._scope.space.train, {}
+        for spec, models in self.tasks.items():
+            if models.pool is None:
+                continue
+            task = load_task(spec, train.image_size, train.data_fraction)
+            y = np.concatenate([task.source_train.y, task.source_val.y])
+            source = torch.from_numpy(np.bincount(y, minlength=len(task.classes)) / len(y))
+            target, spread = models.pool.shares()
+            rows = torch.stack([source, target, spread], dim=1).tolist()
+            found[spec.name] = {
+                name: dict(zip(("source", "target", "uncertainty"), row, strict=True))
+                for name, row in zip(task.classes, rows, strict=True)
+            }
+        return found

@@ -1,0 +1,146 @@
+"""The reference that trials are scored by, and the teacher of the retraining, in a whole study."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from optuna.trial import TrialState
+from safetensors.torch import load_file
+
+from iimt_search.data.registry import DOMAINS
+from iimt_search.errors import StudyInterruptedError
+from iimt_search.pooling.labels import Pool, PooledModel
+from iimt_search.records import Candidate, Choice
+from iimt_search.space import KnownNames, Space
+from iimt_search.space.load import load_space
+from iimt_search.study.executors.inline import InlineExecutor
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.open import open_study
+from iimt_search.study.progress import Silent, Snapshot
+from iimt_search.study.run import RunOptions, run_study
+from iimt_search.study.selection import confirm
+from iimt_search.study.selection.decide import Decision
+from iimt_search.study.storage.database import sqlite_url
+from iimt_search.training.kept import load_kept_predictions
+from iimt_search.validators.consensus import expected_agreement
+from iimt_search.validators.registry import VALIDATORS
+
+SLUGS = {"digits->digits-m": "digits_to_digits-m", "digits->syn-digits": "digits_to_syn-digits"}
+
+
+@pytest.fixture
+def space(tiny_space: Path) -> Space:
+    loaded = load_space(tiny_space, KnownNames(DOMAINS, VALIDATORS))
+    return Space.model_validate(
+        {**loaded.canonical(), "reference": {"trials": 2}, "pruner": {"name": "none"}}
+    )
+
+
+def run(
+    space: Space, root: Path, listener: Silent | None = None, stop: threading.Event | None = None
+) -> Choice:
+    folder = StudyFolder(root / space.study)
+    options = RunOptions(sqlite_url(folder.database), "cpu")
+    (choice,) = run_study(
+        space, folder, options, InlineExecutor, listener or Silent(), stop or threading.Event()
+    )
+    return choice
+
+
+def view(root: Path, job: str, task: str, step: int = 4) -> PooledModel:
+    kept = load_kept_predictions(root / "tiny" / "kept" / job / SLUGS[task] / f"{step}.safetensors")
+    return PooledModel(kept.target_logits, kept.target_embeddings)
+
+
+def test_trials_are_scored_by_what_the_first_say_together(space: Space, tmp_path: Path) -> None:
+    choice = run(space, tmp_path)
+    trials = open_study(tmp_path, "tiny").studies[0].get_trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
+    labels = {
+        task: Pool([view(tmp_path, f"trial-{number}", task) for number in (0, 1)]).labels() for task in SLUGS
+    }
+    for task, expected in labels.items():
+        stored = load_file(tmp_path / "tiny" / "reference" / f"{SLUGS[task]}.safetensors")["labels"]
+        assert stored.allclose(expected.float())
+    for trial in trials:
+        assert list(trial.intermediate_values) == [2, 4]
+        for step, value in trial.intermediate_values.items():
+            found = [
+                expected_agreement(view(tmp_path, f"trial-{trial.number}", task, step).logits.argmax(1), of)
+                for task, of in labels.items()
+            ]
+            assert value == pytest.approx(sum(found) / 2, abs=1e-6)
+        assert trial.value == trial.intermediate_values[4]
+    source_only = open_study(tmp_path, "tiny").studies[0].user_attrs["job source-only"]
+    assert all("consensus" in scores for scores in source_only["scores"].values())
+    assert choice.objective == "consensus"
+
+
+def test_the_retraining_is_taught_by_all_trained_models(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_trial(candidates: list[Candidate], *_: Any) -> Decision:
+        return Decision("trial", next(c for c in candidates if c.name != "source-only"), "after four steps")
+
+    monkeypatch.setattr(confirm, "decide", first_trial)
+    choice = run(space, tmp_path)
+    assert choice.taught
+    for task, slug in SLUGS.items():
+        labels = load_file(tmp_path / "tiny" / "teacher" / f"{slug}.safetensors")["labels"]
+        jobs = [f"trial-{number}" for number in range(3)]
+        jobs += [f"confirm-{each.name}-0" for each in choice.candidates if each.name != "source-only"]
+        expected = Pool([view(tmp_path, job, task) for job in jobs]).labels()
+        assert labels.allclose(expected.float(), atol=1e-6)
+        shares = choice.shares[task]
+        assert sum(each["target"] for each in shares.values()) == pytest.approx(1)
+        assert sum(each["source"] for each in shares.values()) == pytest.approx(1)
+        members = choice.members[task]
+        assert members and all(job.startswith(f"retrain-{choice.candidate}-{slug}") for job in members)
+
+
+def test_without_a_teacher_all_trainings_of_the_winner_are_handed_out(space: Space, tmp_path: Path) -> None:
+    choice = run(
+        space.model_copy(update={"retrain": space.retrain.model_copy(update={"teach": False})}), tmp_path
+    )
+    assert not choice.taught and not (tmp_path / "tiny" / "teacher").exists()
+
+
+class StopWhenHeld(Silent):
+    """Stops a run when the first trial has ended and waits for the reference."""
+
+    def __init__(self, root: Path, stop: threading.Event) -> None:
+        self._last = [root / "tiny" / "kept" / "trial-0" / slug / "4.safetensors" for slug in SLUGS.values()]
+        self._stop = stop
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        if all(path.exists() for path in self._last) and "trial-0" not in snapshot.running:
+            self._stop.set()
+
+
+def test_a_trial_that_waits_for_the_reference_outlives_its_driver(space: Space, tmp_path: Path) -> None:
+    stop = threading.Event()
+    with pytest.raises(StudyInterruptedError):
+        run(space, tmp_path / "a", StopWhenHeld(tmp_path / "a", stop), stop)
+    (trial, *_) = open_study(tmp_path / "a", "tiny").studies[0].get_trials()
+    assert trial.state is TrialState.RUNNING
+    kept = tmp_path / "a" / "tiny" / "kept" / "trial-0" / "digits_to_digits-m" / "4.safetensors"
+    written = kept.stat().st_mtime_ns
+    run(space, tmp_path / "a")
+    assert kept.stat().st_mtime_ns == written  # not trained again
+    run(space, tmp_path / "b")
+    one, other = (
+        [trial.value for trial in open_study(tmp_path / name, "tiny").studies[0].get_trials()]
+        for name in "ab"
+    )
+    assert one == other and len(one) == 3
+
+
+def test_teachers_of_other_samples_are_refused(space: Space) -> None:
+    from iimt_search.data.assemble import load_task
+    from iimt_search.training.task_training import TaskTraining
+
+    task = load_task(space.tasks[0], 8)
+    with pytest.raises(ValueError, match=r"teacher must be \(1347, 10\), got \(3, 10\)"):
+        TaskTraining(task, space.train, 0, teacher=torch.zeros(3, 10))
