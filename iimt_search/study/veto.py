@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from iimt_search.records import Scores
 
-# Scored with every evaluation, whatever a space file names: the vetoes look at nothing else.
-CHECKS = ("source_accuracy", "embedding_spread")
+# Scored with every evaluation, whatever a space file names: vetoes look at nothing else. How many classes are
+# predicted is no reason for one; checkpoints of earlier versions know their jobs by it.
+CHECKS = ("source_accuracy", "classes_predicted", "embedding_spread")
 
 # Healthy models of six digit tasks spread by 0.4 and more, collapsed ones by less than 0.1.
 LEAST_SPREAD = 0.1

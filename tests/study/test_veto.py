@@ -4,7 +4,7 @@ import pytest
 
 from iimt_search.study.veto import CHECKS, veto
 
-HEALTHY = {"source_accuracy": 0.9, "embedding_spread": 0.5}
+HEALTHY = {"source_accuracy": 0.9, "classes_predicted": 1.0, "embedding_spread": 0.5}
 BASELINE = {"a->b": {"source_accuracy": 1.0, "embedding_spread": 0.6}}
 
 

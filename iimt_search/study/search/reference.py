@@ -107,6 +107,10 @@ class Reference:
             self._labels[task] = labels
         return self._labels[task]
 
+    def kept(self, job: Job, step: int) -> bool:
+        """Return whether a job's checkpoints after a step are there: an interrupted run may have lost one."""
+        return all(job.kept_file(task.name, step).exists() for task in self._scope.tasks)
+
     def complete(self, job: Job, evaluation: Evaluation) -> Evaluation:
         """Return an evaluation with the consensus of what was kept of it, where the reference is there.
 

@@ -221,7 +221,8 @@ class TrialSource:
         for running in held:
             steps = evaluation_steps(running.job.settings)
             curve = [Evaluation(step, {task: {} for task in self._scope.task_names}) for step in steps]
-            for evaluation in (*curve[:-1], running.last or curve[-1]):
+            there = [each for each in curve[:-1] if self.reference.kept(running.job, each.step)]
+            for evaluation in (*there, running.last or curve[-1]):
                 running.last = self.reference.complete(running.job, evaluation)
                 self._report(running, running.last)
             self._tell(running, Finished(running.job.key, "complete"))

@@ -11,7 +11,7 @@ from iimt_search.study.veto import CHECKS
 from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions, save_kept
 from iimt_search.validators.contract import Mixed, Predictions, score_all
 
-HEALTHY = {"source_accuracy": 1.0, "embedding_spread": 0.5}
+HEALTHY = {"source_accuracy": 1.0, "classes_predicted": 1.0, "embedding_spread": 0.5}
 BASELINE = {"a->b": HEALTHY}
 COMPOSITE, ENTROPY = "composite", "entropy"
 COLLAPSED = "a->b: the target embeddings have collapsed (spread 0.00)"

@@ -14,7 +14,7 @@ from iimt_search.study.search.trial_record import DEFAULT_ORIGIN, read_trials
 from iimt_search.study.selection.confirm import candidate_settings, select_candidates
 
 TASK = "a->b"
-HEALTHY = {"source_accuracy": 0.9, "embedding_spread": 0.5}
+HEALTHY = {"source_accuracy": 0.9, "classes_predicted": 1.0, "embedding_spread": 0.5}
 COLLAPSED = {**HEALTHY, "embedding_spread": 0.01}
 OVER = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
 

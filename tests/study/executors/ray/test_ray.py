@@ -74,7 +74,7 @@ def test_asha_stops_trials_as_pruned_with_their_last_report(
     assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     for trial in trials:
         last = trial.last_step
-        assert last is not None and trial.intermediate_values[last] == trial.user_attrs["composite"]
+        assert last is not None and trial.intermediate_values[last] == trial.user_attrs["consensus"]
         assert (last == 60) == (trial.state is TrialState.COMPLETE)
         assert trial.state is TrialState.COMPLETE or last in (10, 20, 40)
     stopped = {e.key for e in made[0].events if isinstance(e, Finished) and e.status == "stopped"}
