@@ -66,7 +66,7 @@ def test_without_a_baseline_only_what_is_wrong_in_itself(
 
 
 def test_all_reasons_of_all_tasks_are_told() -> None:
-    bad = {"source_accuracy": 0.5, "embedding_spread": 0.01}
+    bad = {**HEALTHY, "source_accuracy": 0.5, "embedding_spread": 0.01}
     given = {"a->b": bad, "c->d": HEALTHY, "e->f": {**HEALTHY, "embedding_spread": 0.0}}
     first, second = veto(given, BASELINE).split(" | ")
     assert first.startswith("a->b: 50 % is the source") and first.count("; ") == 1
