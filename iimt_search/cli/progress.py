@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from iimt_search.cli.options import by_options
+from iimt_search.cli.printing import PLAIN_EVERY
 from iimt_search.study.progress import Snapshot
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -33,7 +34,6 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(bar(value) if math.isfinite(value) else "?" for value in values)
 
 
-_PLAIN_EVERY = 15.0
 _MOST_BARS = 12
 
 
@@ -84,7 +84,7 @@ class PlainProgress:
     def snapshot(self, snapshot: Snapshot) -> None:
         """Print where the run stands, at most every 15 seconds."""
         notes = self._notes.of(snapshot)
-        if time.monotonic() - self._printed >= _PLAIN_EVERY:
+        if time.monotonic() - self._printed >= PLAIN_EVERY:
             self._printed = time.monotonic()
             self.line("  ".join([f"[{snapshot.done:4.0%}] {snapshot.phase}", *notes]))
 

@@ -11,7 +11,7 @@ from iimt_search.data.assemble import load_task
 from iimt_search.methods import active_terms
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
-from iimt_search.settings import OLD_NAMES, TrainSettings
+from iimt_search.settings import LATER, OLD_NAMES, TrainSettings
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
 from iimt_search.training.kept import rounded, save_kept
 from iimt_search.training.reverse import reverse_logits
@@ -70,7 +70,8 @@ class Trainable:
         progress = step / settings.steps
         earlier = [(until, value) for until, value in settings.lambda_schedule if until < progress]
         now = next((v for until, v in settings.lambda_schedule if until >= progress), settings.lambda_max)
-        named = settings.model_dump_json(exclude={"lambda_max", "lambda_schedule"})
+        later = {name for name in LATER if name not in settings.model_dump(exclude_defaults=True)}
+        named = settings.model_dump_json(exclude={"lambda_max", "lambda_schedule"} | later)
         for old, new in OLD_NAMES.items():  # checkpoints of earlier versions know them by these
             named = named.replace(f'"{new}":', f'"{old}":')
         parts = [named, str((earlier, now))]
