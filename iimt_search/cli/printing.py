@@ -63,6 +63,7 @@ class Count:
         self._shown = time.monotonic()
 
     def __call__(self, what: str, done: int, of: int) -> None:
+        """Show it, where it is time to."""
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{what} {done}/{of}" + ("\r\x1b[K" if done == of else ""))
             sys.stderr.flush()
