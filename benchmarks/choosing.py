@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import iimt_search
-from benchmarks.choosing_tasks import Case, chosen, missing, write_domains
+from benchmarks.choosing_tasks import CASES, Case, chosen, missing, write_domains
 from iimt_search.files import write_text
 from iimt_search.space import Space
 from iimt_search.study.folder import StudyFolder
@@ -49,7 +49,8 @@ class Row:
         answer: of what is handed out.
         best: the best single model.
         mean: of the models with adaptation.
-        spearman: of the objective with accuracy, over the complete trials.
+        spearman: of the objective with accuracy, over the last kept checkpoints of all trials, also pruned ones,
+            and of the confirmation.
         decided: ``trial``, ``source-only`` or ``none``.
     """
 
@@ -94,7 +95,7 @@ def _rank(scores: dict[str, float], accuracies: dict[str, float]) -> float:
     return float(spearmanr([scores[n] for n in names], [accuracies[n] for n in names]).statistic)
 
 
-def _row(case: Case, seed: int, accuracies: dict[str, float], **found: Any) -> Row:
+def _row(case: Case, seed: int, accuracies: dict[str, float], scores: dict[str, float], **found: Any) -> Row:
     single = {job: value for job, value in accuracies.items() if not job.startswith(_RETRAINED)}
     adapted = [value for job, value in single.items() if _SOURCE_ONLY not in job]
     return Row(
@@ -105,6 +106,7 @@ def _row(case: Case, seed: int, accuracies: dict[str, float], **found: Any) -> R
         source_only=accuracies[_SOURCE_ONLY],
         best=max(single.values()),
         mean=fmean(adapted),
+        spearman=_rank(scores, single),
         **found,
     )
 
@@ -129,10 +131,9 @@ def judge(case: Case, seed: int, space: Space, studies: Path, workers: int | Non
     """Run a case's study, where it has no answer yet, and audit it."""
     (choice,) = iimt_search.run(space, studies_dir=studies, workers=workers)
     accuracies, answer = _accuracies(case, space, studies)
-    scores = {trial.name: trial.value for trial in _trials(space, studies) if trial.value is not None}
-    return _row(
-        case, seed, accuracies, answer=answer, spearman=_rank(scores, accuracies), decided=choice.answer
-    )
+    scored = iimt_search.score(space.study, validators=[space.objective], studies_dir=studies).checkpoints
+    scores = {one.kept.job: one.scores[space.objective] for one in scored}
+    return _row(case, seed, accuracies, scores, answer=answer, decided=choice.answer)
 
 
 def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
@@ -159,12 +160,14 @@ def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
     if models.agreement.against_adaptation:
         views = [view for job in without if (view := pooled_model(kept[job]))]
         together, decided = torch.stack([view.probabilities for view in views]).mean(dim=0), "source-only"
-    reference, scores = first.labels(), {}
-    for name in trials:
-        if (view := pooled_model(kept[name])) is not None:
-            scores[name] = expected_agreement(view.logits.argmax(dim=-1), reference)
+    reference = first.labels()
+    scores = {
+        job: expected_agreement(view.logits.argmax(dim=-1), reference)
+        for job, path in kept.items()
+        if (view := pooled_model(path)) is not None
+    }
     answer = 100 * float((together.argmax(dim=-1) == labels).double().mean())
-    return _row(case, seed, accuracies, answer=answer, spearman=_rank(scores, accuracies), decided=decided)
+    return _row(case, seed, accuracies, scores, answer=answer, decided=decided)
 
 
 def _labels(space: Space) -> Tensor:
@@ -216,6 +219,12 @@ def _print(rows: list[Row]) -> None:
         click.echo(f"| {name} | {' | '.join(figures)} |")
 
 
+def _is_there(case: Case, data: Path) -> bool:
+    if why := missing(case, data):
+        click.echo(f"{case.name} is left out: {why}", err=True)
+    return not why
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
 @click.option(
@@ -241,11 +250,9 @@ def main(
 ) -> None:
     """Measure the tool's answer against the best single model, with target labels, on tasks of four kinds."""
     rows = []
-    for case in chosen(tasks, halves):
-        if why := missing(case, data):
-            click.echo(f"{case.name} is left out: {why}", err=True)
-            continue
-        for seed in range(seeds):
+    cases = [case for case in chosen(tasks, halves) if _is_there(case, data)]
+    for seed in range(seeds):
+        for case in cases:
             space = space_of(case, seed, folder / "domains", data, trials)
             if not rejudge:
                 rows.append(judge(case, seed, space, folder, workers))
@@ -254,6 +261,7 @@ def main(
             else:
                 continue
             click.echo(f"{rows[-1].case}: gap {rows[-1].gap:.1f}, Spearman {rows[-1].spearman:.2f}", err=True)
+    rows.sort(key=lambda row: (list(CASES).index(row.case.split()[0]), row.case))
     if not rows:
         raise SystemExit("nothing to judge")
     if as_json:

@@ -80,7 +80,7 @@ CASES = {
 
 
 def _digits(name: str) -> Arrays:
-    train = open_domain(DomainSpec.model_validate(name), 16).train
+    train = open_domain(DomainSpec(named=name), 16).train
     if not isinstance(train, Labelled):
         raise TypeError(f"{name} has no labels")
     return train.unlabelled.gather(), train.y
