@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from iimt_search.data.store import PartStream
-from iimt_search.data.task import Labels, Note
+from iimt_search.data.task import Labels, Note, Samples
 from iimt_search.errors import DataError
 from iimt_search.files import shown
 
@@ -50,6 +51,18 @@ def white_level_of(low: float, high: float, floats: bool) -> int | float:
 def scaled(values: NDArray[Any], white_level: float) -> NDArray[np.uint8]:
     """Return values as uint8, ``white_level`` and what is above it as 255, what is below 0 as 0."""
     return np.clip(np.round(values * (255 / white_level)), 0, 255).astype(np.uint8)
+
+
+def watched(part: PartStream, seen: list[NDArray[Any]]) -> PartStream:
+    """Return a part that adds the smallest and the largest value of each sample (M, 2) to ``seen``."""
+
+    def chunks() -> Iterator[Samples]:
+        for chunk in part.chunks():
+            flat = chunk.reshape(len(chunk), -1)
+            seen.append(np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1))
+            yield chunk
+
+    return replace(part, chunks=chunks)
 
 
 def few_levels(where: str, extremes: NDArray[np.uint8], white_level: float | None) -> Iterator[Note]:

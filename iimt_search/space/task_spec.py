@@ -11,24 +11,38 @@ from iimt_search.task_name import parse_task_name, slug
 # Where the channels are in an array of samples.
 ChannelOrder = Literal["first", "last"]
 
-_WAYS = ("named", "arrays", "folder", "python")
+_WAYS = ("named", "arrays", "folder", "list", "python")
+_FILES = ("arrays", "folder", "list")
+# Key → the ways that it says more of.
+_ONLY_WITH = {
+    **dict.fromkeys(("test", "labelled", "white_level"), _FILES),
+    **dict.fromkeys(("labels", "test_labels", "channels"), ("arrays",)),
+    **dict.fromkeys(("root", "names"), ("list",)),
+    "count": ("named",),
+}
+# Keys that hold the path of a file or a folder.
+_PATHS = ("arrays", "folder", "list", "root", "names", "labels", "test", "test_labels")
 
 
 class DomainSpec(BaseModel):
-    """Where one domain's samples come from: exactly one of the first four.
+    """Where one domain's samples come from: exactly one of the first five.
 
     Attributes:
         named: a domain by name, such as ``digits`` or ``mnist``.
         arrays: an ``.npz`` file with ``x`` (N, ...) and, where there are labels, ``y`` (N,); or an
             ``.npy`` file with x alone.
         folder: images, in one folder for each class; a target's may also lie flat.
+        list: a text file with the path of an image and, where there are labels, its label on each line.
+        root: folder that the paths of ``list`` and its ``test`` are seen from; by default that of each list.
+        names: file with the class names of the numbers in ``list``: one a line, or with the number on each.
         python: ``module:function``, called without arguments, returns a
             :class:`iimt_search.data.task.Domain`.
         labels: ``.npy`` file with y, beside an ``.npy`` file of x.
-        test: samples that nothing but the audit sees, in the form of ``arrays`` or ``folder``.
+        test: samples that nothing but the audit sees, in the form of ``arrays``, ``folder`` or
+            ``list``.
         test_labels: ``.npy`` file with y of ``test``.
-        labelled: false: the folders within ``folder``, or the ``y`` of ``arrays``, are no labels; those of
-            ``test`` are.
+        labelled: false: the folders within ``folder``, the labels of ``list`` or the ``y`` of ``arrays`` are
+            no labels; those of ``test`` are.
         white_level: which value of images means white, 255; by default what the largest value says.
         count: training samples of a named domain that makes as many as asked for (``syn-digits``).
         kind: of the samples; by default what their shape and type say.
@@ -42,6 +56,9 @@ class DomainSpec(BaseModel):
     named: str | None = None
     arrays: str | None = None
     folder: str | None = None
+    list: str | None = None
+    root: str | None = None
+    names: str | None = None
     python: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     labels: str | None = None
     test: str | None = None
@@ -58,17 +75,10 @@ class DomainSpec(BaseModel):
         given = [way for way in _WAYS if getattr(self, way) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(_WAYS)}, got {', '.join(given) or 'none'}")
-        if self.count is not None and self.named is None:
-            raise ValueError("`count` goes with named")
-        if self.test is not None and given[0] in ("named", "python"):
-            raise ValueError(f"`test` goes with arrays or folder, not with {given[0]}")
-        if (self.labels or self.test_labels) and self.arrays is None:
-            raise ValueError("`labels` and `test_labels` go with arrays")
-        for name in ("labelled", "white_level"):
-            if getattr(self, name) is not None and given[0] in ("named", "python"):
-                raise ValueError(f"`{name}` goes with arrays or folder, not with {given[0]}")
-        if self.channels is not None and self.arrays is None:
-            raise ValueError("`channels` goes with arrays")
+        for name, ways in _ONLY_WITH.items():
+            if getattr(self, name) is not None and given[0] not in ways:
+                told = " or ".join(part for part in (", ".join(ways[:-1]), ways[-1]) if part)
+                raise ValueError(f"`{name}` goes with {told}, not with {given[0]}")
         if self.labelled is False and self.labels is not None:
             raise ValueError("`labels` names a file of labels, `labelled: false` says that there are none")
         if self.test_labels is not None and self.test is None:
@@ -82,12 +92,12 @@ class DomainSpec(BaseModel):
             return self.named
         if self.python is not None:
             return self.python.split(":")[1]
-        return Path(self.arrays or self.folder or "").stem
+        return Path(self.arrays or self.folder or self.list or "").stem
 
     def relative_to(self, base: Path) -> "DomainSpec":
         """Return the spec with its paths made absolute, as seen from ``base``."""
         paths = {}
-        for name in ("arrays", "folder", "labels", "test", "test_labels"):
+        for name in _PATHS:
             value = getattr(self, name)
             if value is not None:
                 paths[name] = str((base / Path(value).expanduser()).absolute())

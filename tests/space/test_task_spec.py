@@ -38,10 +38,12 @@ def test_round_trip() -> None:
 @pytest.mark.parametrize(
     ("domain", "message"),
     [
-        ({}, "give exactly one of named, arrays, folder, python, got none"),
+        ({}, "give exactly one of named, arrays, folder, list, python, got none"),
         ({"arrays": "a.npz", "folder": "b"}, "got arrays, folder"),
-        ({"named": "a", "test": "b"}, "`test` goes with arrays or folder, not with named"),
-        ({"folder": "a", "labels": "b"}, "`labels` and `test_labels` go with arrays"),
+        ({"named": "a", "test": "b"}, "`test` goes with arrays, folder or list, not with named"),
+        ({"folder": "a", "labels": "b"}, "`labels` goes with arrays, not with folder"),
+        ({"folder": "a", "names": "b"}, "`names` goes with list, not with folder"),
+        ({"list": "a", "count": 200}, "`count` goes with named, not with list"),
         ({"arrays": "a.npy", "test_labels": "b"}, "`test_labels` goes with test"),
         ({"python": "no colon"}, "should match pattern"),
         ({"arrays": "a.npy", "kind": "video"}, "Input should be 'image', 'series' or 'vector'"),
@@ -50,6 +52,19 @@ def test_round_trip() -> None:
 def test_wrong_domains(domain: dict[str, str], message: str) -> None:
     with pytest.raises(ValidationError, match=message.replace("(", r"\(")):
         task({"source": "a", "target": domain})
+
+
+def test_a_list_and_what_goes_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        HEAD
+        + "  - source: {list: lists/amazon.txt, root: 007, names: names.txt}\n    target: {list: b.txt}\n"
+    )
+    (found,) = load_space(path, KnownNames((), ("consensus",))).tasks
+    (source,) = found.source
+    assert found.name == "amazon->b" and source.list == str(tmp_path / "lists" / "amazon.txt")
+    assert (source.root, source.names) == (str(tmp_path / "007"), str(tmp_path / "names.txt"))
+    assert task(found.model_dump()) == found and set(found.target.model_dump()) == {"list"}
 
 
 def test_paths_are_seen_from_the_space_file(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from iimt_search.data.assemble import load_task
-from iimt_search.data.folder import ImageFolder
+from iimt_search.data.image_files.folder import image_folder
 from iimt_search.data.open import open_domain
+from iimt_search.data.store import file_key
 from iimt_search.data.task import DomainTask, Labelled, Unlabelled
 from iimt_search.errors import DataError
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
@@ -148,9 +149,45 @@ def test_classes_one_folder_deeper_are_told(lab: Path, paint: Paint, tmp_path: P
     assert (
         "its 2 class folders hold folders of the same names (clean, rust); if those are the classes" in nested
     )
-    shutil.rmtree(tmp_path / "whole" / "val")
-    with pytest.raises(DataError, match=r"has 1 class, .* of the same names \(clean, rust\)"):
-        task_of(tmp_path / "whole", target)
+
+
+def test_class_folders_lie_in_the_only_folder_within(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    shutil.copytree(lab, tmp_path / "office" / "amazon" / "images")
+    (tmp_path / "office" / "amazon" / "notes.txt").write_text("mine")
+    paint("field/a.png", 200)
+    task = task_of(tmp_path / "office", tmp_path / "field")
+    assert task.classes == ("clean", "rust") and len(task.source_train) + len(task.source_val) == 8
+    assert told(task)[0] == f"{tmp_path}/office: the classes are the folders in amazon/images/"
+    assert told(task)[1].endswith("skipped files that are no images of a type that is read: 1 .txt")
+    # What holds no image beside `images` is passed by; with images it is a class of its own, as before.
+    (tmp_path / "office" / "amazon" / "points").mkdir()
+    (tmp_path / "office" / "amazon" / "points" / "a.mat").write_bytes(b"")
+    assert image_folder(tmp_path / "office").classes == ("clean", "rust")
+    paint("office/amazon/points/b.png", 3)
+    assert image_folder(tmp_path / "office").classes == ("images", "points")
+
+
+def test_the_only_class_folder_is_one(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    paint("field/rust/1.png", 4)
+    paint("field/rust/deep/2.png", 4)
+    assert image_folder(tmp_path / "field").classes == ("rust",)
+    paint("flat/images/1.png", 4)
+    assert image_folder(tmp_path / "flat").classes == ("images",)
+    paint("one/images/rust/1.png", 4)
+    assert image_folder(tmp_path / "one").classes == ("rust",)
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "again").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match="again is a link to a folder that it is in, a loop"):
+        image_folder(tmp_path / "loop")
+
+
+def test_classes_found_deeper_are_not_those_that_were_prepared_before(lab: Path, tmp_path: Path) -> None:
+    # The key of what an earlier version has prepared of the same files, as one class.
+    files = image_folder(lab).files
+    shutil.copytree(lab, tmp_path / "whole" / "images")
+    deeper = image_folder(tmp_path / "whole")
+    assert file_key(deeper.files, deeper.labelling) != file_key(deeper.files)
+    assert file_key(files, image_folder(lab).labelling) == file_key(files)
 
 
 def test_files_that_are_no_known_image_are_counted_by_ending(lab: Path, paint: Paint, tmp_path: Path) -> None:
@@ -181,7 +218,7 @@ def test_dead_links_folders_called_like_images_and_loops_are_all_named(lab: Path
     os.mkfifo(lab / "clean" / "pipe.png")
     os.mkfifo(lab / "clean" / "other.sock")
     with pytest.raises(DataError, match="6 things are wrong") as caught:
-        ImageFolder(lab)
+        image_folder(lab)
     assert sorted(cause.removeprefix(f"{lab}/") for cause in caught.value.causes) == [
         "clean/loop is a link to a folder that it is in, a loop",
         "clean/pipe.png is neither a file nor a folder",
@@ -196,7 +233,7 @@ def test_links_are_followed(lab: Path, paint: Paint, tmp_path: Path) -> None:
     elsewhere = paint("disk/far/1.png", 9)
     (lab / "far").symlink_to(elsewhere.parent)
     (lab / "rust" / "linked.png").symlink_to(elsewhere)
-    assert ImageFolder(lab).classes == ("clean", "far", "rust") and len(ImageFolder(lab).files) == 10
+    assert image_folder(lab).classes == ("clean", "far", "rust") and len(image_folder(lab).files) == 10
 
 
 def test_what_systems_leave_behind_is_skipped_and_told(lab: Path, paint: Paint, tmp_path: Path) -> None:
@@ -248,7 +285,7 @@ def test_a_folder_without_permission_is_named(lab: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "scandir", refusing)  # root may read everything
     with pytest.raises(DataError, match="rust cannot be read: Permission denied"):
-        ImageFolder(lab)
+        image_folder(lab)
 
 
 def test_a_test_folder_within_the_training_folder(lab: Path, paint: Paint, tmp_path: Path) -> None:
