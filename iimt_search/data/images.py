@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from iimt_search.cores import in_threads
 from iimt_search.data.store import PartStream
 from iimt_search.data.task import Labels, Note, Samples
 from iimt_search.errors import DataError
@@ -165,6 +166,16 @@ def shorter_side(path: Path) -> int:
         return min(image.size)
 
 
+def _deep_range(path: Path) -> tuple[float, float, bool] | None:
+    """Return the smallest and the largest value of an image of more than 8 bits, and whether of floats."""
+    with suppress(DataError), _reading(path), Image.open(path) as image:
+        if _is_deep(image):
+            values = np.asarray(image)
+            if values.size and np.isfinite(values).all():
+                return float(values.min()), float(values.max()), image.mode == "F"
+    return None
+
+
 def deep_values(paths: Iterable[Path]) -> tuple[int, float, float, bool] | None:
     """Look at the image files of more than 8 bits a channel; what cannot be read is passed by.
 
@@ -172,16 +183,11 @@ def deep_values(paths: Iterable[Path]) -> tuple[int, float, float, bool] | None:
         How many there are, their smallest and largest value, and whether some are of floats; None where there
         are none.
     """
-    count, low, high, floats = 0, np.inf, -np.inf, False
-    for path in paths:
-        with suppress(DataError), _reading(path), Image.open(path) as image:
-            if not _is_deep(image):
-                continue
-            values = np.asarray(image)
-            if values.size and np.isfinite(values).all():
-                count, floats = count + 1, floats or image.mode == "F"
-                low, high = min(low, float(values.min())), max(high, float(values.max()))
-    return (count, low, high, floats) if count else None
+    found = [each for each in in_threads(_deep_range, paths) if each is not None]
+    if not found:
+        return None
+    lows, highs, floats = zip(*found, strict=True)
+    return len(found), min(lows), max(highs), any(floats)
 
 
 CHUNK = 1000

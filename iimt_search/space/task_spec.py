@@ -86,6 +86,11 @@ class DomainSpec(BaseModel):
         return self
 
     @property
+    def way(self) -> str:
+        """Which of the five it is, by its key."""
+        return next(way for way in _WAYS if getattr(self, way) is not None)
+
+    @property
     def label(self) -> str:
         """A short name for people."""
         if self.named is not None:

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from iimt_search.cores import in_threads
 from iimt_search.data.images import read_image
 from iimt_search.data.store import PartStream
 from iimt_search.data.task import Labels, Note, Samples
 from iimt_search.errors import DataError
 
-_CHUNK = 256
+# Of samples that are handed on at once.
+_CHUNK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class ImageFiles:
     labelling: str = ""
 
     def stream(self, size: int, white_level: float | None, broken: list[str]) -> PartStream:
-        """Return the images, uint8 (3, size, size) each, read as they are asked for.
+        """Return the images, uint8 (3, size, size) each, read as they are asked for, on every core.
 
         Args:
             size: side in pixels.
@@ -52,10 +55,11 @@ class ImageFiles:
                 return error
 
         def chunks() -> Iterator[Samples]:
-            for start in range(0, len(self.files), _CHUNK):
-                files = self.files[start : start + _CHUNK]
-                chunk = np.zeros((len(files), 3, size, size), np.uint8)
-                for at, found in enumerate(map(read, files)):
+            shape = (max(1, _CHUNK_BYTES // (3 * size * size)), 3, size, size)
+            images = in_threads(read, self.files)
+            for start in range(0, len(self.files), shape[0]):
+                chunk = np.zeros(shape, np.uint8)[: len(self.files) - start]
+                for at, found in enumerate(islice(images, len(chunk))):
                     if isinstance(found, DataError):
                         broken.extend(found.causes)
                     else:

@@ -1,5 +1,6 @@
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iimt_search import cores
 from iimt_search.data.assemble import load_task
+from iimt_search.data.image_files import files
 from iimt_search.data.image_files.folder import image_folder
 from iimt_search.data.open import open_domain
 from iimt_search.data.store import file_key
-from iimt_search.data.task import DomainTask, Labelled, Unlabelled
+from iimt_search.data.task import DomainTask, Labelled, Samples, Unlabelled
 from iimt_search.errors import DataError
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 
@@ -312,6 +315,31 @@ def test_all_broken_files_are_listed_with_a_limit(lab: Path, tmp_path: Path) -> 
         open_domain(domain_of(lab), 8)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("20 things") and len(lines) == 12 and lines[-1] == "  and 10 more"
+
+
+def test_images_are_read_on_every_core_in_order_and_piece_by_piece(
+    paint: Paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = threading.Barrier(2)  # two threads read, or the test fails
+    read = files.read_image
+
+    def together(path: Path, size: int, level: float | None) -> Samples:
+        at_once.wait(timeout=30)
+        return read(path, size, level)
+
+    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+    monkeypatch.setattr(files, "read_image", together)
+    monkeypatch.setattr(files, "_CHUNK_BYTES", 3 * 8 * 8 * 4)
+    for index in range(10):
+        paint(f"d/{index}.png", 20 * index)
+    (tmp_path / "d" / "7.png").write_bytes(b"broken")
+    (tmp_path / "d" / "3.png").write_bytes(b"broken")
+    broken: list[str] = []
+    chunks = list(image_folder(tmp_path / "d").stream(8, None, broken).chunks())
+    assert [len(chunk) for chunk in chunks] == [4, 4, 2]
+    means = [int(image.mean()) for chunk in chunks for image in chunk]
+    assert means == [0, 20, 40, 0, 80, 100, 120, 0, 160, 180]
+    assert [Path(told.split(" is not")[0]).name for told in broken] == ["3.png", "7.png"]
 
 
 def grey(path: Path, values: np.ndarray) -> None:
