@@ -1,9 +1,10 @@
 """How a space file names a domain task: two embedded domains, or the user's own data."""
 
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from iimt_search.kinds import AugmentationName, Kind
 from iimt_search.task_name import parse_task_name, slug
@@ -177,6 +178,71 @@ class TaskSpec(BaseModel):
         ):
             return self.name
         return {"name": self.name, "source": named[:-1], "target": named[-1]}
+
+
+class TaskPairs(BaseModel):
+    """Tasks of domains that have a name here: in the place of the list of ``tasks``.
+
+    Attributes:
+        domains: name → domain, at least two; the names make those of the tasks.
+        pairs: ``all`` ordered pairs, or a list of ``source->target``; ``one+two->target`` puts sources
+            together.
+        several_sources: a task for each target besides, all the other domains put together as its source.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domains: dict[str, DomainSpec] = Field(min_length=2)
+    pairs: Literal["all"] | tuple[str, ...] = "all"
+    several_sources: bool = False
+
+    @field_validator("domains", mode="before")
+    @classmethod
+    def _spelled_short(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        if wrong := [name for name in content if any(sign in name for sign in ("+", "->", "→"))]:
+            raise ValueError(f"a domain's name has no `+` and no arrow, got {wrong[0]!r}")
+        return {name: _domain(each) for name, each in content.items()}
+
+    @model_validator(mode="after")
+    def _some_tasks(self) -> Self:
+        if self.several_sources and len(self.domains) < 3:
+            raise ValueError(f"`several_sources` needs at least 3 domains, got {len(self.domains)}")
+        if not self._pairs():
+            raise ValueError("`pairs` is empty: there is no task")
+        for sources, target in self._pairs():
+            unknown = [name for name in (*sources, target) if name not in self.domains]
+            if unknown:
+                raise ValueError(
+                    f"`pairs`: there is no domain {unknown[0]!r} among {', '.join(self.domains)}"
+                )
+            if target in sources or len(set(sources)) < len(sources):
+                raise ValueError(f"`pairs`: {'+'.join(sources)}->{target} has a domain twice")
+        return self
+
+    def _pairs(self) -> list[tuple[tuple[str, ...], str]]:
+        """Return the names of sources and target of each task."""
+        found: list[tuple[tuple[str, ...], str]]
+        if self.pairs == "all":
+            found = [((source,), target) for source, target in permutations(self.domains, 2)]
+        else:
+            names = [parse_task_name(text) for text in self.pairs]
+            found = [(tuple(map(str.strip, name.source.split("+"))), name.target) for name in names]
+        if self.several_sources:
+            found += [(tuple(name for name in self.domains if name != each), each) for each in self.domains]
+        return found
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return each task as the list of ``tasks`` spells it."""
+        return [
+            {
+                "name": f"{'+'.join(sources)}->{target}",
+                "source": [self.domains[name] for name in sources],
+                "target": self.domains[target],
+            }
+            for sources, target in self._pairs()
+        ]
 
 
 def _default_name(content: dict[str, Any]) -> str:
