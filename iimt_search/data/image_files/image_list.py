@@ -10,7 +10,7 @@ import numpy as np
 
 from iimt_search.data.image_files.files import ImageFiles
 from iimt_search.data.image_files.folder import class_name
-from iimt_search.data.image_files.rows import Row, lines_of, read_rows
+from iimt_search.data.image_files.rows import Row, is_image, lines_of, read_rows
 from iimt_search.data.task import Note
 from iimt_search.errors import DataError, collecting
 from iimt_search.files import shown
@@ -60,6 +60,8 @@ def _files(where: str, rows: Sequence[Row], root: Path) -> list[Path]:
             path = root / row.path.replace("\\", "/")
         if not os.path.isfile(path):
             reason = "is no file" if os.path.exists(path) else "is not there"
+            if any(map(is_image, row.path.split()[:-1])):
+                reason += "; where a label has spaces, separate it by a comma or a tab"
             missing.append(f"{where}:{row.line}: {shown(path)} {reason}")
         files.append(path)
     if missing and len(missing) == len(rows):

@@ -16,6 +16,7 @@ from iimt_search.files import shown
 
 # Between path and label, the rarest in paths first; "" where there are paths alone.
 _SEPARATORS = ("\t", ";", ",", " ", "")
+_LOOKED_AT = 1000
 _PATH_COLUMNS = {"path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path"}
 _LABEL_COLUMNS = {"label", "labels", "class", "class_name", "category", "target", "y"}
 
@@ -70,7 +71,8 @@ def _split(line: str, separator: str) -> list[str]:
     return [f[1:-1].replace('""', '"') if len(f) > 1 and f[0] == f[-1] == '"' else f for f in fields]
 
 
-def _is_image(text: str) -> bool:
+def is_image(text: str) -> bool:
+    """Return whether a text ends as the names of images do."""
     return os.path.splitext(text)[1].lower() in SUFFIXES
 
 
@@ -81,13 +83,13 @@ def _fits(line: str, separator: str) -> bool:
     except csv.Error:
         return False
     if len(fields) == 1:
-        return not separator and _is_image(line.strip('"'))
-    return any(map(_is_image, fields if len(fields) > 2 else fields[:1]))
+        return not separator and is_image(line.strip('"'))
+    return any(map(is_image, fields if len(fields) > 2 else fields[:1]))
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """Return what separates the fields of most lines."""
-    scores = {each: sum(_fits(line, each) for line in lines) for each in _SEPARATORS}
+    """Return what separates the fields of most lines, as far as they are looked at."""
+    scores = {each: sum(_fits(line, each) for line in lines[:_LOOKED_AT]) for each in _SEPARATORS}
     if any(scores.values()):
         return max(_SEPARATORS, key=scores.__getitem__)
     # No path ends as images do.
@@ -112,8 +114,8 @@ def _columns(where: str, rows: Sequence[Sequence[str]]) -> tuple[int, int | None
             f"two of them `path` and `label`"
         )
     # What is not called as usual is told by the paths below it.
-    images = sum(_is_image(row[0]) for row in others)
-    header = not _is_image(first[0]) and 2 * images > len(others) and not first[-1].lstrip("-").isdigit()
+    images = sum(is_image(row[0]) for row in others)
+    header = not is_image(first[0]) and 2 * images > len(others) and not first[-1].lstrip("-").isdigit()
     return 0, len(names) - 1 or None, header
 
 

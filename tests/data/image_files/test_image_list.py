@@ -123,6 +123,10 @@ def test_names_of_numbers(write: Write, text: str) -> None:
         ("# nothing\n\n", [" names no image"]),
         ("path,label\n", [" names no image"]),
         ("p/a.png 0\np/c.png 1\n", [":1: {}/p/a.png is not there, nor is any other of its 2 images; `root`"]),
+        (
+            "a.png mug\nc.png alarm clock\n",
+            [":2: {}/c.png alarm is not there; where a label has spaces, sep"],
+        ),
         ("a.png 0\nmy dir 1\n", [":2: {}/my dir is no file"]),
         (b"a.png\0\xff", [" is no text: it holds a zero byte"]),
     ],
