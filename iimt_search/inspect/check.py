@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iimt_search.data.assemble import load_task, task_image_size, unfit
-from iimt_search.data.folder import ImageFolder
+from iimt_search.data.image_files.open import training_files
 from iimt_search.data.images import shorter_side
 from iimt_search.data.open import natural_size, open_domain
 from iimt_search.data.task import DomainTask, Unlabelled
@@ -192,10 +191,10 @@ def _value_findings(source: PartSummary, target: PartSummary) -> Iterator[Findin
 
 def _side_on_disk(domain: DomainSpec) -> float:
     """Return the side of a domain's images before they are resized; 0 where it has none."""
-    if domain.folder is None:
+    if domain.folder is None and domain.list is None:
         return natural_size(domain)
-    # A folder's natural size is a convention; what its files hold is told by their headers.
-    files = ImageFolder(Path(domain.folder), domain.labelled is not False).files
+    # The natural size of image files is a convention; what they hold is told by their headers.
+    files = training_files(domain).files
     return median(shorter_side(files[at]) for at in evenly_spaced(len(files), _FOLDER_FILES))
 
 

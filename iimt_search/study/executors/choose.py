@@ -1,7 +1,6 @@
 """The executor that a run asks for: processes on this machine, or Ray Tune."""
 
 import ast
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from iimt_search.cores import usable_cores
 from iimt_search.errors import UsageError
 from iimt_search.space import Space
 from iimt_search.space.schema import Resources
@@ -98,13 +98,6 @@ class ExecutorChoice:
     start: "Callable[[], Executor]"
     text: str
     spawns: bool
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def default_workers(cores: int) -> int:
