@@ -49,8 +49,8 @@ class Row:
         answer: of what is handed out.
         best: the best single model.
         mean: of the models with adaptation.
-        spearman: of the objective with accuracy, over the last kept checkpoints of all trials, also pruned ones,
-            and of the confirmation.
+        spearman: of the objective with accuracy, over the last kept checkpoints of all trials, pruned
+            ones, too, and of the confirmation.
         decided: ``trial``, ``source-only`` or ``none``.
     """
 

@@ -20,7 +20,9 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def in_threads(work: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterator[_Made]:
+def in_threads(
+    work: Callable[[_Item], _Made], items: Iterable[_Item], begin: Callable[[], object] | None = None
+) -> Iterator[_Made]:
     """Give what ``work`` makes of each item, in order, from a thread on every usable core.
 
     For work that releases Python's lock, as decoding images does. Few items are begun ahead of what is asked
@@ -30,10 +32,11 @@ def in_threads(work: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterat
     Args:
         work: takes an item; called in several threads at once.
         items: taken one by one, in the caller's thread.
+        begin: called once in each thread, first.
     """
     threads = usable_cores()
     begun: deque[Future[_Made]] = deque()
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, initializer=begin)
     try:
         for item in items:
             begun.append(pool.submit(work, item))

@@ -1,13 +1,12 @@
 """Work on many models of one process at once, without training: a thread a core."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from iimt_search.study.executors.choose import usable_cores
+from iimt_search.cores import in_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,14 +33,12 @@ def on_all_cores(
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(usable_cores(), initializer=_one_thread)
     try:
         with threadpool_limits(1):
             results = []
-            for result in pool.map(function, items):
+            for result in in_threads(function, items, _one_thread):
                 results.append(result)
                 progress(len(results))
             return results
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from iimt_search.study.executors.choose import usable_cores
+from iimt_search.cores import usable_cores
 from iimt_search.study.executors.threads import on_all_cores
 
 
