@@ -57,7 +57,10 @@ def print_json(content: Any) -> None:
 
 
 class Count:
-    """Shows how many of how many are done: on a terminal on one line that is written over, else as lines."""
+    """Shows how many of how many are done: on a terminal on one line that is written over, else as lines.
+
+    One for each run of a verb: the first line comes after 15 seconds.
+    """
 
     def __init__(self) -> None:
         self._shown = time.monotonic()
@@ -70,6 +73,3 @@ class Count:
         elif time.monotonic() - self._shown >= PLAIN_EVERY:
             self._shown = time.monotonic()
             click.echo(f"{what} {done}/{of}", err=True)
-
-
-show_count = Count()
