@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import optuna
 from optuna.storages import RDBStorage
@@ -15,6 +15,8 @@ from iimt_search.study.search.trial_record import TrialRecord, read_trial
 from iimt_search.study.selection.choice import read_choice
 from iimt_search.study.storage.database import (
     all_study_names,
+    close_storage,
+    closed_after_errors,
     count_trials,
     database_errors,
     hide_password,
@@ -26,7 +28,7 @@ from iimt_search.study.storage.lock import Holder, database_holder
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """A study opened for reading.
+    """A study opened for reading; as a context manager it closes its storage at the end.
 
     Attributes:
         folder: its folder; on a machine that only watches, where it would be.
@@ -37,6 +39,12 @@ class OpenStudy:
     folder: StudyFolder
     studies: list[optuna.Study]
     storage: RDBStorage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close_storage(self.storage)
 
     @property
     def place(self) -> str:
@@ -104,7 +112,7 @@ def _load(folder: StudyFolder, storage: RDBStorage) -> OpenStudy:
 def _open_stored(root: Path, name: str | None, url: str) -> OpenStudy:
     """Open a study of which this machine has no folder."""
     storage = open_storage(url)
-    with database_errors(url):
+    with closed_after_errors(storage), database_errors(url):
         stored = list(dict.fromkeys(stored.split(":")[0] for stored in all_study_names(storage)))
         if name is None and len(stored) == 1:
             name = stored[0]
@@ -147,5 +155,6 @@ def open_study(studies_dir: str | Path, study: str | None, storage: str | None =
     if folder is None:
         return _open_stored(Path(studies_dir), study, storage or "")
     url = folder.choose_storage(storage)
-    with database_errors(url):
-        return _load(folder, open_storage(url))
+    opened = open_storage(url)
+    with closed_after_errors(opened), database_errors(url):
+        return _load(folder, opened)

@@ -4,7 +4,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -26,6 +26,7 @@ from iimt_search.study.scope import Scope
 from iimt_search.study.search.sampling import make_pruner
 from iimt_search.study.search.trial_record import read_trials
 from iimt_search.study.search.trials import TrialSource
+from iimt_search.study.selection.caveats import untrained
 from iimt_search.study.selection.choice import note_change, read_choice, write_choice
 from iimt_search.study.selection.confirm import Confirmation
 from iimt_search.study.storage import sql
@@ -165,11 +166,11 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         progress.watch(running)
 
     reference = source.reference
-    runner = JobRunner(executor, stop, watch, reference.complete)
+    runner = JobRunner(executor, stop, watch, reference.complete, line)
     known = scope.stored(source_only.key)
     scored = known is not None and (scope.objective in known.validators or scope.have(source_only))
-    baseline = [] if scored else [source_only]
-    runner.run(FixedJobs(baseline, scope.objective, scope.store, line), source)
+    baseline = FixedJobs([] if scored else [source_only], scope.objective, scope.store, line)
+    runner.run(baseline, source)
     if (known := scope.stored(source_only.key)) is not None:
         if reference.wanted and not reference.made:  # every trial failed
             reference.make([source_only])
@@ -178,6 +179,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     confirmation = Confirmation(scope, line)
     progress.enter("confirm", confirmation.missing())
     choice = confirmation.run(runner)
+    choice = replace(choice, caveats=(*choice.caveats, *untrained(baseline.errors)))
     retraining = Retraining(scope, choice, line)
     progress.enter("retrain", retraining.missing())
     choice = note_change(scope.study, retraining.run(runner))
@@ -242,6 +244,7 @@ def run_study(
         StudyMismatchError: the study was begun with another space.
         StudyInterruptedError: ``stop`` was set.
         StudyError: the storage cannot be opened, or every candidate failed.
+        MachineError: the machine fails again and again.
         DataError: a task's data cannot be made.
     """
     if has_password(options.storage_url):

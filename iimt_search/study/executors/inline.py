@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iimt_search.errors import describe
-from iimt_search.records import Evaluation, Event, Finished, Job, Report
+from iimt_search.errors import describe, machine_failed
+from iimt_search.records import Evaluation, Event, Finished, Job, Report, Status
 
 if TYPE_CHECKING:
     from iimt_search.training.trainable import Trainable
@@ -54,7 +54,7 @@ class InlineExecutor:
     """An executor without processes.
 
     Evaluations that a checkpoint already holds are reported again first, so that a driver which lost them
-    gets the whole curve. A job that raises fails alone.
+    gets the whole curve. A job that raises ends alone: ``failed``, or ``lost`` where the machine failed it.
 
     Args:
         debug: the error of a failed job is its traceback.
@@ -107,7 +107,8 @@ class InlineExecutor:
 
     def _fail(self, member: _Member, error: Exception) -> Event:
         del self._members[member.job.key]
-        return Finished(member.job.key, "failed", describe(error, self._debug))
+        status: Status = "lost" if machine_failed(error) else "failed"
+        return Finished(member.job.key, status, describe(error, self._debug))
 
     def wait(self, timeout: float) -> list[Event]:
         """Train the jobs that wait for no answer up to their next evaluation, whatever ``timeout`` is.

@@ -9,12 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pickle import UnpicklingError
 
 from iimt_search.records import Evaluation, Event, Finished, Job, Report
 from iimt_search.study.executors.inline import InlineExecutor
 from iimt_search.study.executors.processes import keeping_freed_memory, signals_kept
 
 _GATHERING_SECONDS = 0.2
+_ENDING_SECONDS = 10.0
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -40,6 +42,8 @@ def _serve(connection: Connection, population: int, debug: bool) -> None:
             receive()
         for event in jobs.wait(0):
             connection.send(event)
+            if isinstance(event, Finished) and event.status == "lost":
+                return  # a device that failed stays so for its process; memory comes back with its end
 
 
 def _die_with_driver() -> None:
@@ -72,7 +76,8 @@ class _Worker:
 class LocalExecutor:
     """An executor of worker processes, started once.
 
-    A worker that dies (killed, out of memory) ends its jobs as ``lost`` and is replaced.
+    A worker that dies (killed, out of memory), or that the machine fails (no GPU memory, a full disk), ends
+    its jobs as ``lost`` and is replaced.
 
     Args:
         workers: how many processes, at least 1.
@@ -90,6 +95,7 @@ class LocalExecutor:
                 f"`workers >= 1` and `population >= 1` must hold, got {workers} and {population}"
             )
         self._threads, self._population, self._debug = threads, population, debug
+        self._unsent: list[Event] = []
         self._workers = [_Worker(*self._start()) for _ in range(workers)]
 
     def _start(self) -> tuple[SpawnProcess, Connection]:
@@ -112,28 +118,59 @@ class LocalExecutor:
         worker = min(self._workers, key=lambda worker: len(worker.keys))
         if len(worker.keys) == self._population:
             raise RuntimeError(f"all {self.capacity} places are taken")
-        if not worker.keys and not worker.process.is_alive():
-            worker.connection.close()
-            worker.process, worker.connection = self._start()
-        worker.connection.send(job)
-        worker.keys.append(job.key)
+        try:
+            if not worker.keys and not worker.process.is_alive():
+                self._replace(worker)
+            try:
+                worker.connection.send(job)
+            except OSError:  # it has died this moment
+                if worker.keys:
+                    raise  # the next wait says so of all its jobs
+                self._replace(worker)
+                worker.connection.send(job)
+        except OSError as error:
+            self._unsent.append(Finished(job.key, "lost", f"its process cannot be reached: {error}"))
+        else:
+            worker.keys.append(job.key)
+
+    def _replace(self, worker: _Worker) -> None:
+        """Start another process in the place of one that has ended."""
+        worker.connection.close()
+        worker.process, worker.connection = self._start()
+
+    def _end(self, worker: _Worker) -> str:
+        """Wait for the end of a process that has closed its connection; returns how it ended."""
+        worker.process.join(_ENDING_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+            return "its process hung and was ended"
+        if worker.process.exitcode == -signal.SIGKILL:
+            return "its process was killed; the machine may be out of memory"
+        return f"its process ended with exit code {worker.process.exitcode}"
 
     def _receive(self, worker: _Worker) -> list[Event]:
+        events: list[Event] = []
         try:
             event: Report | Finished = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
-            worker.process.join()
-            reason = f"its process ended with exit code {worker.process.exitcode}"
-            if worker.process.exitcode == -signal.SIGKILL:
-                reason = "its process was killed; the machine may be out of memory"
-            lost, worker.keys = worker.keys, []
-            return [Finished(key, "lost", reason) for key in lost]
-        if isinstance(event, Finished):
+            if not isinstance(event, Finished):
+                return [event]
             worker.keys.remove(event.key)
-        return [event]
+            events.append(event)
+            if event.status != "lost":
+                return events
+            self._end(worker)
+            reason = f"the process that it shared with {event.key} has ended: {event.error}"
+        except (EOFError, OSError, UnpicklingError):  # nothing, or half a message
+            reason = self._end(worker)
+        lost, worker.keys = worker.keys, []
+        return [*events, *(Finished(key, "lost", reason) for key in lost)]
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Return the events of the workers that have sent one."""
+        unsent, self._unsent = self._unsent, []
+        if unsent:
+            return unsent
         busy = {worker.connection: worker for worker in self._workers if worker.keys}
         ready = wait(list(busy), timeout)
         return [event for c in ready if isinstance(c, Connection) for event in self._receive(busy[c])]
@@ -142,7 +179,7 @@ class LocalExecutor:
         """Pass the answer on; a worker that has died meanwhile is noticed by the next :meth:`wait`."""
         for worker in self._workers:
             if key in worker.keys:
-                with suppress(BrokenPipeError, ConnectionResetError):
+                with suppress(OSError):
                     worker.connection.send((key, go_on))
 
     def close(self) -> None:

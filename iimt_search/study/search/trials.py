@@ -16,7 +16,7 @@ from iimt_search.records import Evaluation, Finished, Fork, Job
 from iimt_search.settings import shown_value, with_new_names
 from iimt_search.study import notes
 from iimt_search.study.scope import Scope
-from iimt_search.study.search.budget import BudgetTracker
+from iimt_search.study.search.budget import MACHINE, BudgetTracker
 from iimt_search.study.search.forks import EARLIER, FORKED_AT, SEED, branch_off, forked_at
 from iimt_search.study.search.reference import Reference
 from iimt_search.study.search.sampling import default_params, distributions, make_sampler
@@ -267,13 +267,16 @@ class TrialSource:
             state, value = TrialState.COMPLETE, evaluation.mean(self._space.objective)
         # A driver that is killed before this trial's end is written goes on with both.
         branched = "" if outcome.fork is None else self._branch(outcome.fork)
+        lost = outcome.status == "lost"  # the machine's fault: no verdict on the configuration
         with transaction(self._study):
+            if lost:
+                trial.set_user_attr(MACHINE, True)
             vetoed = self._note(trial, job, evaluation, error)
             origin = trial.user_attrs.get("origin", "")
             notes.note_trial(trial, job, running.params, origin, evaluation, error, vetoed)
             self._study.tell(trial, value, state=state)
-        self.budget.end(trial.number, state, value)
-        self._line(self._describe(running, state, error))
+        self.budget.end(trial.number, state, value, counts=not lost)
+        self._line(self._describe(running, state, error) + ("; it does not count" if lost else ""))
         if branched:
             self._line(branched)
         self._ended(job.key)

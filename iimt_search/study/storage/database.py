@@ -167,6 +167,22 @@ def open_storage(url: str) -> RDBStorage:
         raise StudyError(f"cannot open the storage {hide_password(url)}: {reason(error)}") from error
 
 
+def close_storage(storage: RDBStorage) -> None:
+    """Close a storage's connections, that of this thread's session too."""
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+@contextmanager
+def closed_after_errors(storage: RDBStorage) -> Iterator[None]:
+    """Close a storage where the block raises."""
+    try:
+        yield
+    except BaseException:
+        close_storage(storage)
+        raise
+
+
 @contextmanager
 def opened_storage(url: str) -> Iterator[RDBStorage]:
     """Open an Optuna storage, and close its connections at the end.
@@ -180,7 +196,7 @@ def opened_storage(url: str) -> Iterator[RDBStorage]:
         with database_errors(url):
             yield storage
     finally:
-        storage.engine.dispose()
+        close_storage(storage)
 
 
 def optuna_study_names(storage: RDBStorage, name: str) -> list[str]:
