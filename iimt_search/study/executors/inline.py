@@ -24,6 +24,14 @@ class _Member:
     go_on: bool = True
 
 
+def _report(member: _Member, evaluation: Evaluation) -> Report:
+    """Return a job's report, with what there is to be told of it, once."""
+    notes = [] if member.trainable is None else member.trainable.notes
+    told = "; ".join(notes)
+    notes.clear()
+    return Report(member.job.key, evaluation, told)
+
+
 def _without_training(member: _Member) -> Event | None:
     """Return a job's event that needs no training; None where it is ready to train."""
     if not member.go_on:
@@ -34,13 +42,13 @@ def _without_training(member: _Member) -> Event | None:
         member.trainable = Trainable(member.job)
         member.unreported.extend(member.trainable.history)
     if member.unreported:
-        return Report(member.job.key, member.unreported.popleft())
+        return _report(member, member.unreported.popleft())
     return Finished(member.job.key, "complete") if member.trainable.done else None
 
 
 def _train(member: _Member) -> Event | None:
     """Train a job up to its next evaluation, and evaluate it."""
-    return None if member.trainable is None else Report(member.job.key, member.trainable.advance())
+    return None if member.trainable is None else _report(member, member.trainable.advance())
 
 
 def _train_together(trainables: "list[Trainable]") -> None:

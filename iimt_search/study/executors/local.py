@@ -54,8 +54,10 @@ def _die_with_driver() -> None:
         os._exit(1)
 
 
-def worker_main(connection: Connection, threads: int, population: int, debug: bool) -> None:
-    """Serve jobs until the driver closes its end or dies."""
+def worker_main(connection: Connection, threads: int, population: int, debug: bool, gpu: str = "") -> None:
+    """Serve jobs until the driver closes its end or dies; ``gpu`` is the one that it sees, "" for all."""
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before torch looks
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     threading.Thread(target=_die_with_driver, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -70,6 +72,7 @@ def worker_main(connection: Connection, threads: int, population: int, debug: bo
 class _Worker:
     process: SpawnProcess
     connection: Connection
+    gpu: str
     keys: list[str] = field(default_factory=list)
 
 
@@ -84,24 +87,35 @@ class LocalExecutor:
         threads: PyTorch's threads in each.
         debug: the error of a failed job is its traceback.
         population: how many jobs each worker trains side by side, as one batched computation.
+        gpus: as CUDA names them, shared out among the workers in turn; empty where each sees them all.
 
     Raises:
         ValueError: there are no workers, or no places in them.
     """
 
-    def __init__(self, workers: int, threads: int, debug: bool = False, population: int = 1) -> None:
+    def __init__(
+        self,
+        workers: int,
+        threads: int,
+        debug: bool = False,
+        population: int = 1,
+        gpus: Sequence[str] = (),
+    ) -> None:
         if workers < 1 or population < 1:
             raise ValueError(
                 f"`workers >= 1` and `population >= 1` must hold, got {workers} and {population}"
             )
         self._threads, self._population, self._debug = threads, population, debug
         self._unsent: list[Event] = []
-        self._workers = [_Worker(*self._start()) for _ in range(workers)]
+        shared = [gpus[at % len(gpus)] if gpus else "" for at in range(workers)]
+        self._workers = [_Worker(*self._start(gpu), gpu) for gpu in shared]
 
-    def _start(self) -> tuple[SpawnProcess, Connection]:
+    def _start(self, gpu: str) -> tuple[SpawnProcess, Connection]:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(
-            target=worker_main, args=(theirs, self._threads, self._population, self._debug), daemon=True
+            target=worker_main,
+            args=(theirs, self._threads, self._population, self._debug, gpu),
+            daemon=True,
         )
         with signals_kept(ignore_interrupts=True), keeping_freed_memory():
             process.start()
@@ -136,7 +150,7 @@ class LocalExecutor:
     def _replace(self, worker: _Worker) -> None:
         """Start another process in the place of one that has ended."""
         worker.connection.close()
-        worker.process, worker.connection = self._start()
+        worker.process, worker.connection = self._start(worker.gpu)
 
     def _end(self, worker: _Worker) -> str:
         """Wait for the end of a process that has closed its connection; returns how it ended."""

@@ -39,6 +39,10 @@ def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistributio
             raise TypeError(f"no such distribution: {dist!r}")
 
 
+# The origin of a configuration that the space file lists.
+_NAMED = "space file"
+
+
 @dataclass
 class _Running:
     """A trial under way.
@@ -99,11 +103,20 @@ class TrialSource:
         self.budget = BudgetTracker(trials, self._space.train.steps, scope.higher_is_better)
         self._left_running = [trial for trial in trials if trial.state is TrialState.RUNNING]
         self._baseline: dict[str, dict[str, float]] | None = None
-        if not trials:
-            default = default_params(self._space)
-            self._study.enqueue_trial(default, user_attrs={"origin": DEFAULT_ORIGIN})
-            for row in self._space.first:
-                self._study.enqueue_trial({**default, **row}, user_attrs={"origin": "space file"})
+        self._enqueue_first(trials)
+
+    def _enqueue_first(self, trials: list[FrozenTrial]) -> None:
+        """Enqueue the default configuration and those of the space file that are not there.
+
+        In one transaction where the storage can; where it cannot, a kill in between leaves the first few.
+        """
+        default = default_params(self._space)
+        rows = [(default, DEFAULT_ORIGIN), *(({**default, **row}, _NAMED) for row in self._space.first)]
+        if any(trial.user_attrs.get("origin") not in (DEFAULT_ORIGIN, _NAMED) for trial in trials):
+            return  # the search has gone on since
+        with transaction(self._study):
+            for params, origin in rows[len(trials) :]:
+                self._study.enqueue_trial(params, user_attrs={"origin": origin})
 
     def _budget_left(self) -> bool:
         budget, tracker = self._space.budget, self.budget
@@ -290,8 +303,10 @@ class TrialSource:
             job = self._scope.trial_job(number, donor.trial.params)
             attributes = branch_off(donor.job, donor.trial.number, Path(job.folder))
             shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
-        if donor is None or attributes is None:
+        if donor is None:
             return f"no fork of {fork.donor}, which has ended meanwhile"
+        if attributes is None:
+            return f"no fork of {fork.donor}: it has no checkpoint that can be read, or little left to train"
         self._study.enqueue_trial({**donor.trial.params, "lambda_max": fork.lambda_max}, attributes)
         return f"trial {number:<3d} {attributes['origin']}, lambda_max {fork.lambda_max:.4g}"
 
