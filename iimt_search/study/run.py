@@ -11,7 +11,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
-from iimt_search.data.assemble import load_trainable
+from iimt_search.data.assemble import load_trainable, shared_with_target
 from iimt_search.errors import DataError, StudyInterruptedError, StudyMismatchError, collecting
 from iimt_search.records import Choice
 from iimt_search.space import Space, with_defaults
@@ -210,7 +210,7 @@ def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[st
         listener.line(
             f"{task.name}: {source}, {target} target samples of {shape}, {len(task.classes)} classes"
         )
-        for note in task.notes:
+        for note in (*task.notes, *shared_with_target(task)):
             listener.line(f"{'warning' if note.warning else 'note'}: {note.message}")
         fingerprints[spec.name] = task.fingerprint
     if wrong:
