@@ -1,6 +1,6 @@
 """Opens studies for the verbs that read them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from iimt_search.errors import StudyError
+from iimt_search.files import writable
 from iimt_search.records import Choice
 from iimt_search.study.folder import StudyFolder, newest_study
 from iimt_search.study.search.trial_record import TrialRecord, read_trial
@@ -45,6 +46,11 @@ class OpenStudy:
 
     def __exit__(self, *_: object) -> None:
         close_storage(self.storage)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether its folder is here and cannot be written."""
+        return self.folder.path.exists() and not writable(self.folder.path)
 
     @property
     def place(self) -> str:
@@ -87,13 +93,19 @@ class OpenStudy:
             return None
         return read_trial(best)
 
+    def _here(self, choice: Choice) -> Choice:
+        """Return a choice whose models are where the study's folder is now."""
+        if not choice.models or not self.folder.description.exists():
+            return choice
+        return replace(choice, models=str(self.folder.models / choice.candidate))
+
     def made_choices(self) -> list[Choice]:
         """Return the choices of all of its Optuna studies.
 
         Raises:
             StudyError: one has come to none yet.
         """
-        choices = [choice for study in self.studies if (choice := read_choice(study)) is not None]
+        choices = [self._here(choice) for study in self.studies if (choice := read_choice(study)) is not None]
         if len(choices) < len(self.studies):
             raise StudyError(
                 f"study {self.folder.name!r} has not come to a choice yet; continue it with the same "
@@ -111,7 +123,7 @@ def _load(folder: StudyFolder, storage: RDBStorage) -> OpenStudy:
 
 def _open_stored(root: Path, name: str | None, url: str) -> OpenStudy:
     """Open a study of which this machine has no folder."""
-    storage = open_storage(url)
+    storage = open_storage(url, to_read=True)
     with closed_after_errors(storage), database_errors(url):
         stored = list(dict.fromkeys(stored.split(":")[0] for stored in all_study_names(storage)))
         if name is None and len(stored) == 1:
@@ -155,6 +167,6 @@ def open_study(studies_dir: str | Path, study: str | None, storage: str | None =
     if folder is None:
         return _open_stored(Path(studies_dir), study, storage or "")
     url = folder.choose_storage(storage)
-    opened = open_storage(url)
+    opened = open_storage(url, to_read=True)
     with closed_after_errors(opened), database_errors(url):
         return _load(folder, opened)

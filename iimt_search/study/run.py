@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -58,6 +59,33 @@ class RunOptions:
     device: str = "cpu"
 
 
+def _identity(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes two space files the same study, of one's canonical content.
+
+    Of a domain its name, or how it is augmented: what its samples are their fingerprints say, not the paths
+    that they are read from.
+    """
+
+    def domain(spec: Any) -> Any:
+        return {key: spec.get(key) for key in ("named", "augmentation")} if isinstance(spec, dict) else spec
+
+    def task(spec: Any) -> Any:
+        if not isinstance(spec, dict):
+            return spec
+        domains = [*spec.get("source", ()), spec.get("target"), spec.get("few_shot")]
+        return spec.get("name"), [domain(each) for each in domains]
+
+    return {key: content.get(key) for key in _IDENTITY} | {"tasks": [task(t) for t in content["tasks"]]}
+
+
+def _renamed(before: dict[str, str], now: dict[str, str]) -> str:
+    """Return what to say where names of tasks have changed and their data has not; of task → fingerprint."""
+    if list(before.values()) != list(now.values()) or before.keys() == now.keys():
+        return ""
+    names = ", ".join(f"`name: {name}`" for name in before)
+    return f"the data is the same under another name: give its tasks theirs back, {names}; or "
+
+
 def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> None:
     """Check that what the storage holds under the study's name was begun with this space and data.
 
@@ -70,13 +98,15 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
         known = stored.get("space")
         if known is None:
             continue  # killed at its birth: there is nothing in it
-        known = with_defaults(known)
-        changed = [key for key in _IDENTITY if known.get(key) != content[key]]
-        changed += [f"data of {task}" for task in data if stored.get("data", data).get(task) != data[task]]
+        before, now = _identity(with_defaults(known)), _identity(content)
+        changed = [key for key in _IDENTITY if before[key] != now[key]]
+        data_before = stored.get("data", data)
+        changed += [f"data of {task}" for task in data if data_before.get(task, "") not in ("", data[task])]
         if changed:
             raise StudyMismatchError(
-                f"study {space.study!r} was begun with other {', '.join(changed)}; give this space file "
-                f"another study name (`study=NAME`), or the old values back"
+                f"study {space.study!r} was begun with other {', '.join(changed)}; "
+                f"{_renamed(data_before, data)}give this space file another study name (`study=NAME`), "
+                f"or the old values back"
             )
 
 
