@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from iimt_search.data.open import open_domain
+from iimt_search.data.open import open_with_labels
 from iimt_search.data.task import Labelled
 from iimt_search.seeding import derive_seed
 from iimt_search.space.task_spec import DomainSpec
@@ -80,7 +80,7 @@ CASES = {
 
 
 def _digits(name: str) -> Arrays:
-    train = open_domain(DomainSpec(named=name), 16).train
+    train = open_with_labels(DomainSpec(named=name), 16).train
     if not isinstance(train, Labelled):
         raise TypeError(f"{name} has no labels")
     return train.unlabelled.gather(), train.y

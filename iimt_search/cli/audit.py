@@ -70,6 +70,7 @@ def command(train: bool, device: str, data_root: Path | None, as_json: bool, **w
     """
     from iimt_search.auditing.measure import audit_json
 
+    where["study"] = where["study"] or api.only_study(where["studies_dir"], where["storage"])
     choices = api.best(**where)
     where["study"] = choices[0].study  # the newest may be another one by then
     audits = api.audit(**where, train=train, device=device, data_root=data_root, progress=Count())

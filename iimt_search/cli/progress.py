@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Self
 
@@ -78,8 +79,9 @@ class PlainProgress:
         return
 
     def line(self, text: str) -> None:
-        """Print the line."""
-        click.echo(by_options(text), err=self._to_stderr)
+        """Print the line; a pipe that is closed or a full disk behind it ends no run."""
+        with suppress(OSError):
+            click.echo(by_options(text), err=self._to_stderr)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Print where the run stands, at most every 15 seconds."""

@@ -71,9 +71,27 @@ def natural_size(spec: DomainSpec) -> int:
 
 
 def open_domain(spec: DomainSpec, image_size: int) -> Domain:
-    """Return the domain that ``spec`` says, with square images of ``image_size`` pixels.
+    """Return the domain that ``spec`` says without any label, with square images of ``image_size`` pixels.
 
-    Prepared at first use and kept; a changed file is prepared again.
+    Prepared at first use and kept; a changed file is prepared again. Its class names are told, not whose
+    they are: whether a domain is somebody's target, this function cannot know.
+
+    Raises:
+        DataError: as :func:`open_with_labels`.
+    """
+    domain = open_with_labels(spec, image_size)
+
+    def samples(part: Labelled | Unlabelled) -> Unlabelled:
+        return Unlabelled(part.x, part.index)
+
+    test = None if domain.test is None else samples(domain.test)
+    return replace(domain, train=samples(domain.train), test=test)
+
+
+def open_with_labels(spec: DomainSpec, image_size: int) -> Domain:
+    """Return the domain that ``spec`` says with all the labels that it has.
+
+    For sources, and for the sealed labels: ``assemble`` and ``sealed`` alone import it.
 
     Raises:
         DataError: it cannot be made; says which file or value is wrong, and what would be right.

@@ -16,7 +16,7 @@ from platformdirs import user_cache_path
 
 from iimt_search.data.task import SAMPLE_TYPES, Domain, Labelled, Labels, Note, Samples, Unlabelled
 from iimt_search.errors import DataError
-from iimt_search.files import atomic_write, shown
+from iimt_search.files import atomic_write, shown, writable
 from iimt_search.kinds import Kind
 
 
@@ -213,26 +213,31 @@ def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
     or failed build leaves nothing half-made.
 
     Raises:
-        DataError: the disk is full, or what ``build`` raises.
+        DataError: the disk is full, the folder cannot be written, or what ``build`` raises.
     """
     folder = prepared_folder(key)
     if (domain := read_prepared(folder)) is not None:
         return domain
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
-        if (domain := read_prepared(folder)) is not None:
-            return domain
-        try:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if (domain := read_prepared(folder)) is not None:
+                return domain
             with atomic_write(folder, locked=True) as beside:
                 beside.mkdir()
                 _write(beside, build())
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise DataError(
-                    f"the disk is full: no room for {key} in {folder.parent}; free some, or set IIMT_CACHE "
-                    f"to a folder on another disk"
-                ) from error
-            raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DataError(
+                f"the disk is full: no room for {key} in {folder.parent}; free some, or set IIMT_CACHE "
+                f"to a folder on another disk"
+            ) from error
+        if not writable(folder.parent):
+            raise DataError(
+                f"prepared data cannot be written to {folder.parent}: {error.strerror or error}; set "
+                f"IIMT_CACHE to a folder that can be written"
+            ) from error
+        raise
     if (domain := read_prepared(folder)) is None:
         raise DataError(f"what was just written to {folder} cannot be read back; is the disk in order?")
     return domain

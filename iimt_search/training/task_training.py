@@ -28,7 +28,7 @@ from iimt_search.training.batches import (
     shared_samples,
     source_to_target,
 )
-from iimt_search.training.device import resolve_device, use_bfloat16
+from iimt_search.training.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
 from iimt_search.training.objective import (
     Batch,
     loss_terms,
@@ -132,6 +132,11 @@ class TaskTraining:
         self.terms = list(active_terms(settings))
         # Read when evaluated, not at each step: that would wait for the device.
         self.first_bad = torch.full((len(self.terms),), -1, dtype=torch.int64, device=self.device)
+
+    @property
+    def arithmetic(self) -> str:
+        """In which its products are computed: ``float32`` or ``bfloat16``."""
+        return BFLOAT16 if self.bfloat16 else FLOAT32
 
     def source_rows(self, at: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return normalised source samples (B, ...) and their one-hot labels (B, C)."""

@@ -13,6 +13,7 @@ from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import LATER, OLD_NAMES, TrainSettings
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
+from iimt_search.training.device import BFLOAT16
 from iimt_search.training.kept import rounded, save_kept
 from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.task_training import TaskTraining
@@ -37,11 +38,13 @@ class Trainable:
         job: what is run.
         history: evaluations made so far.
         trainings: of the job's tasks, in their order.
+        notes: what a user should be told: why a checkpoint was not gone on from.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.history: list[Evaluation] = []
+        self.notes: list[str] = []
         self._folder = Path(job.folder)
         self._steps = evaluation_steps(job.settings)
         self.trainings = [
@@ -54,17 +57,29 @@ class Trainable:
             )
             for spec in job.tasks
         ]
-        if (checkpoint := load_checkpoint(self._folder, self._identity)) is not None:
-            self.history, states = checkpoint
+        checkpoint = load_checkpoint(self._folder, self._identity, self.notes.append)
+        if checkpoint is not None:
+            self.history, states, arithmetic = checkpoint
             for training in self.trainings:
                 training.restore(states[training.task.name])
+                training.bfloat16 = arithmetic == BFLOAT16 if arithmetic else training.bfloat16
         elif job.kept:
             shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
 
-    def _identity(self, step: int) -> str:
+    @property
+    def arithmetic(self) -> str:
+        """In which its products are computed: ``float32`` or ``bfloat16``."""
+        return self.trainings[0].arithmetic
+
+    def _identity(self, step: int, arithmetic: str) -> str:
         """Return what decides every number that this job computes up to a step.
 
-        A training that changes ``lambda_max`` only later shares it: one may go on as the other.
+        A training that changes ``lambda_max`` only later shares it: one may go on as the other. Where the
+        precision is left to the machine, what a training began in goes on.
+
+        Args:
+            step: so far.
+            arithmetic: that of the numbers; "" where it was not recorded, by earlier versions.
         """
         job, settings = self.job, self.job.settings
         progress = step / settings.steps
@@ -76,6 +91,8 @@ class Trainable:
             named = named.replace(f'"{new}":', f'"{old}":')
         parts = [named, str((earlier, now))]
         parts += [str(job.seed), *job.validators, *sorted(active_terms(settings))]
+        if arithmetic:
+            parts.append(arithmetic if settings.precision == "auto" else self.arithmetic)
         if job.teacher:
             parts.append(hashlib.sha256(Path(job.teacher).read_bytes()).hexdigest())
         for training in self.trainings:
@@ -97,7 +114,14 @@ class Trainable:
         predictions = rounded(predictions)
         if self.job.kept:
             path = self.job.kept_file(training.task.name, training.step)
-            save_kept(path, predictions, training.evaluated_model(), training.settings, training.seed)
+            save_kept(
+                path,
+                predictions,
+                training.evaluated_model(),
+                training.settings,
+                training.seed,
+                training.arithmetic,
+            )
         now = [name for name in costs if last or not at_the_end(name)]
         return score_all(now, predictions)
 
@@ -131,5 +155,6 @@ class Trainable:
         )
         self.history.append(evaluation)
         states = {training.task.name: training.state() for training in self.trainings}
-        save_checkpoint(self._folder, self._identity(step), self.history, states)
+        arithmetic = self.arithmetic
+        save_checkpoint(self._folder, self._identity(step, arithmetic), self.history, states, arithmetic)
         return evaluation

@@ -9,12 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pickle import UnpicklingError
 
 from iimt_search.records import Evaluation, Event, Finished, Job, Report
 from iimt_search.study.executors.inline import InlineExecutor
 from iimt_search.study.executors.processes import keeping_freed_memory, signals_kept
 
 _GATHERING_SECONDS = 0.2
+_ENDING_SECONDS = 10.0
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -40,6 +42,8 @@ def _serve(connection: Connection, population: int, debug: bool) -> None:
             receive()
         for event in jobs.wait(0):
             connection.send(event)
+            if isinstance(event, Finished) and event.status == "lost":
+                return  # a device that failed stays so for its process; memory comes back with its end
 
 
 def _die_with_driver() -> None:
@@ -50,8 +54,10 @@ def _die_with_driver() -> None:
         os._exit(1)
 
 
-def worker_main(connection: Connection, threads: int, population: int, debug: bool) -> None:
-    """Serve jobs until the driver closes its end or dies."""
+def worker_main(connection: Connection, threads: int, population: int, debug: bool, gpu: str = "") -> None:
+    """Serve jobs until the driver closes its end or dies; ``gpu`` is the one that it sees, "" for all."""
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before torch looks
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     threading.Thread(target=_die_with_driver, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -66,36 +72,50 @@ def worker_main(connection: Connection, threads: int, population: int, debug: bo
 class _Worker:
     process: SpawnProcess
     connection: Connection
+    gpu: str
     keys: list[str] = field(default_factory=list)
 
 
 class LocalExecutor:
     """An executor of worker processes, started once.
 
-    A worker that dies (killed, out of memory) ends its jobs as ``lost`` and is replaced.
+    A worker that dies (killed, out of memory), or that the machine fails (no GPU memory, a full disk), ends
+    its jobs as ``lost`` and is replaced.
 
     Args:
         workers: how many processes, at least 1.
         threads: PyTorch's threads in each.
         debug: the error of a failed job is its traceback.
         population: how many jobs each worker trains side by side, as one batched computation.
+        gpus: as CUDA names them, shared out among the workers in turn; empty where each sees them all.
 
     Raises:
         ValueError: there are no workers, or no places in them.
     """
 
-    def __init__(self, workers: int, threads: int, debug: bool = False, population: int = 1) -> None:
+    def __init__(
+        self,
+        workers: int,
+        threads: int,
+        debug: bool = False,
+        population: int = 1,
+        gpus: Sequence[str] = (),
+    ) -> None:
         if workers < 1 or population < 1:
             raise ValueError(
                 f"`workers >= 1` and `population >= 1` must hold, got {workers} and {population}"
             )
         self._threads, self._population, self._debug = threads, population, debug
-        self._workers = [_Worker(*self._start()) for _ in range(workers)]
+        self._unsent: list[Event] = []
+        shared = [gpus[at % len(gpus)] if gpus else "" for at in range(workers)]
+        self._workers = [_Worker(*self._start(gpu), gpu) for gpu in shared]
 
-    def _start(self) -> tuple[SpawnProcess, Connection]:
+    def _start(self, gpu: str) -> tuple[SpawnProcess, Connection]:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(
-            target=worker_main, args=(theirs, self._threads, self._population, self._debug), daemon=True
+            target=worker_main,
+            args=(theirs, self._threads, self._population, self._debug, gpu),
+            daemon=True,
         )
         with signals_kept(ignore_interrupts=True), keeping_freed_memory():
             process.start()
@@ -112,28 +132,59 @@ class LocalExecutor:
         worker = min(self._workers, key=lambda worker: len(worker.keys))
         if len(worker.keys) == self._population:
             raise RuntimeError(f"all {self.capacity} places are taken")
-        if not worker.keys and not worker.process.is_alive():
-            worker.connection.close()
-            worker.process, worker.connection = self._start()
-        worker.connection.send(job)
-        worker.keys.append(job.key)
+        try:
+            if not worker.keys and not worker.process.is_alive():
+                self._replace(worker)
+            try:
+                worker.connection.send(job)
+            except OSError:  # it has died this moment
+                if worker.keys:
+                    raise  # the next wait says so of all its jobs
+                self._replace(worker)
+                worker.connection.send(job)
+        except OSError as error:
+            self._unsent.append(Finished(job.key, "lost", f"its process cannot be reached: {error}"))
+        else:
+            worker.keys.append(job.key)
+
+    def _replace(self, worker: _Worker) -> None:
+        """Start another process in the place of one that has ended."""
+        worker.connection.close()
+        worker.process, worker.connection = self._start(worker.gpu)
+
+    def _end(self, worker: _Worker) -> str:
+        """Wait for the end of a process that has closed its connection; returns how it ended."""
+        worker.process.join(_ENDING_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+            return "its process hung and was ended"
+        if worker.process.exitcode == -signal.SIGKILL:
+            return "its process was killed; the machine may be out of memory"
+        return f"its process ended with exit code {worker.process.exitcode}"
 
     def _receive(self, worker: _Worker) -> list[Event]:
+        events: list[Event] = []
         try:
             event: Report | Finished = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
-            worker.process.join()
-            reason = f"its process ended with exit code {worker.process.exitcode}"
-            if worker.process.exitcode == -signal.SIGKILL:
-                reason = "its process was killed; the machine may be out of memory"
-            lost, worker.keys = worker.keys, []
-            return [Finished(key, "lost", reason) for key in lost]
-        if isinstance(event, Finished):
+            if not isinstance(event, Finished):
+                return [event]
             worker.keys.remove(event.key)
-        return [event]
+            events.append(event)
+            if event.status != "lost":
+                return events
+            self._end(worker)
+            reason = f"the process that it shared with {event.key} has ended: {event.error}"
+        except (EOFError, OSError, UnpicklingError):  # nothing, or half a message
+            reason = self._end(worker)
+        lost, worker.keys = worker.keys, []
+        return [*events, *(Finished(key, "lost", reason) for key in lost)]
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Return the events of the workers that have sent one."""
+        unsent, self._unsent = self._unsent, []
+        if unsent:
+            return unsent
         busy = {worker.connection: worker for worker in self._workers if worker.keys}
         ready = wait(list(busy), timeout)
         return [event for c in ready if isinstance(c, Connection) for event in self._receive(busy[c])]
@@ -142,7 +193,7 @@ class LocalExecutor:
         """Pass the answer on; a worker that has died meanwhile is noticed by the next :meth:`wait`."""
         for worker in self._workers:
             if key in worker.keys:
-                with suppress(BrokenPipeError, ConnectionResetError):
+                with suppress(OSError):
                     worker.connection.send((key, go_on))
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from iimt_search import cores
 from iimt_search.data.assemble import load_task
 from iimt_search.data.image_files import files
 from iimt_search.data.image_files.folder import image_folder
-from iimt_search.data.open import open_domain
+from iimt_search.data.open import open_with_labels
 from iimt_search.data.store import file_key
 from iimt_search.data.task import DomainTask, Labelled, Samples, Unlabelled
 from iimt_search.errors import DataError
@@ -45,7 +45,7 @@ def test_class_folders(paint: Paint, tmp_path: Path) -> None:
     ):
         paint(name, value)
     (tmp_path / "d" / "cat" / "notes.txt").write_text("not an image")
-    domain = open_domain(domain_of(tmp_path / "d"), 8)
+    domain = open_with_labels(domain_of(tmp_path / "d"), 8)
     assert domain.classes == ("cat", "dog") and isinstance(domain.train, Labelled)
     assert domain.train.x.shape == (3, 3, 8, 8) and domain.train.x.dtype == np.uint8
     assert domain.train.y.tolist() == [0, 0, 1]
@@ -56,7 +56,7 @@ def test_class_folders(paint: Paint, tmp_path: Path) -> None:
 def test_flat_folder_has_no_labels(paint: Paint, tmp_path: Path) -> None:
     paint("d/1.png", 1)
     paint("d/2.png", 2)
-    domain = open_domain(domain_of(tmp_path / "d", augmentation="objects"), 8)
+    domain = open_with_labels(domain_of(tmp_path / "d", augmentation="objects"), 8)
     assert domain.classes is None and isinstance(domain.train, Unlabelled)
     assert domain.augmentation == "objects"
 
@@ -64,42 +64,42 @@ def test_flat_folder_has_no_labels(paint: Paint, tmp_path: Path) -> None:
 def test_test_folder(paint: Paint, tmp_path: Path) -> None:
     for name in ("d/cat/1.png", "d/dog/1.png", "t/cat/1.png", "t/dog/2.png"):
         paint(name, 5)
-    domain = open_domain(domain_of(tmp_path / "d", test=str(tmp_path / "t")), 8)
+    domain = open_with_labels(domain_of(tmp_path / "d", test=str(tmp_path / "t")), 8)
     assert isinstance(domain.test, Labelled) and domain.test.y.tolist() == [0, 1]
     paint("t/fox/1.png", 5)
     with pytest.raises(DataError, match="its training and test folders have other classes"):
-        open_domain(domain_of(tmp_path / "d", test=str(tmp_path / "t")), 8)
+        open_with_labels(domain_of(tmp_path / "d", test=str(tmp_path / "t")), 8)
 
 
 def test_a_changed_file_is_read_again(paint: Paint, tmp_path: Path) -> None:
     paint("d/cat/1.png", 1)
     paint("d/dog/1.png", 1)
-    first = open_domain(domain_of(tmp_path / "d"), 8)
+    first = open_with_labels(domain_of(tmp_path / "d"), 8)
     paint("d/dog/2.png", 7)
-    second = open_domain(domain_of(tmp_path / "d"), 8)
+    second = open_with_labels(domain_of(tmp_path / "d"), 8)
     assert (len(first.train), len(second.train)) == (2, 3)
     assert first.fingerprint != second.fingerprint
 
 
 def test_what_is_wrong_is_told(paint: Paint, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no folder .*absent"):
-        open_domain(domain_of(tmp_path / "absent"), 8)
+        open_with_labels(domain_of(tmp_path / "absent"), 8)
     with pytest.raises(DataError, match=r"1\.png is a file; `folder` names"):
-        open_domain(domain_of(paint("d/1.png", 1)), 8)
+        open_with_labels(domain_of(paint("d/1.png", 1)), 8)
     (tmp_path / "d" / "1.png").unlink()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no image .* and no class folder"):
-        open_domain(domain_of(tmp_path / "empty"), 8)
+        open_with_labels(domain_of(tmp_path / "empty"), 8)
     paint("d/cat/1.png", 1)
     (tmp_path / "d" / "dog").mkdir()
     paint("d/dog/1.png", 1)
     loose = paint("d/loose.png", 1)
     with pytest.raises(DataError, match=r"holds images \(loose.png\) beside class folders \(cat/\)"):
-        open_domain(domain_of(tmp_path / "d"), 8)
+        open_with_labels(domain_of(tmp_path / "d"), 8)
     loose.unlink()
     (tmp_path / "d" / "dog" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
     with pytest.raises(DataError, match=r"dog/broken\.png"):
-        open_domain(domain_of(tmp_path / "d"), 8)
+        open_with_labels(domain_of(tmp_path / "d"), 8)
 
 
 def task_of(source: Path, target: Path, **more: object) -> DomainTask:
@@ -312,7 +312,7 @@ def test_all_broken_files_are_listed_with_a_limit(lab: Path, tmp_path: Path) -> 
     for index in range(20):
         (lab / "rust" / f"{index}.png").write_bytes(b"broken")
     with pytest.raises(DataError) as caught:
-        open_domain(domain_of(lab), 8)
+        open_with_labels(domain_of(lab), 8)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("20 things") and len(lines) == 12 and lines[-1] == "  and 10 more"
 

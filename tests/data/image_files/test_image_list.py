@@ -8,7 +8,7 @@ from PIL import Image
 
 from iimt_search.data.assemble import load_task
 from iimt_search.data.image_files.image_list import image_list, read_names
-from iimt_search.data.open import open_domain
+from iimt_search.data.open import open_with_labels
 from iimt_search.data.task import Labelled, Unlabelled
 from iimt_search.errors import DataError
 from iimt_search.space import Space
@@ -163,7 +163,7 @@ def spec(path: Path, **more: object) -> DomainSpec:
 
 def test_a_domain_of_a_list_and_its_test_list(write: Write, tmp_path: Path) -> None:
     train, test = write("a.png 1\nmy dir/b c.png 0\n"), write("c.png 1\n", "test.txt")
-    domain = open_domain(spec(train, test=test), 4)
+    domain = open_with_labels(spec(train, test=test), 4)
     assert domain.classes == ("0", "1") and isinstance(domain.train, Labelled)
     assert domain.train.y.tolist() == [1, 0] and [int(x.mean()) for x in domain.train.x] == [0, 10]
     assert isinstance(domain.test, Labelled) and domain.test.y.tolist() == [1]
@@ -171,19 +171,19 @@ def test_a_domain_of_a_list_and_its_test_list(write: Write, tmp_path: Path) -> N
     with pytest.raises(
         DataError, match="training and test lists have other classes; the test list alone has 2"
     ):
-        open_domain(spec(train, test=test), 4)
+        open_with_labels(spec(train, test=test), 4)
     write("c.png 1\na.png 1\n", "test.txt")
     with pytest.raises(DataError, match=r"have 1 images in common, such as .*/a\.png: training would see"):
-        open_domain(spec(train, test=test), 4)
+        open_with_labels(spec(train, test=test), 4)
 
 
 def test_another_label_is_another_domain_and_left_alone_it_is_none(write: Write) -> None:
-    first = open_domain(spec(write("a.png 1\nc.png 0\n")), 4)
-    second = open_domain(spec(write("a.png 0\nc.png 1\n")), 4)
+    first = open_with_labels(spec(write("a.png 1\nc.png 0\n")), 4)
+    second = open_with_labels(spec(write("a.png 0\nc.png 1\n")), 4)
     assert first.fingerprint != second.fingerprint and first.sample_fingerprint == second.sample_fingerprint
     assert isinstance(second.train, Labelled) and second.train.y.tolist() == [0, 1]
     without = DomainSpec(list=str(write("a.png 0\nc.png 1\n")), labelled=False)
-    assert isinstance(open_domain(without, 4).train, Unlabelled)
+    assert isinstance(open_with_labels(without, 4).train, Unlabelled)
 
 
 def test_a_list_and_a_folder_of_the_same_images_are_the_same_data(tmp_path: Path) -> None:
@@ -196,12 +196,12 @@ def test_a_list_and_a_folder_of_the_same_images_are_the_same_data(tmp_path: Path
             Image.fromarray(pixels).save(tmp_path / "lab" / name / f"{index}.png")
             lines.append(f"{name}/{index}.png {name}")
     (tmp_path / "lab.txt").write_text("\n".join(lines))
-    folder = open_domain(DomainSpec(folder=str(tmp_path / "lab")), 8)
-    listed = open_domain(spec(tmp_path / "lab.txt", root=tmp_path / "lab"), 8)
+    folder = open_with_labels(DomainSpec(folder=str(tmp_path / "lab")), 8)
+    listed = open_with_labels(spec(tmp_path / "lab.txt", root=tmp_path / "lab"), 8)
     assert listed.fingerprint == folder.fingerprint and listed.white_level == folder.white_level == 4095
     (tmp_path / "lab" / "rust" / "1.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"rust/1\.png is not an image that can be read"):
-        open_domain(spec(tmp_path / "lab.txt", root=tmp_path / "lab"), 8)
+        open_with_labels(spec(tmp_path / "lab.txt", root=tmp_path / "lab"), 8)
 
 
 def test_of_a_target_list_nothing_tells_the_labels(write: Write, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialSch
 
 from iimt_search.methods import used_settings
 from iimt_search.records import Evaluation, Finished, Fork, Job
+from iimt_search.seeding import derive_seed, seeded_globals
 from iimt_search.space import Space
 from iimt_search.study.search.sampling import distributions
 from iimt_search.validators.registry import VALIDATORS
@@ -50,7 +51,7 @@ class ForkingPopulation(PopulationBasedTraining):
     """
 
     def __init__(self, space: Space, when: dict[str, Any], interval: int, warmup: int) -> None:
-        self._distribution = distributions(space)[_SEARCHED]
+        self._distribution, self._seed = distributions(space)[_SEARCHED], space.seed
         self._sign = 1.0 if when["mode"] == "max" else -1.0
         super().__init__(
             **when,
@@ -99,7 +100,9 @@ class ForkingPopulation(PopulationBasedTraining):
         """Return STOP for a trial whose place :attr:`fork` shall take."""
         self._step, self.fork = result[_STEP], None
         self._curves[trial][self._step] = self._sign * result[_OBJECTIVE]
-        super().on_trial_result(_CONTROLLER, trial, result)
+        # Tune draws from the global generators: by a seed of ours, the same for the same trial and step.
+        with seeded_globals(derive_seed(self._seed, "pbt", job_of(trial).key, self._step)):
+            super().on_trial_result(_CONTROLLER, trial, result)
         return str(TrialScheduler.CONTINUE if self.fork is None else TrialScheduler.STOP)
 
     def _quantiles(self) -> tuple[list[Trial], list[Trial]]:
@@ -116,7 +119,7 @@ class ForkingPopulation(PopulationBasedTraining):
         """Note the fork of a better trial that shall take the place of one of the worst."""
         if trial not in lower_quantile:
             return
-        donor = random.choice(upper_quantile)
+        donor = random.choice(sorted(upper_quantile, key=lambda other: job_of(other).key))
         if self._curves[donor][self._step] <= self._curves[trial][self._step]:
             return
         job = job_of(donor)

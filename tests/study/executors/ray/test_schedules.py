@@ -1,11 +1,13 @@
 """Tune's population-based training, as forks of a study's trials."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
 
@@ -77,6 +79,25 @@ def test_one_of_the_worst_goes_on_as_a_fork_of_one_of_the_best(
         assert value in searched["choices"]
     else:
         assert searched["low"] <= value <= searched["high"] and not value % searched.get("step", value)
+
+
+def test_what_is_drawn_depends_on_the_studys_seed_alone(made: Callable[..., Any]) -> None:
+    found = []
+    for at in range(3):
+        schedule = made()
+        trials: list[Any] = [FakeTrial(number) for number in range(8)]
+        for trial in trials:
+            schedule.add(trial)
+        random.seed(at)
+        np.random.seed(at)
+        before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
+        for number, trial in enumerate(trials[1:], 1):
+            assert hear(schedule, trial, 10, number / 10) is None
+        ended = hear(schedule, trials[0], 10, 0.0)
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[union-attr]
+        assert ended is not None and ended.fork is not None
+        found.append(ended.fork)
+    assert found[0] == found[1] == found[2]
 
 
 def test_only_scores_at_the_same_step_and_of_trials_under_way_are_compared(made: Callable[..., Any]) -> None:
