@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from iimt_search.models.encoders import Built
 
 Kind = Literal["image", "series", "vector"]
+# Features are made of images by a network that stays as it is: :mod:`iimt_search.features`.
+SampleKind = Literal["image", "series", "vector", "features"]
 
 
 class EncoderEntry(NamedTuple):
@@ -49,7 +51,7 @@ class AugmentationEntry(NamedTuple):
         augmentation: ``module:name`` of an :class:`~iimt_search.data.augment.Augmentation`.
     """
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[SampleKind, ...]
     augmentation: str
 
     def load(self) -> "Augmentation":
@@ -59,6 +61,19 @@ class AugmentationEntry(NamedTuple):
 
 
 _ENCODERS, _AUGMENT = "iimt_search.models.encoders", "iimt_search.data.augment"
+
+# Where networks that were trained elsewhere come from: the beginnings of their names.
+PRETRAINED = ("torchvision", "timm", "python")
+
+
+def is_pretrained(network: str) -> bool:
+    """Return whether a name is of a network of torchvision, of timm, or of one's own."""
+    return network.partition(":")[0] in PRETRAINED
+
+
+def _pretrained_entry(name: str) -> EncoderEntry:
+    return EncoderEntry("image", 0, "iimt_search.models.pretrained:build_backbone", {"name": name})
+
 
 ENCODERS = Registry(
     "encoder",
@@ -70,6 +85,7 @@ ENCODERS = Registry(
         "series": EncoderEntry("series", 32, f"{_ENCODERS}:series_encoder"),
         "mlp": EncoderEntry("vector", 128, f"{_ENCODERS}:mlp_encoder"),
     },
+    dict.fromkeys(PRETRAINED, _pretrained_entry),
 )
 
 # What "auto" stands for.
@@ -85,7 +101,9 @@ AUGMENTATIONS = Registry(
         "series": AugmentationEntry(("series",), f"{_AUGMENT}:augment_series"),
         "motion": AugmentationEntry(("series",), f"{_AUGMENT}:augment_motion"),
         "noise": AugmentationEntry(("series", "vector"), f"{_AUGMENT}:augment_noise"),
-        "none": AugmentationEntry(("image", "series", "vector"), f"{_AUGMENT}:augment_none"),
+        "photos": AugmentationEntry(("image",), f"{_AUGMENT}:augment_photos"),
+        "views": AugmentationEntry(("features",), f"{_AUGMENT}:augment_views"),
+        "none": AugmentationEntry(("image", "series", "vector", "features"), f"{_AUGMENT}:augment_none"),
     },
 )
 
@@ -93,7 +111,7 @@ AUGMENTATIONS = Registry(
 NetworkName = Annotated[
     str,
     AfterValidator(lambda name: ENCODERS.checked(name, "auto")),
-    WithJsonSchema({"enum": ["auto", *ENCODERS.built_in]}),
+    WithJsonSchema({"enum": ["auto", *ENCODERS.built_in, *(f"{family}:NAME" for family in PRETRAINED)]}),
 ]
 AugmentationName = Annotated[
     str, AfterValidator(AUGMENTATIONS.checked), WithJsonSchema({"enum": [*AUGMENTATIONS.built_in]})

@@ -1,8 +1,9 @@
 """Tables of what has a name: the built-in entries, and those of installed packages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import PydanticCustomError
@@ -37,10 +38,19 @@ class Registry(Mapping[str, Entry]):
         what: an entry's name in messages; in the plural, the end of the entry points' group.
         kind: the entries' class.
         built_in: name → entry.
+        families: beginning → a function that makes the entry of a name ``beginning:rest``. Such names are not
+            listed, and whether there is what they name shows when it is used.
     """
 
-    def __init__(self, what: str, kind: type[Entry], built_in: Mapping[str, Entry]) -> None:
+    def __init__(
+        self,
+        what: str,
+        kind: type[Entry],
+        built_in: Mapping[str, Entry],
+        families: Mapping[str, Callable[[str], Entry]] = MappingProxyType({}),
+    ) -> None:
         self._what, self._kind, self.built_in = what, kind, dict(built_in)
+        self.families = dict(families)
         self._loaded: dict[str, Entry] = {}
 
     @cached_property
@@ -54,7 +64,11 @@ class Registry(Mapping[str, Entry]):
         return offered
 
     def __contains__(self, name: object) -> bool:
-        return name in self.built_in or name in self._offered
+        return name in self.built_in or self._of_family(name) is not None or name in self._offered
+
+    def _of_family(self, name: object) -> Callable[[str], Entry] | None:
+        family, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+        return self.families.get(family) if rest else None
 
     def __iter__(self) -> Iterator[str]:
         """Yield all names.
@@ -82,6 +96,8 @@ class Registry(Mapping[str, Entry]):
         """
         if name in self.built_in:
             return self.built_in[name]
+        if make := self._of_family(name):
+            return make(name)
         if name not in self._loaded:
             self._loaded[name] = self._load(name, self._offered[name])
         return self._loaded[name]
@@ -110,6 +126,7 @@ class Registry(Mapping[str, Entry]):
         """
         if name in besides or name in self:
             return name
-        *first, last = map(repr, (*besides, *self))
+        families = [f"{family}:NAME" for family in self.families]
+        *first, last = map(repr, (*besides, *self, *families))
         expected = f"{', '.join(first)} or {last}"
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})

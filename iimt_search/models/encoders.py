@@ -60,7 +60,8 @@ def _conv1d(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -
     ]
 
 
-def _dense(features_in: int, features_out: int) -> list[nn.Module]:
+def dense(features_in: int, features_out: int) -> list[nn.Module]:
+    """Return a layer with BatchNorm: (B, features_in) → (B, features_out)."""
     return [
         nn.Linear(features_in, features_out, bias=False),
         nn.BatchNorm1d(features_out),
@@ -152,4 +153,4 @@ def mlp_encoder(sample_shape: tuple[int, ...], width: int) -> Built:
     Returns:
         The encoder, float (B, features) → (B, D), and D = width.
     """
-    return nn.Sequential(*_dense(sample_shape[0], width), *_dense(width, width)), width
+    return nn.Sequential(*dense(sample_shape[0], width), *dense(width, width)), width

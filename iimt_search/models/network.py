@@ -1,5 +1,6 @@
 """Classifier, discriminator, and the model h = g ∘ f made of an encoder and the classifier."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -8,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from iimt_search.kinds import DEFAULT_ENCODERS, ENCODERS
+from iimt_search.kinds import DEFAULT_ENCODERS, ENCODERS, is_pretrained
+from iimt_search.models.encoders import dense
+from iimt_search.models.pretrained import Backbone
 
 
 @contextmanager
@@ -30,11 +33,13 @@ class Architecture(NamedTuple):
 
     Attributes:
         network: the encoder's name in :data:`iimt_search.kinds.ENCODERS`, or ``auto``.
-        kind: of the samples: ``image``, ``series`` or ``vector``.
-        sample_shape: of one sample: (channels, H, W), (channels, length) or (features,).
+        kind: of the samples: ``image``, ``series`` or ``vector``; or ``features``, of a network's images.
+        sample_shape: of one sample: (channels, H, W), (channels, length) or (features,); of features
+            (views, features), the first view of which is the image as it is.
         classes: number of classes C.
         width: channels of the encoder's first stage; 0: the network's own.
         dropout: dropout on the embedding.
+        bottleneck: units of a layer between a pretrained network and the classifier; 0: none.
     """
 
     network: str
@@ -43,6 +48,7 @@ class Architecture(NamedTuple):
     classes: int
     width: int
     dropout: float
+    bottleneck: int = 0
 
 
 def resolve_network(network: str, kind: str) -> str:
@@ -55,6 +61,8 @@ def resolve_network(network: str, kind: str) -> str:
     Raises:
         ValueError: there is no such kind or network, or the network takes samples of another kind.
     """
+    if kind == "features" and is_pretrained(network):
+        return network
     if kind not in DEFAULT_ENCODERS:
         raise ValueError(f"kind must be one of {', '.join(DEFAULT_ENCODERS)}, got {kind!r}")
     if network == "auto":
@@ -80,6 +88,13 @@ def _per_channel(name: str, values: Tensor | Sequence[float], sample_shape: tupl
     return per_channel.reshape(-1, *[1] * (len(sample_shape) - 1))
 
 
+class _FirstView(nn.Module):
+    """Features of several views (B, V, D) → of the first (B, D); those of one stay as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0] if x.dim() == 3 else x
+
+
 class Model(nn.Module):
     """h = g ∘ f: an encoder shared by both domains and a linear classifier of its embeddings.
 
@@ -89,9 +104,9 @@ class Model(nn.Module):
 
     Args:
         architecture: what to build. The attribute of this name has the network and width resolved.
-        shift: subtracted first; one value a channel (a feature, for vectors). Default: 127.5 for images,
-            else 0.
-        scale: then divided by; as ``shift``, above 0. Default: 127.5 for images, else 1.
+        shift: subtracted first; one value a channel (a feature, for vectors). Default: 127.5 for images, or
+            what a pretrained network was trained with; else 0.
+        scale: then divided by; as ``shift``, above 0. Default: as ``shift``, else 1.
 
     Raises:
         ValueError: the network does not fit the kind, or ``shift`` or ``scale`` the channels.
@@ -110,19 +125,38 @@ class Model(nn.Module):
         network = resolve_network(architecture.network, architecture.kind)
         # A list where the architecture was read from JSON.
         sample_shape = tuple(architecture.sample_shape)
-        entry = ENCODERS[network]
-        self.architecture = architecture._replace(
-            network=network, sample_shape=sample_shape, width=architecture.width or entry.width
+        entry, image, features = (
+            ENCODERS[network],
+            architecture.kind == "image",
+            architecture.kind == "features",
         )
-        image, channels = architecture.kind == "image", sample_shape[0]
-        default_shift, default_scale = (127.5, 127.5) if image else (0.0, 1.0)
-        shift = [default_shift] * channels if shift is None else shift
-        scale = [default_scale] * channels if scale is None else scale
-        self.register_buffer("shift", _per_channel("shift", shift, sample_shape))
-        self.register_buffer("scale", _per_channel("scale", scale, sample_shape))
+        width = architecture.width or entry.width
+        self.architecture = architecture._replace(network=network, sample_shape=sample_shape, width=width)
+        encoder: nn.Module
+        encoder, self.embedding_dim = (
+            (_FirstView(), sample_shape[-1]) if features else entry.build(sample_shape, width)
+        )
+        channels = 1 if features else sample_shape[0]
+        default_shift, default_scale = (
+            ([127.5] * channels, [127.5] * channels) if image else ([0.0] * channels, [1.0] * channels)
+        )
+        if isinstance(encoder, Backbone):
+            preprocessing = encoder.preprocessing
+            default_shift = [255 * value for value in preprocessing.mean]
+            default_scale = [255 * value for value in preprocessing.std]
+        shape = (1,) if features else sample_shape
+        shift, scale = default_shift if shift is None else shift, default_scale if scale is None else scale
+        self.register_buffer("shift", _per_channel("shift", shift, shape))
+        self.register_buffer("scale", _per_channel("scale", scale, shape))
         if not (self.scale > 0).all():
             raise ValueError(f"scale must be above 0, got {self.scale.flatten().tolist()}")
-        self.encoder, self.embedding_dim = entry.build(sample_shape, self.architecture.width)
+        if is_pretrained(network):
+            parts = OrderedDict[str, nn.Module](backbone=encoder)
+            if architecture.bottleneck:
+                parts["bottleneck"] = nn.Sequential(*dense(self.embedding_dim, architecture.bottleneck))
+                self.embedding_dim = architecture.bottleneck
+            encoder = nn.Sequential(parts)
+        self.encoder = encoder
         self.dropout = nn.Dropout(architecture.dropout)
         self.classifier = nn.Linear(self.embedding_dim, architecture.classes)
         if image:
@@ -135,6 +169,12 @@ class Model(nn.Module):
         """
         scaled = x.to(self.shift.dtype).sub(self.shift).div_(self.scale)
         return scaled.contiguous(memory_format=torch.channels_last) if scaled.dim() == 4 else scaled
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The pretrained network of images, where there is one."""
+        found = getattr(self.encoder, "backbone", None)
+        return found if isinstance(found, Backbone) else None
 
     def embed(self, normalised: Tensor) -> Tensor:
         """Return embeddings (B, D) of normalised samples."""

@@ -1,0 +1,360 @@
+"""Networks of torchvision, of timm, or of one's own, without their classifiers, as encoders of photographs.
+
+Their names begin with where they come from: ``torchvision:resnet50``, ``timm:convnext_tiny``,
+``python:package.module:function``.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from iimt_search.errors import DataError, UsageError
+from iimt_search.registry import load_object
+
+_IMAGENET_CLASSES = 1000
+# Outputs that only a training from scratch uses.
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+
+
+class Preprocessing(NamedTuple):
+    """What the images that a network was trained with had gone through.
+
+    Attributes:
+        side: of the middle square, in pixels.
+        crop: side of the middle of that square, which the network sees.
+        mean: of red, green and blue, in [0, 1].
+        std: as ``mean``.
+        interpolation: ``bilinear`` or ``bicubic``.
+    """
+
+    side: int = 256
+    crop: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+
+
+class Backbone(nn.Module):
+    """A classification network without its classifier.
+
+    Args:
+        network: normalised images (B, 3, crop, crop) → features (B, D).
+        preprocessing: of the images that it takes.
+        side: of the images that come, in pixels.
+
+    Attributes:
+        crop: side of the middle that the network sees, in pixels.
+    """
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, side: int) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessing = preprocessing
+        self.crop = max(1, round(side * preprocessing.crop / preprocessing.side))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, D) of normalised images (B, 3, side, side)."""
+        top, left = ((side - self.crop) // 2 for side in x.shape[2:])
+        features: Tensor = self.network(x[:, :, top : top + self.crop, left : left + self.crop])
+        return features.flatten(1)
+
+
+class _Loaded(NamedTuple):
+    """A network as its library makes it.
+
+    Attributes:
+        network: without its classifier.
+        preprocessing: of its images.
+        classifier: the layer's name in published files, or "".
+    """
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    classifier: str
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def _torchvision(name: str) -> _Loaded:
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if name not in names:
+        raise UsageError(f"there is no network torchvision:{name}; there are {', '.join(names)}")
+    network = models.get_model(name, weights=None)
+    for auxiliary in _AUXILIARY:
+        if hasattr(network, auxiliary):
+            setattr(network, auxiliary, None)
+            network.aux_logits = False
+    classifiers = [
+        path
+        for path, layer in network.named_modules()
+        if isinstance(layer, nn.Linear) and layer.out_features == _IMAGENET_CLASSES
+    ]
+    if not classifiers:
+        raise UsageError(f"torchvision:{name} has no linear classifier that could be left out")
+    network.set_submodule(classifiers[-1], nn.Identity())
+    preset = models.get_model_weights(name).DEFAULT.transforms()
+    return _Loaded(
+        network,
+        Preprocessing(
+            side=preset.resize_size[0],
+            crop=preset.crop_size[0],
+            mean=_three(preset.mean),
+            std=_three(preset.std),
+            interpolation=preset.interpolation.value,
+        ),
+        classifiers[-1],
+    )
+
+
+def _import_timm() -> Any:
+    try:
+        import timm
+        import timm.data
+    except ImportError as error:
+        raise UsageError("timm's networks need it: pip install 'iimt-search[timm]'") from error
+    return timm
+
+
+def _timm(name: str) -> _Loaded:
+    timm = _import_timm()
+    if not timm.is_model(name):
+        close = ", ".join(timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:10])
+        raise UsageError(f"there is no network timm:{name}" + (f"; there are {close}, …" if close else ""))
+    network = timm.create_model(name, pretrained=False, num_classes=0)
+    config = timm.data.resolve_model_data_config(network)
+    crop = int(config["input_size"][1])
+    return _Loaded(
+        network,
+        Preprocessing(
+            side=round(crop / config["crop_pct"]),
+            crop=crop,
+            mean=_three(config["mean"]),
+            std=_three(config["std"]),
+            interpolation="bicubic" if config["interpolation"] == "bicubic" else "bilinear",
+        ),
+        network.pretrained_cfg.get("classifier") or "head",
+    )
+
+
+def _own(name: str) -> _Loaded:
+    try:
+        network = load_object(name)()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"network python:{name} cannot be found: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"python:{name} must return a torch.nn.Module, got {type(network).__name__}")
+    given = getattr(network, "preprocessing", {})
+    try:
+        return _Loaded(network, Preprocessing(**given), "")
+    except TypeError as error:
+        known = ", ".join(Preprocessing._fields)
+        raise UsageError(f"python:{name}: its attribute `preprocessing` is a dict of {known}") from error
+
+
+_FAMILIES: dict[str, Callable[[str], _Loaded]] = {"torchvision": _torchvision, "timm": _timm, "python": _own}
+
+
+def _load(name: str) -> _Loaded:
+    family, _, rest = name.partition(":")
+    return _FAMILIES[family](rest)
+
+
+@cache
+def preprocessing_of(name: str) -> Preprocessing:
+    """Return what a network's images have gone through.
+
+    Args:
+        name: as in the module's text.
+
+    Raises:
+        UsageError: there is no such network, or its package is not installed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return _load(name).preprocessing
+
+
+@cache
+def feature_dimension(name: str) -> int:
+    """Return D of a network's features (B, D).
+
+    Raises:
+        UsageError: there is no such network, or it returns no features.
+    """
+    with torch.random.fork_rng(devices=[]):
+        loaded = _load(name)
+    crop = loaded.preprocessing.crop
+    network = loaded.network.eval()
+    with torch.no_grad():
+        features = network(torch.zeros(1, 3, crop, crop))
+    if not isinstance(features, Tensor) or features.flatten(1).shape[0] != 1:
+        raise UsageError(f"network {name} must return a tensor (B, D), got {type(features).__name__}")
+    return features.flatten(1).shape[1]
+
+
+def build_backbone(sample_shape: tuple[int, ...], width: int, name: str) -> tuple[nn.Module, int]:
+    """Return a network without its classifier, and D of its features; with the weights it begins with.
+
+    Args:
+        sample_shape: (3, side, side).
+        width: 0; its widths are its own.
+        name: as in the module's text.
+
+    Raises:
+        UsageError: there is no such network, or its package is not installed.
+        ValueError: another width.
+    """
+    if width:
+        raise ValueError(f"`width` is of our own networks, {name} has its own; leave it out")
+    dimension = feature_dimension(name)
+    loaded = _load(name)
+    return Backbone(loaded.network, loaded.preprocessing, sample_shape[-1]), dimension
+
+
+def _entries(content: Any) -> dict[str, Tensor]:
+    """Return the weights in what a file of PyTorch held: itself, or what it has under a usual name."""
+    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = next(
+            (content[key] for key in ("state_dict", "model", "model_state_dict") if key in content), None
+        )
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping):
+        return {}
+    return {
+        str(name).removeprefix("module."): value
+        for name, value in content.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return _entries(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file of weights {path}") from error
+    except (OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path} cannot be read as weights ({first}); they are .safetensors, or .pth with tensors alone"
+        ) from error
+
+
+def published_file(name: str) -> tuple[Path, str] | None:
+    """Return where a torchvision network's published weights lie, once fetched, and their address."""
+    family, _, rest = name.partition(":")
+    if family != "torchvision":
+        return None
+    from torchvision import models
+
+    url = models.get_model_weights(rest).DEFAULT.url
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1], url
+
+
+@contextmanager
+def _fetching(name: str, where: str) -> Iterator[None]:
+    try:
+        yield
+    except (URLError, OSError, RuntimeError) as error:
+        reason = getattr(error, "reason", None) or str(error).splitlines()[0]
+        raise DataError(
+            f"the published weights of {name} cannot be fetched ({reason}): {where}, or name a file by "
+            f"`train.weights`"
+        ) from error
+
+
+def _published(name: str) -> dict[str, Tensor]:
+    family, _, rest = name.partition(":")
+    if family == "timm":
+        timm = _import_timm()
+        hub = timm.create_model(rest, pretrained=False).pretrained_cfg.get("hf_hub_id") or f"timm/{rest}"
+        where = f"place model.safetensors of https://huggingface.co/{hub} on this machine"
+        with _fetching(name, where):
+            network = timm.create_model(rest, pretrained=True, num_classes=0)
+            return cast(dict[str, Tensor], network.state_dict())
+    from torchvision import models
+
+    place = published_file(name)
+    assert place is not None
+    with _fetching(name, f"place {place[0].name} of {place[1]} in {place[0].parent}"):
+        state = models.get_model_weights(rest).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    return dict(state)
+
+
+def load_weights(backbone: Backbone, name: str, weights: str) -> None:
+    """Give a network weights.
+
+    Args:
+        backbone: the network.
+        name: its name.
+        weights: ``imagenet`` for the published ones, which its library fetches and keeps; ``none`` for those
+            that it begins with; or a file, ``.safetensors`` or ``.pth``. A network of one's own has its own
+            unless a file is named.
+
+    Raises:
+        DataError: they cannot be fetched or read, or do not fit; says what is missing and what is left over.
+    """
+    own = name.startswith("python:")
+    if weights == "none" or (own and weights == "imagenet"):
+        return
+    state = _published(name) if weights == "imagenet" else _read_file(Path(weights).expanduser())
+    wanted = backbone.network.state_dict()
+    classifier = _classifier_of(name)
+    state = {
+        key: value
+        for key, value in state.items()
+        if not (classifier and key.startswith(classifier))
+        and not key.startswith(tuple(f"{a}." for a in _AUXILIARY))
+    }
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in wanted]
+    other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    if missing or extra or other:
+        said = {"missing": missing, "left over": extra, "of another shape": other}
+        listed = "; ".join(
+            f"{len(keys)} {what}: {', '.join(keys[:5])}{', …' if len(keys) > 5 else ''}"
+            for what, keys in said.items()
+            if keys
+        )
+        raise DataError(f"the weights {weights} do not fit {name}: {listed}")
+    backbone.network.load_state_dict(state, strict=False)
+
+
+@cache
+def _classifier_of(name: str) -> str:
+    with torch.random.fork_rng(devices=[]):
+        return _load(name).classifier
+
+
+@cache
+def weights_key(name: str, weights: str) -> str:
+    """Return what tells a network's weights from others: a hash of a file, else a text.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if weights in ("imagenet", "none"):
+        return weights
+    try:
+        return hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"there is no file of weights {weights}") from error
