@@ -16,7 +16,7 @@ from iimt_search.methods import active_terms
 OLD_NAMES = {"lambda_before": "lambda_schedule", "share": "data_fraction"}
 
 # Settings that earlier versions did not have: what was trained then is of their defaults.
-LATER = ("statistics",)
+LATER = ("statistics", "weights", "freeze", "views", "bottleneck", "backbone_rate")
 
 
 def with_new_names(content: Any) -> Any:
@@ -77,6 +77,25 @@ class TrainSettings(BaseModel):
     )
     network: NetworkName = Field(
         "auto", description="encoder by name; auto: small for images, series for series, mlp for vectors"
+    )
+    weights: str = Field(
+        "imagenet",
+        description="of a network of torchvision or timm: imagenet (its published ones), none, or a file, "
+        ".safetensors or .pth",
+    )
+    freeze: Literal["nothing", "first_half", "all"] = Field(
+        "all",
+        description="of such a network: the layers that stay as they are; all: each image's features are "
+        "computed once",
+    )
+    views: int = Field(
+        8, ge=1, le=64, description="features of each image: of itself and of views − 1 augmentations (ours)"
+    )
+    bottleneck: int = Field(
+        256, ge=0, le=4096, description="units of the layer with BatchNorm after such a network; 0: none"
+    )
+    backbone_rate: float = Field(
+        0.1, ge=0, le=1, description="learning rate of such a network, as a factor of the others'"
     )
     width: int = Field(
         0, ge=0, le=1024, description="channels of the encoder's first stage; 0: the network's own"

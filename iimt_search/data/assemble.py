@@ -1,7 +1,7 @@
 """Makes a domain task of its domains, and leaves the target's labels behind."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
@@ -231,18 +231,27 @@ def _few_shot(spec: TaskSpec, domain: Domain, target: Domain, classes: tuple[str
 
 
 @lru_cache(maxsize=8)
-def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -> DomainTask:
+def load_task(
+    spec: TaskSpec,
+    image_size: int = 0,
+    data_fraction: float = 1.0,
+    transform: Callable[[Domain], Domain] | None = None,
+) -> DomainTask:
     """Return a task as training may see it.
 
     Args:
         spec: its domains.
         image_size: side of the images in pixels; 0 for what is natural.
         data_fraction: share of the source and target samples to use, in (0, 1]; the same ones every time.
+        transform: makes other samples of each domain's, one for each, with the same labels; hashable.
 
     Raises:
         DataError: a domain cannot be made, or source and target do not fit; says all that is wrong.
     """
     sources, target, few = _open_all(spec, image_size)
+    if transform is not None:
+        sources, target = [transform(domain) for domain in sources], transform(target)
+        few = None if few is None else transform(few)
     _check_fit(spec, sources, target)
     train, classes = _merge(spec, sources)
     _check_classes(spec, target, classes, "the target's")
@@ -262,7 +271,7 @@ def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -
         name=spec.name,
         classes=classes,
         kind=target.kind,
-        augmentation=spec.target.augmentation or target.augmentation,
+        augmentation=(None if transform else spec.target.augmentation) or target.augmentation,
         source_train=fit,
         source_val=val,
         target=unlabelled,
@@ -275,7 +284,7 @@ def load_task(spec: TaskSpec, image_size: int = 0, data_fraction: float = 1.0) -
 
 def _fitting_network(task: DomainTask, space: Space) -> Iterator[Note]:
     def kind_of(network: str) -> str:
-        return task.kind if network == "auto" else ENCODERS[network].kind
+        return task.kind if network == "auto" or task.kind == "features" else ENCODERS[network].kind
 
     wrong = [name for name in space.values("network") if kind_of(name) != task.kind]
     if wrong:

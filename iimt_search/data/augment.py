@@ -240,8 +240,8 @@ def _apply_views(x: Tensor, strength: float, sampled: Sampled) -> Tensor:
 augment_photos = Augmentation(_sample_photos, _apply_photos)
 """Cut a part of each photograph and resize it, mirror every second, change its colours.
 
-As networks are trained on photographs: of 40 to 100 % of the area, with sides 3 : 4 to 4 : 3, brightness, contrast
-and saturation by a factor 1 ± 0.3. Takes images float (B, 3, H, W) about standard normal.
+As networks are trained on photographs: of 40 to 100 % of the area, with sides 3 : 4 to 4 : 3, brightness,
+contrast and saturation by a factor 1 ± 0.3. Takes images float (B, 3, H, W) about standard normal.
 """
 
 augment_views = Augmentation(_sample_views, _apply_views)

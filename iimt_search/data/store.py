@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 from iimt_search.data.task import SAMPLE_TYPES, Domain, Labelled, Labels, Note, Samples, Unlabelled
 from iimt_search.errors import DataError
 from iimt_search.files import atomic_write, shown, writable
-from iimt_search.kinds import Kind
+from iimt_search.kinds import SampleKind
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class DomainStream:
     train: PartStream
     test: PartStream | None
     classes: tuple[str, ...] | None
-    kind: Kind
+    kind: SampleKind
     augmentation: str
     found: Callable[[], Found] = Found
 

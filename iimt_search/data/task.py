@@ -11,15 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iimt_search.kinds import Kind
+from iimt_search.kinds import SampleKind
 
-# uint8 for images, float32 for everything else.
+# uint8 for images, float16 for features, float32 for everything else.
 Samples = NDArray[Any]
 Labels = NDArray[np.int64]
 
 # What the dimensions of one sample are, and the type of its values.
-SAMPLE_DIMENSIONS: dict[Kind, int] = {"image": 3, "series": 2, "vector": 1}
-SAMPLE_TYPES: dict[Kind, Any] = {"image": np.uint8, "series": np.float32, "vector": np.float32}
+SAMPLE_DIMENSIONS: dict[SampleKind, int] = {"image": 3, "series": 2, "vector": 1, "features": 2}
+SAMPLE_TYPES: dict[SampleKind, Any] = {
+    "image": np.uint8,
+    "series": np.float32,
+    "vector": np.float32,
+    "features": np.float16,
+}
 
 
 # A subset larger than this stays a view of its (memory-mapped) array instead of becoming a copy.
@@ -47,7 +52,8 @@ class Unlabelled:
 
     Attributes:
         x: images uint8 (M, channels, height, width), values 0 to 255; series float32
-            (M, channels, length); vectors float32 (M, features). May be memory-mapped.
+            (M, channels, length); vectors float32 (M, features); features float16 (M, views, features).
+            May be memory-mapped.
         index: int64 (N,), which rows of ``x`` are meant, in order; None for all of them.
     """
 
@@ -133,7 +139,7 @@ class Domain:
     train: Labelled | Unlabelled
     test: Labelled | Unlabelled | None
     classes: tuple[str, ...] | None
-    kind: Kind = "image"
+    kind: SampleKind = "image"
     augmentation: str = "image"
     fingerprint: str = ""
     sample_fingerprint: str = ""
@@ -161,7 +167,7 @@ class DomainTask:
 
     name: str
     classes: tuple[str, ...]
-    kind: Kind
+    kind: SampleKind
     augmentation: str
     source_train: Labelled
     source_val: Labelled

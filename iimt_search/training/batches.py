@@ -11,7 +11,7 @@ from torch import Tensor
 from iimt_search.data.augment import Sampled
 from iimt_search.data.task import DomainTask, Unlabelled
 from iimt_search.iimt.mixup import mixing_coefficients
-from iimt_search.kinds import Kind
+from iimt_search.kinds import SampleKind
 from iimt_search.settings import TrainSettings
 
 # Larger sets stay memory-mapped, and each batch is read when it is needed.
@@ -87,7 +87,7 @@ def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
 _MEASURED = 20_000
 
 
-def _statistics(kind: Kind, *parts: Unlabelled) -> tuple[Tensor, Tensor]:
+def _statistics(kind: SampleKind, *parts: Unlabelled) -> tuple[Tensor, Tensor]:
     """Return the mean and standard deviation of each channel over evenly spaced samples of some parts."""
     x = torch.from_numpy(np.concatenate([part.rows(evenly_spaced(len(part), _MEASURED)) for part in parts]))
     over = (0, 2) if kind == "series" else (0,)
@@ -96,7 +96,7 @@ def _statistics(kind: Kind, *parts: Unlabelled) -> tuple[Tensor, Tensor]:
 
 
 def channel_statistics(task: DomainTask, by_domain: bool = False) -> tuple[Tensor, Tensor] | None:
-    """Return the mean and standard deviation of each channel; None for images.
+    """Return the mean and standard deviation of each channel; None for images and features.
 
     The target's samples take part, without labels: what the channels measure is known of both. At most
     20 000 evenly spaced samples of each domain are read.
@@ -105,15 +105,15 @@ def channel_statistics(task: DomainTask, by_domain: bool = False) -> tuple[Tenso
         task: the samples.
         by_domain: of the target alone, not over both domains.
     """
-    if task.kind == "image":
+    if task.kind in ("image", "features"):
         return None
     parts = [task.target] if by_domain else [task.source_train.unlabelled, task.target]
     return _statistics(task.kind, *parts)
 
 
 def source_to_target(task: DomainTask) -> Affine | None:
-    """Return what gives the source's channels the target's means and standard deviations; None for images."""
-    if task.kind == "image":
+    """Return what gives the source's channels the target's means and deviations; None for images and features."""
+    if task.kind in ("image", "features"):
         return None
     (mean_s, deviation_s), (mean_t, deviation_t) = (
         _statistics(task.kind, part) for part in (task.source_train.unlabelled, task.target)

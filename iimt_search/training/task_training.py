@@ -13,9 +13,10 @@ from iimt_search.data.task import DomainTask
 from iimt_search.errors import NonFiniteLossError
 from iimt_search.iimt.schedule import warmup_cosine
 from iimt_search.iimt.virtual_labels import sharpen
-from iimt_search.kinds import AUGMENTATIONS
+from iimt_search.kinds import AUGMENTATIONS, is_pretrained
 from iimt_search.methods import active_terms, needs_virtual_labels
 from iimt_search.models.network import Architecture, Discriminator, Model
+from iimt_search.models.pretrained import load_weights
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.training.batches import (
@@ -101,12 +102,15 @@ class TaskTraining:
             classes=len(task.classes),
             width=settings.width,
             dropout=settings.dropout,
+            bottleneck=settings.bottleneck if is_pretrained(settings.network) else 0,
         )
         # Layers draw their weights from the global generator; the caller's is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "weights"))
             self.model = Model(architecture, *(channel_statistics(task, by_domain) or ()))
             self.discriminator = Discriminator(self.model.embedding_dim, settings.discriminator_width)
+        if (backbone := self.model.backbone) is not None:
+            load_weights(backbone, settings.network, settings.weights)
         self.model.to(self.device)
         self.discriminator.to(self.device)
         self.average: AveragedModel | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from iimt_search.data.assemble import load_task
+from iimt_search.features.extract import load_training_task
 from iimt_search.methods import active_terms
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
@@ -49,7 +49,7 @@ class Trainable:
         self._steps = evaluation_steps(job.settings)
         self.trainings = [
             TaskTraining(
-                load_task(spec, job.settings.image_size, job.settings.data_fraction),
+                load_training_task(spec, job.settings),
                 job.settings,
                 derive_seed(job.seed, spec.name),
                 job.device,
