@@ -125,21 +125,16 @@ class Model(nn.Module):
         network = resolve_network(architecture.network, architecture.kind)
         # A list where the architecture was read from JSON.
         sample_shape = tuple(architecture.sample_shape)
-        entry, image, features = (
-            ENCODERS[network],
-            architecture.kind == "image",
-            architecture.kind == "features",
-        )
+        image, features = architecture.kind == "image", architecture.kind == "features"
+        entry, channels = ENCODERS[network], 1 if features else sample_shape[0]
         width = architecture.width or entry.width
         self.architecture = architecture._replace(network=network, sample_shape=sample_shape, width=width)
         encoder: nn.Module
         encoder, self.embedding_dim = (
             (_FirstView(), sample_shape[-1]) if features else entry.build(sample_shape, width)
         )
-        channels = 1 if features else sample_shape[0]
-        default_shift, default_scale = (
-            ([127.5] * channels, [127.5] * channels) if image else ([0.0] * channels, [1.0] * channels)
-        )
+        default_shift = [127.5 if image else 0.0] * channels
+        default_scale = [127.5 if image else 1.0] * channels
         if isinstance(encoder, Backbone):
             preprocessing = encoder.preprocessing
             default_shift = [255 * value for value in preprocessing.mean]

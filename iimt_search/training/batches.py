@@ -112,7 +112,7 @@ def channel_statistics(task: DomainTask, by_domain: bool = False) -> tuple[Tenso
 
 
 def source_to_target(task: DomainTask) -> Affine | None:
-    """Return what gives the source's channels the target's means and deviations; None for images and features."""
+    """Return what gives the source's channels the target's means and deviations; None for images."""
     if task.kind in ("image", "features"):
         return None
     (mean_s, deviation_s), (mean_t, deviation_t) = (

@@ -118,7 +118,7 @@ class TaskTraining:
             average = get_ema_multi_avg_fn(settings.ema_decay)
             self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.optimizer = torch.optim.AdamW(
-            [*self.model.parameters(), *self.discriminator.parameters()],
+            self._parameter_groups(),
             lr=settings.learning_rate,
             betas=(settings.beta1, 0.999),
             weight_decay=settings.weight_decay,
@@ -141,6 +141,26 @@ class TaskTraining:
     def arithmetic(self) -> str:
         """In which its products are computed: ``float32`` or ``bfloat16``."""
         return BFLOAT16 if self.bfloat16 else FLOAT32
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what is trained: a pretrained network by a rate of its own, less its layers that stay."""
+        backbone = self.model.backbone
+        of_backbone = [] if backbone is None else list(backbone.parameters())
+        if self.settings.freeze == "first_half":
+            still = len(of_backbone) // 2
+            for parameter in of_backbone[:still]:
+                parameter.requires_grad_(False)
+            of_backbone = of_backbone[still:]
+        known = {id(parameter) for parameter in of_backbone}
+        others = [
+            parameter
+            for parameter in (*self.model.parameters(), *self.discriminator.parameters())
+            if id(parameter) not in known and parameter.requires_grad
+        ]
+        groups = [{"params": others, "factor": 1.0}]
+        if of_backbone:
+            groups.append({"params": of_backbone, "factor": self.settings.backbone_rate})
+        return groups
 
     def source_rows(self, at: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return normalised source samples (B, ...) and their one-hot labels (B, C)."""
@@ -202,7 +222,7 @@ class TaskTraining:
     def _train_step(self) -> None:
         settings, progress = self.settings, self.step / self.settings.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group["factor"]
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             batch, q_t = self._batch(self.sample())
             strength = reversal_strength(settings, progress)
