@@ -11,6 +11,8 @@ import iimt_search
 from iimt_search.data.assemble import load_task
 from iimt_search.errors import StudyError, StudyMismatchError
 
+pytestmark = pytest.mark.slow
+
 SPACE = """\
 schema: 1
 study: own

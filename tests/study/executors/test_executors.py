@@ -268,3 +268,17 @@ def test_a_worker_sees_its_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for gpu in ("", "6"):
         local_module.worker_main(None, 1, 1, False, gpu)  # type: ignore[arg-type]
     assert seen == ["4,6,7", "6"]
+
+
+@pytest.mark.slow
+def test_a_worker_without_memory_loses_its_job_and_another_process_serves_the_next(job: Job) -> None:
+    executor = LocalExecutor(1, 1)
+    try:
+        first = executor._workers[0].process.pid
+        settings = job.settings.model_copy(update={"batch_size": 2**42})
+        (lost,) = drive(executor, replace(job, candidate="too-large", settings=settings))
+        assert isinstance(lost, Finished) and lost.status == "lost" and "out of memory" in lost.error
+        assert drive(executor, job)[-1] == Finished("job-1", "complete")
+        assert executor._workers[0].process.pid != first
+    finally:
+        executor.close()
