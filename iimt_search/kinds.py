@@ -21,6 +21,18 @@ Kind = Literal["image", "series", "vector"]
 SampleKind = Literal["image", "series", "vector", "features"]
 
 
+class ImageForm(NamedTuple):
+    """How images are brought to one size.
+
+    Attributes:
+        size: side of the middle square in pixels; 0: what is natural for the data.
+        interpolation: of image files, ``bicubic`` or ``bilinear``; antialiased.
+    """
+
+    size: int = 0
+    interpolation: str = "bicubic"
+
+
 class EncoderEntry(NamedTuple):
     """An encoder that ``train.network`` can name.
 
@@ -64,6 +76,7 @@ _ENCODERS, _AUGMENT = "iimt_search.models.encoders", "iimt_search.data.augment"
 
 # Where networks that were trained elsewhere come from: the beginnings of their names.
 PRETRAINED = ("torchvision", "timm", "python")
+OWN = "python:"
 
 
 def is_pretrained(network: str) -> bool:
@@ -73,6 +86,22 @@ def is_pretrained(network: str) -> bool:
 
 def _pretrained_entry(name: str) -> EncoderEntry:
     return EncoderEntry("image", 0, "iimt_search.models.pretrained:build_backbone", {"name": name})
+
+
+def image_form(network: str, image_size: int) -> ImageForm:
+    """Return how the images of a training are brought to one size.
+
+    Args:
+        network: the encoder's name; a pretrained one has a form of its own.
+        image_size: what the settings ask for, in pixels; 0: what is natural.
+
+    Raises:
+        UsageError: there is no such network, or its package is not installed.
+    """
+    if not is_pretrained(network):
+        return ImageForm(image_size)
+    form: ImageForm = load_object("iimt_search.models.pretrained:form_of")(network)
+    return ImageForm(image_size or form.size, form.interpolation)
 
 
 ENCODERS = Registry(

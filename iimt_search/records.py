@@ -16,7 +16,7 @@ from iimt_search.space.task_spec import TaskSpec
 from iimt_search.task_name import slug
 
 Status = Literal["complete", "stopped", "failed", "lost"]
-Purpose = Literal["trial", "baseline", "confirmation", "retraining"]
+Purpose = Literal["trial", "baseline", "confirmation", "retraining", "fine-tuning"]
 # Task → validator → score.
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -62,6 +62,8 @@ def job_key(purpose: Purpose, candidate: str, index: int = 0, *, prefix: str = "
             return f"{prefix}confirm-{candidate}-{index}"
         case "retraining":
             return f"{prefix}retrain-{candidate}-{task}" + (f"-{index}" if index else "")
+        case "fine-tuning":
+            return f"{prefix}fine-tune-{candidate}-{task}"
         case _:
             return prefix + candidate
 
@@ -85,6 +87,7 @@ class Job:
         index: number of the fresh seed, or of the retraining; 0 for the others.
         prefix: of the keys of its Optuna study: "" with ``scope: joint``, else ``a_to_b-``.
         teacher: file with the virtual labels of its one task's target samples; "" where the model makes them.
+        start: a kept checkpoint whose weights its one task's training begins with; "" for none.
     """
 
     candidate: str
@@ -100,11 +103,12 @@ class Job:
     index: int = 0
     prefix: str = ""
     teacher: str = ""
+    start: str = ""
 
     @property
     def key(self) -> str:
         """Its name: see :func:`job_key`."""
-        task = self.tasks[0].slug if self.purpose == "retraining" else ""
+        task = self.tasks[0].slug if self.purpose in ("retraining", "fine-tuning") else ""
         return job_key(self.purpose, self.candidate, self.index, prefix=self.prefix, task=task)
 
     def kept_file(self, task: str, step: int) -> Path:
@@ -216,6 +220,8 @@ class Choice:
         shares: task → class → its share of the source, its estimated share of the target, and how far the
             models differ in it.
         taught: whether the models were taught the labels that all trained models together give the target.
+        fine_tuned: task → the objective of the models ``before`` and ``after`` their pretrained network was
+            trained, too; the better one is handed out.
         few_shot: task → accuracy of the exported model on the labelled target samples that the user gave,
             in [0, 1], their number, and the 95 % interval ``low`` to ``high``; empty where none were given.
     """
@@ -239,6 +245,7 @@ class Choice:
     agreement: dict[str, dict[str, float | None]] = field(default_factory=dict)
     shares: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     taught: bool = False
+    fine_tuned: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def candidate(self) -> str:

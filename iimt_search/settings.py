@@ -9,14 +9,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iimt_search.kinds import NetworkName
+from iimt_search.kinds import ImageForm, NetworkName, image_form
 from iimt_search.methods import active_terms
 
 # Names that settings had in earlier versions, in space files and studies; read, never written.
 OLD_NAMES = {"lambda_before": "lambda_schedule", "share": "data_fraction"}
 
 # Settings that earlier versions did not have: what was trained then is of their defaults.
-LATER = ("statistics", "weights", "freeze", "views", "bottleneck", "backbone_rate")
+LATER = (
+    "statistics",
+    "weights",
+    "freeze",
+    "views",
+    "bottleneck",
+    "backbone_rate",
+    "backbone_norm",
+    "accumulate",
+)
 
 
 def with_new_names(content: Any) -> Any:
@@ -97,6 +106,14 @@ class TrainSettings(BaseModel):
     backbone_rate: float = Field(
         0.1, ge=0, le=1, description="learning rate of such a network, as a factor of the others'"
     )
+    backbone_norm: Literal["shared", "frozen", "by_domain"] = Field(
+        "shared",
+        description="BatchNorm statistics of such a network where it is trained: one set of both domains, "
+        "those that it came with, or one set for each domain",
+    )
+    accumulate: int = Field(
+        1, ge=1, le=1024, description="batches whose gradients make one step, where the whole does not fit"
+    )
     width: int = Field(
         0, ge=0, le=1024, description="channels of the encoder's first stage; 0: the network's own"
     )
@@ -145,6 +162,15 @@ class TrainSettings(BaseModel):
         if any(left >= right for (left, _), (right, _) in pairwise(value)):
             raise ValueError("the shares of lambda_schedule must rise")
         return value
+
+    @property
+    def form(self) -> ImageForm:
+        """How images are brought to one size.
+
+        Raises:
+            UsageError: there is no such network, or its package is not installed.
+        """
+        return image_form(self.network, self.image_size)
 
     @field_validator("image_size")
     @classmethod

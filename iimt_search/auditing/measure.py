@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from iimt_search.auditing.validators import ValidatorAudit, audit_validator, pick_summary, validator_summary
-from iimt_search.data.assemble import load_task
+from iimt_search.data.assemble import load_task_of
 from iimt_search.data.sealed import SealedTarget, open_sealed_target
 from iimt_search.data.task import DomainTask, Labelled
+from iimt_search.device import on_all_cores, resolve_device
 from iimt_search.exporting.load import load_model
+from iimt_search.features.extract import featurizer_of, load_training_task
 from iimt_search.files import strict_json
 from iimt_search.models.network import Model
 from iimt_search.records import Choice
@@ -22,7 +24,6 @@ from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.study.executors.threads import on_all_cores
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import kept_checkpoints, last_checkpoints
 from iimt_search.study.scope import SOURCE_ONLY_KEY
@@ -91,10 +92,6 @@ def _confusion(probabilities: Tensor, labels: Tensor) -> tuple[tuple[int, ...], 
     return tuple(tuple(row) for row in counts.reshape(classes, classes).tolist())
 
 
-def _side(sample_shape: tuple[int, ...]) -> int:
-    return sample_shape[-1] if len(sample_shape) == 3 else 0
-
-
 @dataclass(frozen=True)
 class Auditor:
     """Measures a choice, and what every validator would have picked.
@@ -123,11 +120,12 @@ class Auditor:
             ModelFileError: an exported model or a kept checkpoint is damaged.
         """
         specs = [spec for spec in self.space.tasks if spec.name in self.choice.tasks]
-        size, fraction = self.space.train.image_size, self.space.train.data_fraction
-        tasks = [load_task(spec, size, fraction) for spec in specs]
+        tasks = [load_task_of(spec, self.space.train) for spec in specs]
+        size, interpolation = self.space.train.form
         # All are opened before anything is trained: a target without labels is an error at once.
         targets = [
-            open_sealed_target(spec, task.classes, size) for spec, task in zip(specs, tasks, strict=True)
+            open_sealed_target(spec, task.classes, size, interpolation)
+            for spec, task in zip(specs, tasks, strict=True)
         ]
         return {
             spec.name: self._task(spec, task, sealed)
@@ -136,33 +134,44 @@ class Auditor:
 
     def _exported(self, candidate: str, spec: TaskSpec, test: Labelled) -> tuple[Tensor, Tensor]:
         """Return probabilities (N, C) of what is handed out, and logits (N, C) of its first member alone."""
-        predictor = load_model(self.folder.models / candidate / spec.slug)
+        predictor = load_model(self.folder.models / candidate / spec.slug, run_python=True)
         samples = Samples(test.unlabelled, _CPU)
         logits = torch.stack([predict(model, samples)[0] for model in predictor.members])
         return logits.softmax(dim=-1).mean(dim=0), logits[0]
 
-    def _trained(self, task: DomainTask, settings: TrainSettings, seed: int, test: Labelled) -> float:
+    def _sealed(self, spec: TaskSpec, classes: tuple[str, ...], settings: TrainSettings) -> SealedTarget:
+        """Return a target as a training with ``settings`` sees it, with its labels."""
+        featurizer = featurizer_of(spec, settings, resolve_device(self.device))
+        return open_sealed_target(spec, classes, *settings.form, featurizer)
+
+    def _trained(
+        self, spec: TaskSpec, settings: TrainSettings, seed: int, *, labelled: bool = False
+    ) -> float:
         """Train as long as the chosen configuration was retrained; returns the accuracy in percent."""
         steps = self.space.retrain.steps or source_only_settings(self.space).steps
+        task = load_training_task(spec, settings, resolve_device(self.device))
+        sealed = self._sealed(spec, task.classes, settings)
+        if labelled and sealed.train is not None:
+            task = replace(task, name=f"labelled target of {task.name}", source_train=sealed.train)
         training = TaskTraining(task, settings.model_copy(update={"steps": steps}), seed, self.device)
         training.advance(steps)
-        return accuracy(training.evaluated_model(), test)
+        return accuracy(training.evaluated_model(), sealed.test)
 
     def _pool(
-        self, spec: TaskSpec, task: DomainTask, test: Labelled
+        self, spec: TaskSpec, classes: tuple[str, ...]
     ) -> tuple[dict[str, float], dict[str, list[float]]]:
         """Return job → accuracy of its last kept checkpoint, and each validator's scores of the same."""
         kept = last_checkpoints(kept_checkpoints(self.folder, [spec.name]))
-        tests = {_side(task.sample_shape): test}
+        tests: dict[Any, Labelled] = {}
         opening = Lock()
 
         def measured(checkpoint: KeptCheckpoint) -> float:
-            model = load_kept_model(checkpoint.path).model
-            side = _side(model.architecture.sample_shape)
+            found = load_kept_model(checkpoint.path)
+            key = found.settings.form, featurizer_of(spec, found.settings)
             with opening:
-                if side not in tests:  # image_size was searched
-                    tests[side] = open_sealed_target(spec, task.classes, side).test
-            return accuracy(model, tests[side])
+                if key not in tests:  # what they depend on was searched
+                    tests[key] = self._sealed(spec, classes, found.settings).test
+            return accuracy(found.model, tests[key])
 
         values = on_all_cores(
             measured, kept, lambda done: self.progress(f"{spec.name}: measured", done, len(kept))
@@ -177,7 +186,7 @@ class Auditor:
         ensemble, first = self._exported(self.choice.candidate, spec, test)
         chosen = 100 * source_accuracy(ensemble, labels)
         source_only = 100 * source_accuracy(self._exported(SOURCE_ONLY_KEY, spec, test)[0], labels)
-        accuracies, scores = self._pool(spec, task, test)
+        accuracies, scores = self._pool(spec, task.classes)
         oracle = max([*accuracies.values(), chosen, source_only])
         validators = {}
         for name, values in scores.items():
@@ -188,11 +197,10 @@ class Auditor:
         default = ceiling = None
         if self.train:
             seed = derive_seed(derive_seed(space.seed, "retrain"), task.name)
-            default = self._trained(task, settings_for(space, default_params(space)), seed, test)
+            default = self._trained(spec, settings_for(space, default_params(space)), seed)
         if self.train and sealed.train is not None and sealed.unseen:  # else it would not be fair
-            labelled = replace(task, name=f"labelled target of {task.name}", source_train=sealed.train)
             seed = derive_seed(space.seed, "ceiling")
-            ceiling = self._trained(labelled, source_only_settings(space), seed, test)
+            ceiling = self._trained(spec, source_only_settings(space), seed, labelled=True)
         return TaskAudit(
             source_only=source_only,
             choice=chosen,

@@ -70,6 +70,12 @@ def _print_choice(choice: Choice) -> None:
         "label-free scores with fresh seeds",
         padding=(1, 1),
     )
+    for task, tuned in choice.fine_tuned.items():
+        out = all("fine-tune" in key for key in choice.members[task])
+        click.echo(
+            f"{task}: fine-tuned from the images, {choice.objective} {tuned['before']:.4f} became "
+            f"{tuned['after']:.4f}; {'' if out else 'not '}handed out"
+        )
     for task, measured in choice.few_shot.items():
         click.echo(
             f"few-shot accuracy of {task}: {measured['accuracy']:.1%} of {measured['samples']:.0f} labelled "

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from iimt_search.api import load_space
 from iimt_search.cli.options import data_root_option, json_option
-from iimt_search.cli.printing import print_json, print_table
+from iimt_search.cli.printing import Count, print_json, print_table
 from iimt_search.data.registry import DOMAINS
 from iimt_search.data.store import data_root, prepared_root, prepared_sizes
 from iimt_search.errors import DataError, UsageError, collecting
 from iimt_search.files import shown
+from iimt_search.kinds import ImageForm, is_pretrained
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.space.load import nearest
@@ -88,9 +89,11 @@ def list_(as_json: bool) -> None:
     click.echo(f"prepared domains: {shown(prepared_root())}  (IIMT_CACHE)")
 
 
-def _to_prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> list[tuple[DomainSpec, int]]:
-    """Return each domain once, with the size that it is wanted in."""
-    from iimt_search.data.assemble import image_sizes, task_image_size
+def _to_prepare(
+    path: Path | None, names: tuple[str, ...], size: int | None
+) -> list[tuple[DomainSpec, ImageForm]]:
+    """Return each domain once, with the form that its images are wanted in."""
+    from iimt_search.data.assemble import image_forms, task_image_size
 
     if (path is None) == (not names):
         raise UsageError("give either --space FILE or names of domains; `iimt-search data list` has them")
@@ -99,9 +102,9 @@ def _to_prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> 
             raise UsageError("--size goes with names; with --space, train.image_size says the size")
         space = load_space(path)
         wanted = [
-            (domain, task_image_size(task, size))
+            (domain, form._replace(size=task_image_size(task, form.size)))
             for task in space.tasks
-            for size in image_sizes(space)
+            for form in image_forms(space)
             for domain in (*task.source, task.target, *([task.few_shot] if task.few_shot else []))
         ]
         return list(dict.fromkeys(wanted))
@@ -110,7 +113,7 @@ def _to_prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> 
             raise UsageError(f"unknown domain {name!r}; {nearest(name, DOMAINS)}")
     # What has no images has no size to choose.
     sizes = {name: (size or DOMAINS[name].size) if DOMAINS[name].size else 0 for name in names}
-    return [(DomainSpec(named=name), chosen) for name, chosen in sizes.items()]
+    return [(DomainSpec(named=name), ImageForm(chosen)) for name, chosen in sizes.items()]
 
 
 def _folders() -> dict[Path, tuple[int, int]]:
@@ -131,13 +134,13 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
     from iimt_search.data.open import open_domain
 
     wrong: list[str] = []
-    for spec, pixels in _to_prepare(path, names, size):
+    for spec, (pixels, interpolation) in _to_prepare(path, names, size):
         what = f"{spec.label} ({pixels} px)" if pixels else spec.label
         if not Console(stderr=True).is_terminal:
             click.echo(f"preparing {what}")
         before, began, domain = _folders(), time.monotonic(), None
         with collecting(wrong), _busy(f"preparing {what}"):
-            domain = open_domain(spec, pixels)
+            domain = open_domain(spec, pixels, interpolation)
         if domain is None:
             continue
         mapped = getattr(domain.train.x, "filename", None)  # None: the arrays are in memory only
@@ -151,6 +154,19 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
         click.echo(f"{what}: {counts}, {state}: {shown(kept)}")
     if wrong:
         raise DataError(*wrong)
+    if path is not None:
+        _prepare_features(load_space(path))
+
+
+def _prepare_features(space: Space) -> None:
+    if not any(map(is_pretrained, space.values("network"))):
+        return
+    from iimt_search.device import resolve_device
+    from iimt_search.features.prepare import prepare_features
+
+    count = Count()
+    for spec in space.tasks:
+        prepare_features(spec, space, resolve_device("auto"), count)
 
 
 def _each(values: tuple[float, ...]) -> str:
@@ -243,13 +259,13 @@ def show(path: Path | None, task: TaskSpec | None, out: Path | None) -> None:
     several = len(tasks) > 1
     if several and out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: there are {len(tasks)} tasks, give a folder")
-    from iimt_search.data.assemble import load_task
+    from iimt_search.data.assemble import load_task_of
     from iimt_search.inspect.picture import write_picture
 
     wrong: list[str] = []
     for spec in tasks:
         with collecting(wrong), _busy(f"drawing {spec.name}"):
-            loaded = load_task(spec, settings.image_size, settings.data_fraction)
+            loaded = load_task_of(spec, settings)
             file = _picture_path(out, loaded, spec, several)
             write_picture(loaded, file, settings.augmentation)
             click.echo(shown(file))

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -178,6 +179,9 @@ def _count(inputs: tuple[Path, ...], kind: str) -> int:
     help="In files and JSON: the probability of every class.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option(
+    "--run-python", is_flag=True, help="Run the code that a model's network is named by, where it is yours."
+)
 @click.option("--skip-errors", is_flag=True, help="Exit with 0 although some inputs cannot be read.")
 @device_option
 @json_option
@@ -188,6 +192,7 @@ def command(
     top: int,
     probabilities: bool,
     batch_size: int,
+    run_python: bool,
     skip_errors: bool,
     device: str,
     as_json: bool,
@@ -206,12 +211,12 @@ def command(
     from iimt_search.exporting.load import load_model
     from iimt_search.exporting.predict_files import is_array, predict_inputs
 
-    model = load_model(folder, device)
+    model = load_model(folder, device, run_python=run_python)
     total = _count(inputs, model.kind)
     indexed = model.kind != "image" or any(is_array(path) for path in inputs)
     columns = Columns(model.classes, min(top, len(model.classes)), probabilities, indexed)
     failed = done = 0
-    count = Count()
+    count, began = Count(), time.monotonic()
     stopped: Exception | None = None
 
     def predictions() -> Iterator["Prediction"]:
@@ -223,7 +228,7 @@ def command(
                     failed += 1
                     click.echo(f"cannot be read: {prediction.error}", err=True)
                 if counted and done % _SHOW_EVERY == 0 and done < total:
-                    count("predicted", done, total)
+                    count(f"predicted, {done / (time.monotonic() - began):.0f} a second,", done, total)
         except Exception as error:  # what is predicted by now is written in any case
             stopped = error
 

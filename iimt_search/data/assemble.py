@@ -13,7 +13,8 @@ from sklearn.model_selection import train_test_split
 from iimt_search.data.open import FOLDER_SIZE, natural_size, open_domain, open_with_labels
 from iimt_search.data.task import Domain, DomainTask, Labelled, Note, Unlabelled, renumbered
 from iimt_search.errors import DataError, collecting
-from iimt_search.kinds import AUGMENTATIONS, ENCODERS
+from iimt_search.kinds import AUGMENTATIONS, ENCODERS, ImageForm, image_form
+from iimt_search.settings import TrainSettings
 from iimt_search.space import NumberRange, Space
 from iimt_search.space.task_spec import TaskSpec
 
@@ -79,7 +80,7 @@ def split_source(
     return train.subset(fit), train.subset(val)
 
 
-def _open_all(spec: TaskSpec, image_size: int) -> tuple[list[Domain], Domain, Domain | None]:
+def _open_all(spec: TaskSpec, form: ImageForm) -> tuple[list[Domain], Domain, Domain | None]:
     """Return sources, target and few-shot samples, of images of one size.
 
     Raises:
@@ -87,17 +88,17 @@ def _open_all(spec: TaskSpec, image_size: int) -> tuple[list[Domain], Domain, Do
     """
     wrong: list[str] = []
     opened: list[Domain] = []
-    size = image_size or FOLDER_SIZE
+    size, interpolation = form.size or FOLDER_SIZE, form.interpolation
     with collecting(wrong):
-        size = task_image_size(spec, image_size)
+        size = task_image_size(spec, form.size)
     for domain in spec.source:
         with collecting(wrong):
-            opened.append(open_with_labels(domain, size))
+            opened.append(open_with_labels(domain, size, interpolation))
     with collecting(wrong):
-        opened.append(open_domain(spec.target, size))
+        opened.append(open_domain(spec.target, size, interpolation))
     if spec.few_shot is not None:
         with collecting(wrong):
-            opened.append(open_with_labels(spec.few_shot, size))
+            opened.append(open_with_labels(spec.few_shot, size, interpolation))
     if wrong:
         raise DataError(*wrong)
     few_shot = opened.pop() if spec.few_shot is not None else None
@@ -236,6 +237,7 @@ def load_task(
     image_size: int = 0,
     data_fraction: float = 1.0,
     transform: Callable[[Domain], Domain] | None = None,
+    interpolation: str = "bicubic",
 ) -> DomainTask:
     """Return a task as training may see it.
 
@@ -244,11 +246,12 @@ def load_task(
         image_size: side of the images in pixels; 0 for what is natural.
         data_fraction: share of the source and target samples to use, in (0, 1]; the same ones every time.
         transform: makes other samples of each domain's, one for each, with the same labels; hashable.
+        interpolation: of image files, ``bicubic`` or ``bilinear``.
 
     Raises:
         DataError: a domain cannot be made, or source and target do not fit; says all that is wrong.
     """
-    sources, target, few = _open_all(spec, image_size)
+    sources, target, few = _open_all(spec, ImageForm(image_size, interpolation))
     if transform is not None:
         sources, target = [transform(domain) for domain in sources], transform(target)
         few = None if few is None else transform(few)
@@ -280,6 +283,24 @@ def load_task(
         notes=tuple(dict.fromkeys(_notes(spec, sources, target, few))),
         white_level=target.white_level,
     )
+
+
+def load_task_of(
+    spec: TaskSpec, settings: TrainSettings, transform: Callable[[Domain], Domain] | None = None
+) -> DomainTask:
+    """Return a task with images in the form, and the share of its samples, that a training asks for.
+
+    Args:
+        spec: its domains.
+        settings: of the training.
+        transform: as in :func:`load_task`.
+
+    Raises:
+        DataError: as :func:`load_task`.
+        UsageError: there is no such network, or its package is not installed.
+    """
+    size, interpolation = settings.form
+    return load_task(spec, size, settings.data_fraction, transform, interpolation)
 
 
 def _fitting_network(task: DomainTask, space: Space) -> Iterator[Note]:
@@ -315,30 +336,31 @@ def _fitting_batch(task: DomainTask, space: Space, share: float) -> Iterator[Not
         yield Note("batch", f"{what} has {count} training samples, fewer than a batch of {batch}; {advice}")
 
 
-def image_sizes(space: Space) -> tuple[int, ...]:
-    """Return the sizes that images are prepared in before a search: every choice, or of a range the smallest.
+def image_forms(space: Space) -> tuple[ImageForm, ...]:
+    """Return the forms that images are prepared in before a search: every choice, or of a range the smallest.
 
     The larger ones of a range are made when a trial asks for them: each is a copy of the data.
     """
-    values = space.values("image_size")
-    return (
-        values[:1]
-        if isinstance(space.search.get("image_size"), NumberRange)
-        else tuple(dict.fromkeys(values))
-    )
+    sizes = space.values("image_size")
+    if isinstance(space.search.get("image_size"), NumberRange):
+        sizes = sizes[:1]
+    forms = [image_form(network, size) for network in space.values("network") for size in sizes]
+    return tuple(dict.fromkeys(forms))
 
 
 def unfit(spec: TaskSpec, space: Space) -> list[Note]:
     """Return why some configuration of a space could not be trained on a task, with what would help.
 
     Every value of the searched settings that data depends on is looked at: ``batch_size``, ``network``,
-    ``data_fraction`` and, as :func:`image_sizes` has them, ``image_size``; of a range the bounds.
+    ``data_fraction`` and, as :func:`image_forms` has them, ``image_size``; of a range the bounds.
 
     Raises:
         DataError: a domain cannot be made, in one of the sizes.
     """
     share = min(space.values("data_fraction"))
-    task, *_ = [load_task(spec, size, share) for size in image_sizes(space)]
+    task, *_ = [
+        load_task(spec, form.size, share, interpolation=form.interpolation) for form in image_forms(space)
+    ]
     found = []
     taken = AUGMENTATIONS[task.augmentation].kinds
     if task.kind not in taken:
@@ -368,7 +390,7 @@ def load_trainable(spec: TaskSpec, space: Space) -> DomainTask:
     Raises:
         DataError: a domain cannot be made, or :func:`unfit` finds something; says all of it.
     """
-    task = load_task(spec, space.train.image_size, space.train.data_fraction)
+    task = load_task_of(spec, space.train)
     if wrong := unfit(spec, space):
         raise DataError(*(f"{spec.name}: {note.message}" for note in wrong))
     return task

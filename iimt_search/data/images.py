@@ -120,10 +120,10 @@ def to_rgb(image: Image.Image, white_level: float | None = None, same_type: bool
     return image.convert("RGB")
 
 
-def to_square(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """Cut the middle square of an RGB image and resize it, bicubic, to uint8 (3, size, size)."""
+def to_square(image: Image.Image, size: int, interpolation: str = "bicubic") -> NDArray[np.uint8]:
+    """Cut the middle square of an RGB image and resize it, antialiased, to uint8 (3, size, size)."""
     if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        image = ImageOps.fit(image, (size, size), Image.Resampling[interpolation.upper()])
     return np.asarray(image).transpose(2, 0, 1)
 
 
@@ -139,7 +139,11 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def read_image(
-    path: Path, size: int, white_level: float | None = None, same_type: bool = False
+    path: Path,
+    size: int,
+    white_level: float | None = None,
+    same_type: bool = False,
+    interpolation: str = "bicubic",
 ) -> NDArray[np.uint8]:
     """Read an image file as uint8 (3, size, size), turned as its EXIF says.
 
@@ -148,12 +152,14 @@ def read_image(
         size: side in pixels.
         white_level: as :func:`to_rgb`.
         same_type: as :func:`to_rgb`.
+        interpolation: ``bicubic`` or ``bilinear``.
 
     Raises:
         DataError: the file is missing, truncated or no image; names it.
     """
     with _reading(path), Image.open(path) as image:
-        return to_square(to_rgb(ImageOps.exif_transpose(image), white_level, same_type), size)
+        turned = ImageOps.exif_transpose(image)
+        return to_square(to_rgb(turned, white_level, same_type), size, interpolation)
 
 
 def shorter_side(path: Path) -> int:

@@ -70,7 +70,7 @@ def natural_size(spec: DomainSpec) -> int:
     return max(domain.train.x.shape[2:]) if domain.kind == "image" else 0
 
 
-def open_domain(spec: DomainSpec, image_size: int) -> Domain:
+def open_domain(spec: DomainSpec, image_size: int, interpolation: str = "bicubic") -> Domain:
     """Return the domain that ``spec`` says without any label, with square images of ``image_size`` pixels.
 
     Prepared at first use and kept; a changed file is prepared again. Its class names are told, not whose
@@ -79,7 +79,7 @@ def open_domain(spec: DomainSpec, image_size: int) -> Domain:
     Raises:
         DataError: as :func:`open_with_labels`.
     """
-    domain = open_with_labels(spec, image_size)
+    domain = open_with_labels(spec, image_size, interpolation)
 
     def samples(part: Labelled | Unlabelled) -> Unlabelled:
         return Unlabelled(part.x, part.index)
@@ -88,10 +88,11 @@ def open_domain(spec: DomainSpec, image_size: int) -> Domain:
     return replace(domain, train=samples(domain.train), test=test)
 
 
-def open_with_labels(spec: DomainSpec, image_size: int) -> Domain:
+def open_with_labels(spec: DomainSpec, image_size: int, interpolation: str = "bicubic") -> Domain:
     """Return the domain that ``spec`` says with all the labels that it has.
 
-    For sources, and for the sealed labels: ``assemble`` and ``sealed`` alone import it.
+    For sources, and for the sealed labels: ``assemble`` and ``sealed`` alone import it. ``interpolation`` is
+    of image files; what is made here or comes as an array has its own.
 
     Raises:
         DataError: it cannot be made; says which file or value is wrong, and what would be right.
@@ -99,7 +100,7 @@ def open_with_labels(spec: DomainSpec, image_size: int) -> Domain:
     if spec.named is not None:
         return load_domain(spec.named, image_size, spec.count)
     if spec.folder is not None or spec.list is not None:
-        return open_image_files(spec, image_size)
+        return open_image_files(spec, image_size, interpolation)
     if spec.arrays is not None:
         return _open_arrays(spec, image_size)
     return _resized(_python_domain(spec.python or ""), image_size)

@@ -3,11 +3,12 @@
 import-linter fails when anything else imports it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from iimt_search.data.assemble import task_image_size
 from iimt_search.data.open import open_with_labels
-from iimt_search.data.task import Labelled, Unlabelled, renumbered
+from iimt_search.data.task import Domain, Labelled, Unlabelled, renumbered
 from iimt_search.errors import DataError
 from iimt_search.space.task_spec import TaskSpec
 
@@ -29,18 +30,28 @@ class SealedTarget:
     unseen: bool
 
 
-def open_sealed_target(spec: TaskSpec, classes: tuple[str, ...], image_size: int = 0) -> SealedTarget:
+def open_sealed_target(
+    spec: TaskSpec,
+    classes: tuple[str, ...],
+    image_size: int = 0,
+    interpolation: str = "bicubic",
+    transform: Callable[[Domain], Domain] | None = None,
+) -> SealedTarget:
     """Return the labels of a task's target.
 
     Args:
         spec: the task.
         classes: its classes, as in :class:`~iimt_search.data.task.DomainTask`.
         image_size: as for training.
+        interpolation: as for training.
+        transform: as for training.
 
     Raises:
         DataError: the target has no labels at all.
     """
-    domain = open_with_labels(spec.target, task_image_size(spec, image_size))
+    domain = open_with_labels(spec.target, task_image_size(spec, image_size), interpolation)
+    if transform is not None:
+        domain = transform(domain)
     # Every name is among the source's: the task could not have been made otherwise.
     names = domain.classes or ()
 

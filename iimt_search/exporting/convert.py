@@ -127,7 +127,7 @@ def write_formats(folder: Path, names: Iterable[str], real: Tensor | None = None
     check_formats(wanted)
     if not wanted:
         return {}
-    reference = load_model(folder)
+    reference = load_model(folder, run_python=True)  # of a study of ours
     # Random samples are far from what the network knows; real ones are what counts.
     parts = [random_samples(reference, _RANDOM)] + ([] if real is None else [real])
     about = {key: value for key, value in reference.metadata.items() if key != "formats"}
@@ -148,7 +148,7 @@ def _write(folder: Path, name: str, reference: Predictor, about: str, parts: lis
     """Write one format, beside and renamed once it has been checked; returns the greatest difference."""
     path, (write, read) = folder / FORMATS[name].file, WRITE_AND_READ[name]
     # Channels-last weights are a matter of speed here, and no format keeps them.
-    model = load_model(folder).to(memory_format=torch.contiguous_format)
+    model = load_model(folder, run_python=True).to(memory_format=torch.contiguous_format)
     with atomic_write(path, ending=path.suffix) as beside:
         write(model, random_samples(model, 2), about, beside)
         other = read(beside)

@@ -86,12 +86,12 @@ def _real_samples(spec: TaskSpec, metadata: Mapping[str, Any]) -> "Tensor | None
     """Return some target samples of a task; None where its data is not at hand any more."""
     import torch
 
-    from iimt_search.data.assemble import load_task
+    from iimt_search.data.assemble import load_task_of
     from iimt_search.training.batches import evenly_spaced
 
     settings = TrainSettings.model_validate(metadata["hyperparameters"])
     try:
-        task = load_task(spec, settings.image_size, settings.data_fraction)
+        task = load_task_of(spec, settings)
     except (DataError, OSError):
         return None
     if list(task.sample_shape) != metadata["preprocessing"]["sample_shape"]:

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from iimt_search.device import resolve_device
 from iimt_search.errors import ModelFileError, UsageError
 from iimt_search.exporting.formats import read_metadata
 from iimt_search.exporting.model_folder import SCHEMA
+from iimt_search.kinds import OWN
 from iimt_search.models.network import Architecture, Model
-from iimt_search.training.device import resolve_device
 
 
 class Predictor(nn.Module):
@@ -44,6 +45,7 @@ class Predictor(nn.Module):
         self.classes: tuple[str, ...] = tuple(metadata["classes"])
         self.kind: str = metadata["preprocessing"]["kind"]
         self.sample_shape: tuple[int, ...] = tuple(metadata["preprocessing"]["sample_shape"])
+        self.interpolation: str = metadata["preprocessing"].get("interpolation", "bicubic")
 
     @property
     def members(self) -> list[Model]:
@@ -57,7 +59,7 @@ class Predictor(nn.Module):
             ValueError: they cannot be.
         """
         if self.kind == "image" and x.dim() == 4 and x.shape[1] in (1, self.sample_shape[0]):
-            x = _square(x.expand(-1, self.sample_shape[0], -1, -1), self.sample_shape[1])
+            x = _square(x.expand(-1, self.sample_shape[0], -1, -1), self.sample_shape[1], self.interpolation)
         if tuple(x.shape[1:]) != self.sample_shape:
             raise ValueError(
                 f"samples must be (B, {', '.join(map(str, self.sample_shape))}), got {tuple(x.shape)}"
@@ -73,7 +75,7 @@ class Predictor(nn.Module):
         return every.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(every))
 
 
-def _square(x: Tensor, size: int) -> Tensor:
+def _square(x: Tensor, size: int, interpolation: str) -> Tensor:
     """Cut the middle square of images (B, channels, H, W) and resize it to ``size``."""
     height, width = x.shape[2:]
     if (height, width) == (size, size):
@@ -81,18 +83,22 @@ def _square(x: Tensor, size: int) -> Tensor:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     x = x[:, :, top : top + side, left : left + side].float()
-    return functional.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
+    return functional.interpolate(x, (size, size), mode=interpolation, antialias=True).clamp(0, 255)
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predictor:
+def load_model(
+    folder: str | Path, device: str | torch.device = "cpu", *, run_python: bool = False
+) -> Predictor:
     """Load an exported model, in evaluation mode.
 
     Args:
         folder: what ``iimt-search best --export`` wrote for one task.
         device: where to put it; ``auto`` is the first GPU where there is one.
+        run_python: whether a network that is named ``python:module:function`` may be made: its code runs.
 
     Raises:
-        UsageError: a GPU that this machine does not have, or the folder holds one for each of several models.
+        UsageError: a GPU that this machine does not have, the folder holds one for each of several models, or
+            the network is code that may not run.
         ModelFileError: a file is missing, damaged, or of another schema version.
     """
     folder = Path(folder)
@@ -106,6 +112,11 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predic
         if metadata["schema"] != SCHEMA:
             raise ModelFileError(f"{folder}/model.json has schema {metadata['schema']}, this reads {SCHEMA}")
         architecture = Architecture(**metadata["architecture"])
+        if architecture.network.startswith(OWN) and not run_python:
+            raise UsageError(
+                f"the network of {folder} is {architecture.network}: loading it runs that code; where it is "
+                f"yours, say `run_python`"
+            )
         members = []
         for name in ("model.safetensors", *metadata["others"]):
             model = Model(architecture)

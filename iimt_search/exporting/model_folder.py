@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save
 
 from iimt_search import __version__
-from iimt_search.data.assemble import load_task
+from iimt_search.data.assemble import load_task_of
 from iimt_search.data.task import DomainTask
 from iimt_search.exporting.formats import FORMATS, read_metadata, write_metadata
+from iimt_search.features.extract import image_model
 from iimt_search.files import atomic_write
 from iimt_search.models.network import Model
 from iimt_search.settings import TrainSettings
@@ -21,7 +22,7 @@ from iimt_search.space.task_spec import TaskSpec
 from iimt_search.training.kept import KeptCheckpoint, load_kept_model
 
 SCHEMA = 2
-_SQUARE = "the middle square, bicubic, antialiased; values 0 to 255"
+_SQUARE = "the middle square, {}, antialiased; values 0 to 255"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "safetensors")
 
 
@@ -94,6 +95,7 @@ def export_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_weights(folder / "model.safetensors", model)
+    interpolation = settings.form.interpolation
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "task": task.name,
@@ -101,7 +103,8 @@ def export_model(
         "preprocessing": {
             "kind": task.kind,
             "sample_shape": list(task.sample_shape),
-            "resize": _SQUARE if task.kind == "image" else "none",
+            "resize": _SQUARE.format(interpolation) if task.kind == "image" else "none",
+            "interpolation": interpolation,
             "white_level": task.white_level,
             "normalise": "by the model's own buffers shift and scale",
         },
@@ -126,26 +129,40 @@ def export_model(
     _remove_all_but(folder, ())
 
 
-def export_kept(kept: KeptCheckpoint, spec: TaskSpec, scores: Mapping[str, float], folder: Path) -> None:
-    """Write the model of a kept checkpoint to ``folder``.
+def export_kept(
+    kept: KeptCheckpoint,
+    spec: TaskSpec,
+    scores: Mapping[str, float],
+    folder: Path,
+    others: Sequence[KeptCheckpoint] = (),
+) -> None:
+    """Write the model of a kept checkpoint to ``folder``, as an ensemble with those of others.
+
+    A model of features becomes one of images.
 
     Args:
         kept: the checkpoint.
         spec: its task.
         scores: validator → score, for the model card.
         folder: made where absent; an exported model in it is replaced.
+        others: checkpoints of the same configuration, trained with other seeds.
 
     Raises:
-        ModelFileError: the checkpoint is damaged.
+        ModelFileError: a checkpoint is damaged.
+        DataError: the task's data, or a pretrained network's weights, are not at hand.
     """
     found = load_kept_model(kept.path)
+    task = load_task_of(spec, found.settings)
     export_model(
         folder,
-        model=found.model,
-        task=load_task(spec, found.settings.image_size, found.settings.data_fraction),
+        model=image_model(found.model, found.settings, task.sample_shape[-1]),
+        task=task,
         settings=found.settings,
         seed=found.seed,
         step=kept.step,
         scores=scores,
         arithmetic=found.arithmetic,
     )
+    members = [load_kept_model(other.path) for other in others]
+    side = task.sample_shape[-1]
+    add_members(folder, [image_model(member.model, member.settings, side) for member in members])

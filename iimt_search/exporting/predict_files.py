@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from iimt_search.cores import in_threads
 from iimt_search.data.arrays import open_array, open_pair, stream_array
 from iimt_search.data.images import SUFFIXES, read_image
 from iimt_search.data.listing import LeftOut, walk
@@ -146,22 +147,36 @@ def _rows(path: Path, model: Predictor) -> Iterator[_Sample]:
         yield _Sample(path, index, x)
 
 
+def _unread(path: Path, error: Exception) -> _Sample:
+    if isinstance(error, DataError):
+        return _Sample(path, None, None, str(error))
+    return _Sample(path, None, None, f"{shown(path)} cannot be read: {describe(error, debug=False)}")
+
+
 def _samples(files: Iterable[Path], model: Predictor) -> Iterator[_Sample]:
-    for path in files:
+    """Read samples in order, images on every core; one file must not end the others, whatever is wrong."""
+
+    def read(path: Path) -> _Sample | Path:
         try:
             if is_array(path):
-                yield from _rows(path, model)
-            elif model.kind != "image":
+                return path
+            if model.kind != "image":
                 raise DataError(
                     f"{shown(path)} is no .npy or .npz file; the model classifies {model.kind} data"
                 )
-            else:
-                size, level = model.sample_shape[1], _white_level(model)
-                yield _Sample(path, None, read_image(path, size, level, same_type=True))
-        except DataError as error:
-            yield _Sample(path, None, None, str(error))
-        except Exception as error:  # one file must not end the others, whatever is wrong with it
-            yield _Sample(path, None, None, f"{shown(path)} cannot be read: {describe(error, debug=False)}")
+            size, level = model.sample_shape[1], _white_level(model)
+            return _Sample(path, None, read_image(path, size, level, True, model.interpolation))
+        except Exception as error:
+            return _unread(path, error)
+
+    for found in in_threads(read, files):
+        if isinstance(found, _Sample):
+            yield found
+            continue
+        try:
+            yield from _rows(found, model)
+        except Exception as error:
+            yield _unread(found, error)
 
 
 def predict_inputs(model: Predictor, inputs: Sequence[Path], batch_size: int) -> Iterator[Prediction]:

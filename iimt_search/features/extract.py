@@ -1,33 +1,33 @@
-"""A domain of images → the same domain as features of a pretrained network."""
+"""A domain of images → the same domain as features of a pretrained network; and back to models of images."""
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import cast
+from functools import cached_property
+from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from iimt_search.data.assemble import load_task
-from iimt_search.data.augment import augment_photos
+from iimt_search.data.assemble import load_task_of
 from iimt_search.data.store import array_hash, prepared_folder
 from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled
+from iimt_search.device import BFLOAT16, FLOAT32, each_on_cores, use_bfloat16
 from iimt_search.features.store import Features, kept_features
-from iimt_search.kinds import is_pretrained
+from iimt_search.kinds import AUGMENTATIONS, is_pretrained
 from iimt_search.models.network import Architecture, Model
-from iimt_search.models.pretrained import (
-    Backbone,
-    feature_dimension,
-    load_weights,
-    preprocessing_of,
-    weights_key,
-)
+from iimt_search.models.pretrained import feature_dimension, load_weights, weights_key
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 
 _VERSION = 1
+# The augmentation of photographs, where a domain names none.
+_PHOTOS = "photos"
+
+Progress = Callable[[str, int, int], None]
 
 
 def _quiet(what: str, done: int, of: int) -> None:
@@ -42,13 +42,19 @@ class Featurizer:
         network: a pretrained network's name.
         weights: ``imagenet``, ``none`` or a file.
         views: features of each image: of itself, and of ``views`` − 1 augmentations of it.
+        augmentation: its name.
+        precision: as ``train.precision``.
+        device: where the network computes.
         progress: takes what is done, how many and of how many.
     """
 
     network: str
     weights: str
     views: int
-    progress: Callable[[str, int, int], None] = field(default=_quiet, compare=False)
+    augmentation: str = _PHOTOS
+    precision: str = "auto"
+    device: str = field(default="cpu", compare=False)
+    progress: Progress = field(default=_quiet, compare=False)
 
     def __call__(self, domain: Domain) -> Domain:
         """Return a domain of kind ``features``: float16 (N, V, D), the first view of the image itself.
@@ -58,24 +64,25 @@ class Featurizer:
         """
         if domain.kind != "image":
             return domain
-        train = self._part(domain.train, domain.sample_fingerprint)
-        test = None if domain.test is None else self._part(domain.test, "")
-        key = self._key(domain.fingerprint)
-        samples = self._key(domain.sample_fingerprint)
         return replace(
             domain,
-            train=train,
-            test=test,
+            train=self._part(domain.train, domain.sample_fingerprint),
+            test=None if domain.test is None else self._part(domain.test, ""),
             kind="features",
             augmentation="views",
-            fingerprint=key,
-            sample_fingerprint=samples,
+            fingerprint=self._key(domain.fingerprint),
+            sample_fingerprint=self._key(domain.sample_fingerprint),
         )
+
+    @property
+    def arithmetic(self) -> str:
+        """In which the network computes: ``float32`` or ``bfloat16``."""
+        return BFLOAT16 if use_bfloat16(self.precision, torch.device(self.device)) else FLOAT32
 
     def _key(self, of: str) -> str:
         weights = weights_key(self.network, self.weights)
-        parts = (str(_VERSION), of, self.network, weights, str(self.views))
-        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+        parts = (_VERSION, of, self.network, weights, self.views, self.augmentation)
+        return hashlib.sha256("\x1f".join(map(str, (*parts, self.arithmetic))).encode()).hexdigest()
 
     def _part(self, part: Labelled | Unlabelled, fingerprint: str) -> Labelled | Unlabelled:
         images = part.x
@@ -84,68 +91,118 @@ class Featurizer:
             digest.update(np.ascontiguousarray(images).data)
             fingerprint = digest.hexdigest()
         shape = (len(images), self.views, feature_dimension(self.network))
-        compute = _Extractor(self, images)
         folder = prepared_folder(f"features-{self._key(fingerprint)[:32]}")
-        x = kept_features(folder, shape, compute, lambda done, of: self.progress("features", done, of))
+        about = {"network": self.network, "weights": self.weights, "views": self.views}
+        x = kept_features(
+            folder,
+            shape,
+            _Extractor(self, images),
+            map if torch.device(self.device).type == "cuda" else each_on_cores,
+            lambda done, of: self.progress(f"features of {self.network}", done, of),
+            about,
+        )
         return Labelled(x, part.y, part.index) if isinstance(part, Labelled) else Unlabelled(x, part.index)
 
 
 def featurizer_of(
-    settings: TrainSettings, progress: Callable[[str, int, int], None] = _quiet
+    spec: TaskSpec, settings: TrainSettings, device: str = "cpu", progress: Progress = _quiet
 ) -> Featurizer | None:
     """Return what makes the features that a training is of; None where it is of the samples themselves."""
     if not is_pretrained(settings.network) or settings.freeze != "all":
         return None
-    return Featurizer(settings.network, settings.weights, settings.views, progress)
-
-
-def training_size(settings: TrainSettings) -> int:
-    """Return the side of the images of a training, in pixels; 0 for what is natural for the data."""
-    if settings.image_size or not is_pretrained(settings.network):
-        return settings.image_size
-    return preprocessing_of(settings.network).side
+    return Featurizer(
+        network=settings.network,
+        weights=settings.weights,
+        views=settings.views,
+        augmentation=spec.target.augmentation or _PHOTOS,
+        precision=settings.precision,
+        device=device,
+        progress=progress,
+    )
 
 
 def load_training_task(
-    spec: TaskSpec, settings: TrainSettings, progress: Callable[[str, int, int], None] = _quiet
+    spec: TaskSpec, settings: TrainSettings, device: str = "cpu", progress: Progress = _quiet
 ) -> DomainTask:
     """Return a task as a training with ``settings`` sees it: of its samples, or of features of its images.
+
+    Args:
+        spec: its domains.
+        settings: of the training.
+        device: where features are computed that are not kept yet.
+        progress: is told of them.
 
     Raises:
         DataError: a domain cannot be made, or the network's weights cannot be had.
         UsageError: there is no such network.
     """
-    size, featurizer = training_size(settings), featurizer_of(settings, progress)
-    if featurizer is None:
-        return load_task(spec, size, settings.data_fraction)
-    return load_task(spec, size, settings.data_fraction, featurizer)
+    task = load_task_of(spec, settings, featurizer_of(spec, settings, device, progress))
+    if is_pretrained(settings.network) and task.kind == "image" and spec.target.augmentation is None:
+        return replace(task, augmentation=_PHOTOS)
+    return task
+
+
+def image_model(model: Model, settings: TrainSettings, side: int) -> Model:
+    """Return a trained model as one of images, with one set of statistics: the target's.
+
+    Args:
+        model: the trained model.
+        settings: that it was trained with.
+        side: of the images in pixels.
+
+    Raises:
+        DataError: the network's weights cannot be had.
+    """
+    ours = model.architecture
+    if ours.kind != "features" and not ours.by_domain:
+        return model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shape = (3, side, side) if ours.kind == "features" else ours.sample_shape
+        whole = Model(ours._replace(kind="image", sample_shape=shape, by_domain=False))
+    if ours.kind == "features":
+        assert whole.backbone is not None
+        load_weights(whole.backbone, ours.network, settings.weights)
+    trained = {name: value for name, value in model.state_dict().items() if name not in ("shift", "scale")}
+    whole.load_state_dict(trained, strict=False)
+    return whole.train(model.training)
 
 
 class _Extractor:
-    """Computes the features of some images; the network is built at the first call."""
+    """Computes the features of some images, in several threads; the network is built at the first call."""
 
     def __init__(self, featurizer: Featurizer, images: NDArray[np.uint8]) -> None:
         self._featurizer, self._images = featurizer, images
-        self._model: Model | None = None
+        self._device = torch.device(featurizer.device)
+        self._bfloat16 = featurizer.arithmetic == BFLOAT16
+        self._augment = AUGMENTATIONS[featurizer.augmentation].load()
+        self._lock = Lock()
 
-    def _built(self) -> Model:
-        if self._model is None:
-            featurizer, shape = self._featurizer, self._images.shape[1:]
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                model = Model(Architecture(featurizer.network, "image", shape, 2, 0, 0.0))
-            load_weights(cast(Backbone, model.backbone), featurizer.network, featurizer.weights)
-            self._model = model.eval()
-        return self._model
+    @cached_property
+    def _model(self) -> Model:
+        featurizer = self._featurizer
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = Model(Architecture(featurizer.network, "image", self._images.shape[1:], 2, 0, 0.0))
+        assert model.backbone is not None
+        load_weights(model.backbone, featurizer.network, featurizer.weights)
+        if self._bfloat16:  # images are normalised and augmented in float32
+            model.encoder.to(torch.bfloat16)
+        return model.eval().to(self._device)
+
+    def _features(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        return self._model.embed(x.to(torch.bfloat16) if self._bfloat16 else x)
 
     def __call__(self, start: int, end: int) -> Features:
         """Return float16 (end − start, V, D)."""
-        model = self._built()
-        generator = torch.Generator().manual_seed(derive_seed(0, "views", start))
+        with self._lock:
+            model = self._model
+        generator = torch.Generator(self._device).manual_seed(derive_seed(0, "views", start))
         with torch.no_grad():
-            x = model.normalise(torch.from_numpy(np.array(self._images[start:end])))
-            views = [model.embed(x)]
+            x = model.normalise(torch.from_numpy(np.array(self._images[start:end])).to(self._device))
+            views = [self._features(x)]
             for _ in range(self._featurizer.views - 1):
-                views.append(model.embed(augment_photos(x, 1.0, generator)))
-        found: Features = torch.stack(views, dim=1).half().numpy()
+                views.append(self._features(self._augment(x, 1.0, generator)))
+            found: Features = torch.stack(views, dim=1).half().cpu().numpy()
         return found

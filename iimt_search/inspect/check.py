@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iimt_search.data.assemble import count_shared, load_task, shared_with_target, task_image_size, unfit
+from iimt_search.data.assemble import count_shared, load_task_of, shared_with_target, task_image_size, unfit
 from iimt_search.data.image_files.open import training_files
 from iimt_search.data.images import shorter_side
 from iimt_search.data.open import natural_size, open_domain
@@ -232,10 +232,10 @@ def check_task(spec: TaskSpec, space: Space | None = None) -> TaskCheck:
     """
     if space is None:
         space = Space.model_validate({"schema": 1, "study": "check", "tasks": [spec], "search": {}})
-    image_size = space.train.image_size
-    task = load_task(spec, image_size, space.train.data_fraction)
+    form = space.train.form
+    task = load_task_of(spec, space.train)
     source, val = task.source_train, task.source_val
-    test = open_domain(spec.target, task_image_size(spec, image_size)).test
+    test = open_domain(spec.target, task_image_size(spec, form.size), form.interpolation).test
     unseen = None if test is None else Unlabelled(test.x, test.index)
     counts = np.bincount(np.concatenate([source.y, val.y]), minlength=len(task.classes)).tolist()
     check = TaskCheck(

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from iimt_search.kinds import DEFAULT_ENCODERS, ENCODERS, is_pretrained
 from iimt_search.models.encoders import dense
-from iimt_search.models.pretrained import Backbone
+from iimt_search.models.pretrained import Backbone, DomainNorm, normalise_by_domain
 
 
 @contextmanager
@@ -40,6 +41,7 @@ class Architecture(NamedTuple):
         width: channels of the encoder's first stage; 0: the network's own.
         dropout: dropout on the embedding.
         bottleneck: units of a layer between a pretrained network and the classifier; 0: none.
+        by_domain: whether a pretrained network has BatchNorm statistics for each domain.
     """
 
     network: str
@@ -49,6 +51,7 @@ class Architecture(NamedTuple):
     width: int
     dropout: float
     bottleneck: int = 0
+    by_domain: bool = False
 
 
 def resolve_network(network: str, kind: str) -> str:
@@ -137,8 +140,12 @@ class Model(nn.Module):
         default_scale = [127.5 if image else 1.0] * channels
         if isinstance(encoder, Backbone):
             preprocessing = encoder.preprocessing
-            default_shift = [255 * value for value in preprocessing.mean]
-            default_scale = [255 * value for value in preprocessing.std]
+            if architecture.by_domain:
+                normalise_by_domain(encoder)
+            default_shift, default_scale = (
+                [255 * value for value in values] if channels == 3 else [255 * fmean(values)]
+                for values in (preprocessing.mean, preprocessing.std)
+            )
         shape = (1,) if features else sample_shape
         shift, scale = default_shift if shift is None else shift, default_scale if scale is None else scale
         self.register_buffer("shift", _per_channel("shift", shift, shape))
@@ -184,6 +191,19 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C) of raw samples."""
         return self.classify(self.embed(self.normalise(x)))
+
+
+@contextmanager
+def of_source(model: Model, source: bool = True) -> Iterator[None]:
+    """Let a model with statistics for each domain use the source's; those of the target else."""
+    layers = [layer for layer in model.modules() if isinstance(layer, DomainNorm)]
+    for layer in layers:
+        layer.of_source = source
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.of_source = False
 
 
 class Discriminator(nn.Module):

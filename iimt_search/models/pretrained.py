@@ -14,8 +14,11 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from iimt_search.errors import DataError, UsageError
+from iimt_search.kinds import OWN, ImageForm
 from iimt_search.registry import load_object
 
 _IMAGENET_CLASSES = 1000
@@ -60,10 +63,71 @@ class Backbone(nn.Module):
         self.crop = max(1, round(side * preprocessing.crop / preprocessing.side))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features (B, D) of normalised images (B, 3, side, side)."""
+        """Return features (B, D) of normalised images (B, 3, side, side), or of one channel."""
         top, left = ((side - self.crop) // 2 for side in x.shape[2:])
-        features: Tensor = self.network(x[:, :, top : top + self.crop, left : left + self.crop])
+        cut = x[:, :, top : top + self.crop, left : left + self.crop]
+        features: Tensor = self.network(cut.expand(-1, 3, -1, -1) if cut.shape[1] == 1 else cut)
         return features.flatten(1)
+
+
+class DomainNorm(_BatchNorm):
+    """BatchNorm with statistics for each domain (Chang et al. 2019, arXiv 1906.03950), and common weights.
+
+    Its own statistics are the target's.
+
+    Args:
+        norm: the layer that it takes the place of.
+
+    Attributes:
+        of_source: whether what comes is of the source.
+        source_mean: running mean of the source, float (channels,).
+        source_var: running variance of the source, float (channels,).
+    """
+
+    source_mean: Tensor
+    source_var: Tensor
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine)
+        self.load_state_dict(norm.state_dict())
+        self.of_source = False
+        for name, of in (("source_mean", self.running_mean), ("source_var", self.running_var)):
+            assert of is not None
+            self.register_buffer(name, of.clone())
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take any."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return normalised samples, of the domain that :attr:`of_source` says."""
+        if not self.of_source:
+            return super().forward(input)
+        batch = self.training
+        held = batch and not self.track_running_stats
+        return functional.batch_norm(
+            input,
+            None if held else self.source_mean,
+            None if held else self.source_var,
+            self.weight,
+            self.bias,
+            batch,
+            0.1 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
+        """Take the statistics of both domains from a layer that has one set."""
+        for name, of in (("source_mean", "running_mean"), ("source_var", "running_var")):
+            if prefix + of in state:
+                state.setdefault(prefix + name, state[prefix + of])
+        super()._load_from_state_dict(state, prefix, *args)
+
+
+def normalise_by_domain(network: nn.Module) -> None:
+    """Put :class:`DomainNorm` in the place of every BatchNorm layer of a network."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats:
+            network.set_submodule(name, DomainNorm(layer))
 
 
 class _Loaded(NamedTuple):
@@ -185,6 +249,16 @@ def preprocessing_of(name: str) -> Preprocessing:
         return _load(name).preprocessing
 
 
+def form_of(name: str) -> ImageForm:
+    """Return the form of a network's images.
+
+    Raises:
+        UsageError: as :func:`preprocessing_of`.
+    """
+    preprocessing = preprocessing_of(name)
+    return ImageForm(preprocessing.side, preprocessing.interpolation)
+
+
 @cache
 def feature_dimension(name: str) -> int:
     """Return D of a network's features (B, D).
@@ -213,8 +287,10 @@ def build_backbone(sample_shape: tuple[int, ...], width: int, name: str) -> tupl
 
     Raises:
         UsageError: there is no such network, or its package is not installed.
-        ValueError: another width.
+        ValueError: another width, or images of other than one or three channels.
     """
+    if sample_shape[0] not in (1, 3):
+        raise ValueError(f"{name} takes images of 1 or 3 channels, these have {sample_shape[0]}")
     if width:
         raise ValueError(f"`width` is of our own networks, {name} has its own; leave it out")
     dimension = feature_dimension(name)
@@ -313,7 +389,7 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> None:
     Raises:
         DataError: they cannot be fetched or read, or do not fit; says what is missing and what is left over.
     """
-    own = name.startswith("python:")
+    own = name.startswith(OWN)
     if weights == "none" or (own and weights == "imagenet"):
         return
     state = _published(name) if weights == "imagenet" else _read_file(Path(weights).expanduser())
@@ -325,7 +401,8 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> None:
         if not (classifier and key.startswith(classifier))
         and not key.startswith(tuple(f"{a}." for a in _AUXILIARY))
     }
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    made = ("num_batches_tracked", "source_mean", "source_var")
+    missing = [key for key in wanted if key not in state and not key.endswith(made)]
     extra = [key for key in state if key not in wanted]
     other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     if missing or extra or other:
@@ -347,11 +424,20 @@ def _classifier_of(name: str) -> str:
 
 @cache
 def weights_key(name: str, weights: str) -> str:
-    """Return what tells a network's weights from others: a hash of a file, else a text.
+    """Return what tells a network's weights from others: a hash of a file or of one's own, else a text.
 
     Raises:
         DataError: the file cannot be read.
     """
+    if name.startswith(OWN) and weights in ("imagenet", "none"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            state = _load(name).network.state_dict()
+        digest = hashlib.sha256()
+        for key, value in state.items():
+            digest.update(key.encode())
+            digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()
     if weights in ("imagenet", "none"):
         return weights
     try:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iimt_search.data.assemble import load_task
+from iimt_search.data.assemble import load_task_of
 from iimt_search.data.task import DomainTask, Samples
 from iimt_search.errors import DataError, ModelFileError
 from iimt_search.report.record import StudyRecord
@@ -101,10 +101,10 @@ def load_shown_task(shown: ShownModels, record: StudyRecord) -> DomainTask | Non
     """Return the task's data as the shown model saw it; None where it is not at hand, or has changed."""
     try:
         settings = load_kept_model(shown.paths[0]).settings
-        task = load_task(shown.task, settings.image_size, settings.data_fraction)
+        task = load_task_of(shown.task, settings)
     except (DataError, ModelFileError):
         return None
-    same_size = settings.image_size == record.space.train.image_size
+    same_size = settings.form == record.space.train.form
     known = record.data.get(shown.task.name, task.fingerprint)
     return None if same_size and known != task.fingerprint else task
 

@@ -214,11 +214,17 @@ class RetrainSettings(_Strict):
         steps: training steps; by default ``train.steps``.
         seeds: trainings of each task; more than one make an ensemble.
         teach: with the labels that all trained models together give the target, as virtual labels.
+        freeze: where ``train.freeze`` is ``all``, the layers of the pretrained network that stay as they are
+            when the retrained model is trained further, from the images: ``nothing`` or ``first_half``. What
+            comes of it is handed out only where it scores better. ``all``: it is not.
+        fine_steps: training steps of that; by default a tenth of ``steps``.
     """
 
     steps: int | None = Field(None, ge=1)
     seeds: int = Field(2, ge=1)
     teach: bool = True
+    freeze: Literal["nothing", "first_half", "all"] = "all"
+    fine_steps: int | None = Field(None, ge=1)
 
 
 class ReferenceSettings(_Strict):

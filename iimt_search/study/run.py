@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from iimt_search.data.assemble import load_trainable, shared_with_target
 from iimt_search.errors import DataError, StudyInterruptedError, StudyMismatchError, collecting
+from iimt_search.features.prepare import prepare_features
 from iimt_search.records import Choice
 from iimt_search.space import Space, with_defaults
 from iimt_search.study import notes
@@ -41,6 +42,9 @@ from iimt_search.study.storage.driver import DriverStorage, flush
 from iimt_search.study.storage.guard import GuardedWrites
 from iimt_search.study.storage.lock import driver_session
 from iimt_search.validators.registry import VALIDATORS
+
+# Seconds between two lines on features that are computed.
+_FEATURES_EVERY = 10.0
 
 # What makes two space files the same study: change one of these, and the trials no longer compare.
 _IDENTITY = ("tasks", "search", "first", "train", "objective", "reference", "scope", "seed")
@@ -220,8 +224,25 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     return choice
 
 
-def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[str, str]:
+def _told_features(study: str, listener: Listener, stop: threading.Event) -> Callable[[str, int, int], None]:
+    """Return what tells a listener how many features are computed."""
+    shown = time.monotonic()
+
+    def told(what: str, done: int, of: int) -> None:
+        nonlocal shown
+        if stop.is_set():
+            raise StudyInterruptedError(f"study {study!r} is stopped; what is computed is kept")
+        if time.monotonic() - shown >= _FEATURES_EVERY:
+            shown = time.monotonic()
+            listener.line(f"{what}: {done} of {of} images")
+
+    return told
+
+
+def _prepare(space: Space, device: str, listener: Listener, stop: threading.Event) -> dict[str, str]:
     """Prepare every task's data before a worker starts: all that is wrong with it is raised once, here.
+
+    Features of pretrained networks, too: they are computed on ``device``.
 
     Returns:
         Task name → fingerprint of its data.
@@ -245,6 +266,13 @@ def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[st
         fingerprints[spec.name] = task.fingerprint
     if wrong:
         raise DataError(*wrong)
+
+    told = _told_features(space.study, listener, stop)
+    for spec in space.tasks:
+        with collecting(wrong):
+            prepare_features(spec, space, device, told)
+    if wrong:
+        raise DataError(*dict.fromkeys(wrong))
     return fingerprints
 
 
@@ -283,7 +311,7 @@ def run_study(
         )
     with folder.driver_lock():
         # Data that cannot be made leaves no database behind.
-        data = _prepare(space, listener, stop)
+        data = _prepare(space, options.device, listener, stop)
         with (
             opened_storage(options.storage_url) as storage,
             driver_session(storage.engine, space.study, folder.path) as session,

@@ -15,6 +15,7 @@ from iimt_search.study.folder import StudyFolder
 from iimt_search.study.search.sampling import settings_for, source_only_settings
 from iimt_search.study.search.trial_record import TrialRecord, trial_name
 from iimt_search.study.veto import CHECKS
+from iimt_search.training.kept import KeptCheckpoint
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 SOURCE_ONLY_KEY = "source-only"
@@ -149,6 +150,29 @@ class Scope(StudyTasks):
             more: dict[str, Any] = {"index": index, "tasks": (task,), "teacher": teacher}
             jobs.append(self._job("retraining", candidate, settings, seed, **more))
         return jobs
+
+    def fine_tuning_job(self, retrained: Job, start: KeptCheckpoint) -> Job:
+        """Return the job that trains a retrained model further, with its pretrained network.
+
+        Args:
+            retrained: the retraining.
+            start: what has become of it.
+        """
+        retrain, settings = self.space.retrain, retrained.settings
+        changed = {
+            "freeze": retrain.freeze,
+            "steps": retrain.fine_steps or max(1, settings.steps // 10),
+            "evaluations": 1,
+        }
+        return self._job(
+            "fine-tuning",
+            retrained.candidate,
+            settings.model_copy(update=changed),
+            retrained.seed,
+            tasks=retrained.tasks,
+            teacher=retrained.teacher,
+            start=str(start.path),
+        )
 
     def baseline(self) -> dict[str, dict[str, float]] | None:
         """Return task → validator → score of source-only, None where it is not known."""

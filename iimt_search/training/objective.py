@@ -16,7 +16,7 @@ from iimt_search.iimt.reversal import reverse_gradient
 from iimt_search.iimt.schedule import dann_ramp, linear, stepwise
 from iimt_search.iimt.virtual_labels import mean_prediction
 from iimt_search.methods import TERMS, Group, Term, active_groups, active_terms
-from iimt_search.models.network import Discriminator, Model, running_statistics_held
+from iimt_search.models.network import Discriminator, Model, of_source, running_statistics_held
 from iimt_search.registry import load_object
 from iimt_search.settings import TrainSettings
 
@@ -84,7 +84,16 @@ def predict_augmented(model: Model, augmented: Tensor, k: int) -> Tensor:
 
 
 def _embed_groups(model: Model, groups: Mapping[str, Tensor], joint: bool) -> dict[str, Tensor]:
-    """Embed every group of samples, in one BatchNorm pass over all or in one pass each."""
+    """Embed every group of samples, in one BatchNorm pass over all or in one pass each.
+
+    Where each domain has its own statistics, a mixture counts to the domain whose share is larger.
+    """
+    if model.architecture.by_domain:
+        embedded = {}
+        for name, x in groups.items():
+            with of_source(model, name[0] == "s"):
+                embedded[name] = model.embed(x)
+        return embedded
     if not joint:
         return {name: model.embed(x) for name, x in groups.items()}
     sizes = [len(x) for x in groups.values()]

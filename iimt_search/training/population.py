@@ -193,6 +193,11 @@ def shape_of(training: TaskTraining) -> Hashable:
     )
 
 
+def _stackable(training: TaskTraining) -> bool:
+    """Return whether a training may be a member: pretrained networks fill a device by themselves."""
+    return training.model.backbone is None and training.settings.accumulate == 1
+
+
 class _WithNetworks(nn.Module):
     """A function of networks, for ``functional_call`` to call with a member's tensors in place of theirs."""
 
@@ -380,8 +385,8 @@ def advance_together(trainings: Sequence[TaskTraining], steps: Sequence[int]) ->
         torch.OutOfMemoryError: not even one training fits the device.
     """
     for training, step in zip(trainings, steps, strict=True):
-        if training.teacher is not None:  # its virtual labels are there already
-            training.advance(step)
+        if training.teacher is not None or not _stackable(training):
+            _advance_population([training], step - training.step)
     while left := [(t, step - t.step) for t, step in zip(trainings, steps, strict=True) if step > t.step]:
         # Side by side as far as the nearest end; whoever is not there yet goes on with the others.
         stride = min(rest for _, rest in left)

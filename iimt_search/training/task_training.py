@@ -5,17 +5,19 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from iimt_search.data.task import DomainTask
+from iimt_search.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
 from iimt_search.errors import NonFiniteLossError
 from iimt_search.iimt.schedule import warmup_cosine
 from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.kinds import AUGMENTATIONS, is_pretrained
 from iimt_search.methods import active_terms, needs_virtual_labels
-from iimt_search.models.network import Architecture, Discriminator, Model
+from iimt_search.models.network import Architecture, Discriminator, Model, of_source
 from iimt_search.models.pretrained import load_weights
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
@@ -29,7 +31,6 @@ from iimt_search.training.batches import (
     shared_samples,
     source_to_target,
 )
-from iimt_search.training.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
 from iimt_search.training.objective import (
     Batch,
     loss_terms,
@@ -95,6 +96,7 @@ class TaskTraining:
         self._few_shot = None if few_shot is None else Samples(few_shot.unlabelled, self.device)
         self._scored_val = evenly_spaced(len(self._val), settings.evaluation_samples)
         self._scored_target = evenly_spaced(len(self._target), settings.evaluation_samples)
+        pretrained = is_pretrained(settings.network)
         architecture = Architecture(
             network=settings.network,
             kind=task.kind,
@@ -102,7 +104,8 @@ class TaskTraining:
             classes=len(task.classes),
             width=settings.width,
             dropout=settings.dropout,
-            bottleneck=settings.bottleneck if is_pretrained(settings.network) else 0,
+            bottleneck=settings.bottleneck if pretrained else 0,
+            by_domain=pretrained and task.kind == "image" and settings.backbone_norm == "by_domain",
         )
         # Layers draw their weights from the global generator; the caller's is left as it was.
         with torch.random.fork_rng(devices=[]):
@@ -144,23 +147,24 @@ class TaskTraining:
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Return what is trained: a pretrained network by a rate of its own, less its layers that stay."""
-        backbone = self.model.backbone
+        backbone, rate = self.model.backbone, self.settings.backbone_rate
         of_backbone = [] if backbone is None else list(backbone.parameters())
-        if self.settings.freeze == "first_half":
-            still = len(of_backbone) // 2
-            for parameter in of_backbone[:still]:
-                parameter.requires_grad_(False)
-            of_backbone = of_backbone[still:]
-        known = {id(parameter) for parameter in of_backbone}
-        others = [
-            parameter
-            for parameter in (*self.model.parameters(), *self.discriminator.parameters())
-            if id(parameter) not in known and parameter.requires_grad
-        ]
-        groups = [{"params": others, "factor": 1.0}]
-        if of_backbone:
-            groups.append({"params": of_backbone, "factor": self.settings.backbone_rate})
-        return groups
+        still = {"nothing": 0, "first_half": len(of_backbone) // 2, "all": len(of_backbone)}
+        for parameter in of_backbone[: still[self.settings.freeze]]:
+            parameter.requires_grad_(False)
+        known = set(map(id, of_backbone))
+        groups: dict[float, list[nn.Parameter]] = {1.0: []}
+        for parameter in (*self.model.parameters(), *self.discriminator.parameters()):
+            if parameter.requires_grad:
+                groups.setdefault(rate if id(parameter) in known else 1.0, []).append(parameter)
+        return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+
+    def _still_norms(self) -> list[_BatchNorm]:
+        """Return the BatchNorm layers of a pretrained network whose statistics stay as they are."""
+        backbone = self.model.backbone
+        layers = [] if backbone is None else [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
+        frozen = self.settings.backbone_norm == "frozen"
+        return [each for each in layers if frozen or (each.affine and not each.weight.requires_grad)]
 
     def source_rows(self, at: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return normalised source samples (B, ...) and their one-hot labels (B, C)."""
@@ -223,6 +227,17 @@ class TaskTraining:
         settings, progress = self.settings, self.step / self.settings.steps
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate() * group["factor"]
+        self.optimizer.zero_grad()
+        for _ in range(settings.accumulate):
+            self._backward(progress)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.step += 1
+
+    def _backward(self, progress: float) -> None:
+        """Add one batch's share of the step's gradients."""
+        settings = self.settings
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             batch, q_t = self._batch(self.sample())
             strength = reversal_strength(settings, progress)
@@ -230,14 +245,9 @@ class TaskTraining:
         weights = term_weights(settings, progress)
         unweighted = torch.stack([terms[name] for name in self.terms])
         weighted = unweighted * unweighted.new_tensor([weights[name] for name in self.terms])
-        self.optimizer.zero_grad()
-        weighted.sum().backward()
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        (weighted.sum() / settings.accumulate).backward()
         newly_bad = ~weighted.detach().isfinite() & (self.first_bad < 0)
         self.first_bad.masked_fill_(newly_bad, self.step)
-        self.step += 1
 
     def advance(self, step: int) -> None:
         """Train until ``step`` steps are done.
@@ -247,6 +257,8 @@ class TaskTraining:
         """
         self.model.train()
         self.discriminator.train()
+        for layer in self._still_norms():
+            layer.eval()
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             while self.step < step:
@@ -299,7 +311,8 @@ class TaskTraining:
         At the training's end mixtures of target samples, too.
         """
         model = self.evaluated_model()
-        source_logits, source_embeddings = predict(model, self._val, self._scored_val)
+        with of_source(model):
+            source_logits, source_embeddings = predict(model, self._val, self._scored_val)
         target_logits, target_embeddings = predict(model, self._target, self._scored_target)
         return Predictions(
             source_logits=source_logits,
@@ -323,7 +336,9 @@ class TaskTraining:
             as_target: they are of the target's domain, as those of a reverse task are.
         """
         samples = shared_samples(self.task.source_val.unlabelled, self.device) if as_target else self._val
-        return predict(self.evaluated_model(), samples, self._scored_val)[0]
+        model = self.evaluated_model()
+        with of_source(model, not as_target):
+            return predict(model, samples, self._scored_val)[0]
 
     def warm_start(self, model: Model) -> None:
         """Begin with another model's weights; its embedding and classes must be the same.
@@ -335,6 +350,13 @@ class TaskTraining:
         for ours in (self.model, *average):
             own = {"shift": ours.shift, "scale": ours.scale} if by_domain else {}
             ours.load_state_dict({**model.state_dict(), **own})
+
+    def begin_with(self, model: Model) -> None:
+        """Begin with the bottleneck and classifier of a model of features, of the same pretrained network."""
+        trained = {name: v for name, v in model.state_dict().items() if name not in ("shift", "scale")}
+        average = [] if self.average is None else [cast(Model, self.average.module)]
+        for ours in (self.model, *average):
+            ours.load_state_dict(trained, strict=False)
 
     def random_state(self) -> dict[str, Any]:
         """Return the state of the training's random streams."""

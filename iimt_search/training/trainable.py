@@ -7,14 +7,14 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from iimt_search.device import BFLOAT16
 from iimt_search.features.extract import load_training_task
 from iimt_search.methods import active_terms
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import LATER, OLD_NAMES, TrainSettings
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
-from iimt_search.training.device import BFLOAT16
-from iimt_search.training.kept import rounded, save_kept
+from iimt_search.training.kept import load_kept_model, rounded, save_kept
 from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.contract import score_all
@@ -63,7 +63,10 @@ class Trainable:
             for training in self.trainings:
                 training.restore(states[training.task.name])
                 training.bfloat16 = arithmetic == BFLOAT16 if arithmetic else training.bfloat16
-        elif job.kept:
+            return
+        for training in self.trainings if job.start else ():
+            training.begin_with(load_kept_model(Path(job.start)).model)
+        if job.kept:
             shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
 
     @property
@@ -93,8 +96,9 @@ class Trainable:
         parts += [str(job.seed), *job.validators, *sorted(active_terms(settings))]
         if arithmetic:
             parts.append(arithmetic if settings.precision == "auto" else self.arithmetic)
-        if job.teacher:
-            parts.append(hashlib.sha256(Path(job.teacher).read_bytes()).hexdigest())
+        for file in (job.teacher, job.start):
+            if file:
+                parts.append(hashlib.sha256(Path(file).read_bytes()).hexdigest())
         for training in self.trainings:
             parts += [training.task.name, training.task.fingerprint, training.device.type]
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

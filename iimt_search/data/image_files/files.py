@@ -39,18 +39,21 @@ class ImageFiles:
     notes: tuple[Note, ...] = ()
     labelling: str = ""
 
-    def stream(self, size: int, white_level: float | None, broken: list[str]) -> PartStream:
+    def stream(
+        self, size: int, white_level: float | None, broken: list[str], interpolation: str
+    ) -> PartStream:
         """Return the images, uint8 (3, size, size) each, read as they are asked for, on every core.
 
         Args:
             size: side in pixels.
             white_level: as :func:`~iimt_search.data.images.read_image`.
             broken: is told of each file that cannot be read, in order; a black image takes its place.
+            interpolation: as :func:`~iimt_search.data.images.read_image`.
         """
 
         def read(path: Path) -> Samples | DataError:
             try:
-                return read_image(path, size, white_level)
+                return read_image(path, size, white_level, interpolation=interpolation)
             except DataError as error:
                 return error
 

@@ -88,7 +88,7 @@ def _white_level(given: float | None, where: str, files: list[Path]) -> tuple[in
     return (float(level) if floats else max(1, round(level))), [Note("values", message, warning=False)]
 
 
-def open_image_files(spec: DomainSpec, size: int) -> Domain:
+def open_image_files(spec: DomainSpec, size: int, interpolation: str) -> Domain:
     """Return the domain of a folder or a list, with square images of ``size`` pixels.
 
     Raises:
@@ -102,6 +102,7 @@ def open_image_files(spec: DomainSpec, size: int) -> Domain:
     keys = "-".join(file_key(part.files, part.labelling) for part in parts)
     options = "" if spec.labelled is not False else "-unlabelled"
     options += "" if spec.white_level is None else f"-white{spec.white_level:g}"
+    options += "" if interpolation == "bicubic" else f"-{interpolation}"
 
     def build() -> DomainStream:
         broken: list[str] = []
@@ -114,7 +115,7 @@ def open_image_files(spec: DomainSpec, size: int) -> Domain:
 
         def stream(part: ImageFiles) -> PartStream:
             y = None if part.y is None else renumbered(part.y, part.classes or (), classes or ())
-            return watched(replace(part.stream(size, level, broken), y=y), seen)
+            return watched(replace(part.stream(size, level, broken, interpolation), y=y), seen)
 
         def found() -> Found:
             if broken:

@@ -145,9 +145,9 @@ def choose_executor(
 
 
 def _local(space: Space, backend: Backend) -> ExecutorChoice:
+    from iimt_search.device import local_gpus, resolve_device
     from iimt_search.study.executors.inline import InlineExecutor
     from iimt_search.study.executors.local import LocalExecutor
-    from iimt_search.training.device import local_gpus, resolve_device
 
     space.pruner.check_without_ray()
     resolve_device(backend.device)  # an error of it is raised once, before anything is begun

@@ -33,7 +33,8 @@ class TrainedModel:
     scores: Mapping[str, float]
 
 
-def _vetoed(model: TrainedModel, baseline: Scores | None) -> str:
+def vetoed(model: TrainedModel, baseline: Scores | None) -> str:
+    """Return why a model is not handed out, or ""."""
     return veto({model.kept.task: model.scores}, baseline)
 
 
@@ -56,7 +57,7 @@ def choose_models(
     """
     task = last[0].kept.task
     sign = 1.0 if VALIDATORS[objective].higher_is_better else -1.0
-    sound = [model for model in last if not _vetoed(model, baseline)]
+    sound = [model for model in last if not vetoed(model, baseline)]
     if sound:
         steps = {model.kept.step for model in sound}
         wanted = retrained if (retrained := last[0].kept.step) in steps else max(steps)
@@ -64,12 +65,12 @@ def choose_models(
         ranked = sorted(equals, key=lambda model: -sign * model.scores[objective])
         out = [model.kept.job for model in last if model not in sound]
         return ranked, f"{task}: left out of the ensemble by a veto: {', '.join(out)}" if out else ""
-    reason = _vetoed(last[0], baseline)
+    reason = vetoed(last[0], baseline)
     costs = {name: VALIDATORS[name].cost for name in last[0].scores if not at_the_end(name)}
     names = [name for name, cost in costs.items() if cost != "reference"]
     for kept in sorted(earlier, key=lambda kept: kept.step, reverse=True):
         model = TrainedModel(kept, score_all(names, load_kept_predictions(kept.path)))
-        if not _vetoed(model, baseline):
+        if not vetoed(model, baseline):
             return [model], f"the model of {task} is taken after step {kept.step}: {reason}"
     return [last[0]], f"the retrained model has gone wrong: {reason}"
 

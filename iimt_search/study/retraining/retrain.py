@@ -6,18 +6,19 @@ from dataclasses import replace
 import torch
 
 from iimt_search.errors import StudyError
-from iimt_search.exporting.model_folder import add_members, export_kept
+from iimt_search.exporting.model_folder import export_kept
+from iimt_search.kinds import is_pretrained
 from iimt_search.records import Choice, Job
 from iimt_search.settings import TrainSettings
 from iimt_search.study.executors.runner import FixedJobs, JobRunner
 from iimt_search.study.kept import kept_checkpoints
-from iimt_search.study.retraining.members import TrainedModel, choose_models, trained_models
+from iimt_search.study.retraining.members import TrainedModel, choose_models, trained_models, vetoed
 from iimt_search.study.retraining.teacher import Teacher
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import settings_for, source_only_settings
 from iimt_search.study.selection.caveats import untrained
 from iimt_search.study.selection.trained import TrainedModels
-from iimt_search.training.kept import load_kept_model, load_kept_predictions
+from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions
 from iimt_search.validators.few_shot import wilson_interval
 from iimt_search.validators.registry import at_the_end
 
@@ -83,14 +84,14 @@ class Retraining:
         if any(candidate == chosen for candidate, _ in failed):
             raise StudyError("retraining failed: " + "; ".join(f"{k}: {e}" for k, e in errors.items()))
         settled = {at: self._settle(at[0], jobs) for at, jobs in self._jobs.items() if at not in failed}
-        mine = {
-            task: chosen_models for (candidate, task), chosen_models in settled.items() if candidate == chosen
-        }
+        mine = {task: settled_models for (name, task), settled_models in settled.items() if name == chosen}
+        fine_tuned = self._fine_tune(runner, mine)
         few_shot = {task: _few_shot(models) for task, (models, _) in mine.items()}
         return replace(
             self._choice,
             models=str(scope.folder.models / chosen),
             taught=self._taught,
+            fine_tuned=fine_tuned,
             members={task: tuple(model.kept.job for model in models) for task, (models, _) in mine.items()},
             retrained={task: dict(models[0].scores) for task, (models, _) in mine.items()},
             few_shot={task: measured for task, measured in few_shot.items() if measured is not None},
@@ -100,6 +101,46 @@ class Retraining:
                 *untrained(errors),
             ),
         )
+
+    def _fine_tune(
+        self, runner: JobRunner, settled: dict[str, tuple[list[TrainedModel], str]]
+    ) -> dict[str, dict[str, float]]:
+        """Train the pretrained networks of the chosen models, too; in ``settled`` the better ones remain.
+
+        Returns:
+            Task → the objective ``before`` and ``after``.
+        """
+        scope, found = self._scope, dict[str, dict[str, float]]()
+        if scope.space.retrain.freeze == "all" or self._choice.trial is None:
+            return found
+        jobs = {}
+        for task, (models, _) in settled.items():
+            retrained = self._jobs[self._choice.candidate, task][0]
+            if is_pretrained(retrained.settings.network) and retrained.settings.freeze == "all":
+                jobs[task] = scope.fine_tuning_job(retrained, models[0].kept)
+        tunings = FixedJobs(
+            [job for job in jobs.values() if not scope.have(job)], scope.objective, scope.store, self._line
+        )
+        runner.run(tunings)
+        for task, job in jobs.items():
+            evaluation, models = scope.stored(job.key), settled[task][0]
+            if evaluation is None:
+                self._line(f"{task}: the fine-tuning failed: {tunings.errors.get(job.key, '')}")
+                continue
+            kept = KeptCheckpoint(job.key, task, evaluation.step, job.kept_file(task, evaluation.step))
+            tuned, objective = TrainedModel(kept, evaluation.scores[task]), scope.objective
+            before, after = models[0].scores[objective], tuned.scores[objective]
+            found[task] = {"before": before, "after": after}
+            better = scope.sign * (after - before) > 0 and not vetoed(tuned, scope.baseline())
+            self._line(
+                f"{task}: {objective} {before:.4f}, fine-tuned {after:.4f}; "
+                f"{'the fine-tuned model' if better else 'the model before'} is handed out"
+            )
+            if better:
+                settled[task] = ([tuned], settled[task][1])
+                folder = scope.folder.models / self._choice.candidate / job.tasks[0].slug
+                export_kept(kept, job.tasks[0], tuned.scores, folder)
+        return found
 
     def _settle(self, candidate: str, jobs: Sequence[Job]) -> tuple[list[TrainedModel], str]:
         """Choose a task's models, and export them as an ensemble.
@@ -130,8 +171,8 @@ class Retraining:
             None if candidate == SOURCE_ONLY_KEY else scope.baseline(),
         )
         folder = scope.folder.models / candidate / spec.slug
-        export_kept(models[0].kept, spec, models[0].scores, folder)
-        add_members(folder, [load_kept_model(model.kept.path).model for model in models[1:]])
+        kept, *others = [model.kept for model in models]
+        export_kept(kept, spec, models[0].scores, folder, others)
         if caveat:
             self._line(caveat)
         return models, caveat

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from iimt_search.data.assemble import load_task
 from iimt_search.data.task import DomainTask
+from iimt_search.device import resolve_device
+from iimt_search.features.extract import load_training_task
 from iimt_search.files import atomic_write
 from iimt_search.pooling.labels import PooledModel
 from iimt_search.space.task_spec import TaskSpec
@@ -16,7 +17,6 @@ from iimt_search.study.scope import Scope
 from iimt_search.study.search.reference import pooled_model
 from iimt_search.study.selection.trained import TaskModels
 from iimt_search.training.batches import Samples
-from iimt_search.training.device import resolve_device
 from iimt_search.training.kept import load_kept_model
 from iimt_search.training.predict import predict
 
@@ -37,7 +37,7 @@ class Teacher:
         if view is not None and len(view.logits) == count:
             return view
         kept = load_kept_model(path)
-        task = load_task(spec, kept.settings.image_size, kept.settings.data_fraction)
+        task = load_training_task(spec, kept.settings)
         device = torch.device(resolve_device(self.scope.device))
         return PooledModel(*predict(kept.model.to(device), Samples(task.target, device)))
 
@@ -56,7 +56,7 @@ class Teacher:
     def write(self, spec: TaskSpec, models: TaskModels) -> Path:
         """Write a task's labels, where they are not there yet for the same models; returns the file."""
         path, train = self.scope.folder.teacher(spec.slug), self.scope.space.train
-        task = load_task(spec, train.image_size, train.data_fraction)
+        task = load_training_task(spec, train)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as beside:
             labels = self.labels(task, spec, models).float()

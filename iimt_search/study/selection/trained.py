@@ -9,7 +9,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from iimt_search.data.assemble import load_task
+from iimt_search.data.assemble import load_task_of
 from iimt_search.files import kept_path
 from iimt_search.pooling.agreement import mean_agreement
 from iimt_search.pooling.labels import Pool, PooledModel
@@ -113,7 +113,7 @@ class TrainedModels:
         for spec, models in self.tasks.items():
             if models.pool is None:
                 continue
-            task = load_task(spec, train.image_size, train.data_fraction)
+            task = load_task_of(spec, train)
             y = np.concatenate([task.source_train.y, task.source_val.y])
             source = torch.from_numpy(np.bincount(y, minlength=len(task.classes)) / len(y))
             target, spread = models.pool.shares()

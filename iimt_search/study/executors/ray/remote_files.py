@@ -19,6 +19,7 @@ from iimt_search.data.assemble import task_image_size
 from iimt_search.data.open import open_domain
 from iimt_search.data.store import prepared_folder, read_prepared
 from iimt_search.errors import UsageError
+from iimt_search.features.extract import featurizer_of
 from iimt_search.files import atomic_write
 from iimt_search.records import Evaluation, Job
 from iimt_search.training.checkpoint import checkpoint_path
@@ -95,8 +96,14 @@ def _kept(job: Job, task: str, step: int) -> str:
     return f"kept/{job.key}/{job.kept_file(task, step).relative_to(job.kept).as_posix()}"
 
 
-def _teacher(job: Job) -> str:
-    return f"teacher/{Path(job.teacher).name}"
+def _inputs(job: Job) -> dict[str, str]:
+    """Return field → name there, of the files that a job begins with."""
+    names = {"teacher": "teacher", "start": f"start/{job.key}"}
+    return {
+        field: f"{folder}/{Path(getattr(job, field)).name}"
+        for field, folder in names.items()
+        if getattr(job, field)
+    }
 
 
 def prepared_keys(job: Job) -> list[str]:
@@ -104,13 +111,15 @@ def prepared_keys(job: Job) -> list[str]:
 
     A domain that a Python function makes has none: every node calls the function.
     """
-    keys = []
+    keys, settings = [], job.settings
+    form = settings.form
     for task in job.tasks:
-        size = task_image_size(task, job.settings.image_size)
+        size, featurizer = task_image_size(task, form.size), featurizer_of(task, settings)
         for spec in (*task.source, task.target, *([task.few_shot] if task.few_shot else [])):
-            samples = open_domain(spec, size).train.x
-            if file := getattr(samples, "filename", None):  # a memory map of the prepared file
-                keys.append(Path(file).parent.name)
+            domain = open_domain(spec, size, form.interpolation)
+            for each in (domain, *([featurizer(domain)] if featurizer else [])):
+                if file := getattr(each.train.x, "filename", None):  # a memory map of the prepared file
+                    keys.append(Path(file).parent.name)
     return list(dict.fromkeys(keys))
 
 
@@ -135,8 +144,8 @@ class DriverFiles:
                 for file in sorted(prepared_folder(key).iterdir(), reverse=True):
                     self._prepared.upload(file, f"{key}/{file.name}")
             self._uploaded.add(key)
-        if job.teacher:
-            self._files.upload(Path(job.teacher), _teacher(job))
+        for field, name in _inputs(job).items():
+            self._files.upload(Path(getattr(job, field)), name)
         own = checkpoint_path(Path(job.folder))
         if not self._files.exists(_checkpoint(job)):
             if own.exists():
@@ -180,9 +189,10 @@ class NodeFiles:
             folder=str(self._scratch / "job"),
             kept=job.kept and str(self._scratch / "kept"),
         )
-        if job.teacher:
-            self.job = replace(self.job, teacher=str(self._scratch / "teacher.safetensors"))
-            self._files.download(_teacher(job), Path(self.job.teacher))
+        files = {field: self._scratch / f"{field}.safetensors" for field in _inputs(job)}
+        for field, name in _inputs(job).items():
+            self._files.download(name, files[field])
+        self.job = replace(self.job, **{field: str(file) for field, file in files.items()})  # type: ignore[arg-type]
         for key in prepared:
             self._download_prepared(key)
         if self._files.download(_checkpoint(job), checkpoint_path(Path(self.job.folder))):

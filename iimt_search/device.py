@@ -1,14 +1,17 @@
-"""Where a training computes, and in which arithmetic."""
+"""Where networks compute, on how many cores, and in which arithmetic."""
 
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
+from iimt_search.cores import in_threads
 from iimt_search.errors import UsageError
 
 
@@ -100,3 +103,43 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return _in_hardware() and _measured_faster(torch.get_num_threads())
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def _one_thread() -> None:
+    threadpool_limits(1)  # OpenMP keeps this for each thread
+
+
+def each_on_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Give ``function`` of each item, in order, computed by a thread on every core, without training.
+
+    Libraries compute with one thread each meanwhile: what is computed does not depend on the number of cores.
+
+    Args:
+        function: called by several threads at once.
+        items: taken one by one.
+
+    Raises:
+        Exception: the first that ``function`` raises; what has not begun by then never does.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield from in_threads(function, items, _one_thread)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def on_all_cores(
+    function: Callable[[Item], Result], items: Iterable[Item], progress: Callable[[int], None]
+) -> list[Result]:
+    """Return what :func:`each_on_cores` gives; ``progress`` takes how many are done."""
+    results = []
+    for result in each_on_cores(function, items):
+        results.append(result)
+        progress(len(results))
+    return results
