@@ -173,10 +173,14 @@ def run(
         StudyError: the storage cannot be opened, Ray cannot be reached, or every candidate failed.
         DataError: a task's data cannot be made.
     """
+    from iimt_search.features.photographs import with_backbone
     from iimt_search.study.executors.choose import Backend, check_script_guard, choose_executor
+    from iimt_search.study.folder import StudyFolder
 
     listener = progress if progress is not None and not callable(progress) else _Lines(progress or _ignore)
     path = Path(studies_dir) / space.study
+    with _data_in(data_root):
+        space = with_backbone(space, listener.line, StudyFolder(path).network())
     asked = Backend(backend, device, workers, population, ray_address, ray_storage, resources, debug)
     executor = choose_executor(space, path, asked, listener.line)
     if executor.spawns:
@@ -184,7 +188,6 @@ def run(
 
     # Optuna takes most of a second to import; what is wrong so far is told before that.
     from iimt_search.dashboard.publish import publish_after_run
-    from iimt_search.study.folder import StudyFolder
     from iimt_search.study.run import RunOptions, run_study
     from iimt_search.study.search.sampling import quiet_optuna
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from iimt_search.data.arrays import (
     taken_for,
     value_range,
 )
-from iimt_search.data.image_files.open import open_image_files
-from iimt_search.data.images import few_levels, to_square, watched
+from iimt_search.data.image_files.open import open_image_files, training_files
+from iimt_search.data.images import few_levels, shorter_side, to_square, watched
 from iimt_search.data.labels import read_labels
 from iimt_search.data.registry import DOMAINS, load_domain
 from iimt_search.data.store import (
@@ -68,6 +69,23 @@ def natural_size(spec: DomainSpec) -> int:
         return image_side(x, spec.channels) if (spec.kind or kind_of(x)) == "image" else 0
     domain = _python_domain(spec.python or "")
     return max(domain.train.x.shape[2:]) if domain.kind == "image" else 0
+
+
+# Image files whose headers are read.
+_LOOKED_AT = 50
+
+
+def side_on_disk(domain: DomainSpec) -> float:
+    """Return the side of a domain's images before they are resized, in pixels; 0 where it has none.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    if domain.folder is None and domain.list is None:
+        return natural_size(domain)
+    # The natural size of image files is a convention; what they hold is told by their headers.
+    files = training_files(domain).files
+    return median(map(shorter_side, files[:: max(1, len(files) // _LOOKED_AT)]))
 
 
 def open_domain(spec: DomainSpec, image_size: int, interpolation: str = "bicubic") -> Domain:

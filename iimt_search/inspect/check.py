@@ -2,19 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iimt_search.data.assemble import count_shared, load_task_of, shared_with_target, task_image_size, unfit
-from iimt_search.data.image_files.open import training_files
-from iimt_search.data.images import shorter_side
-from iimt_search.data.open import natural_size, open_domain
+from iimt_search.data.open import open_domain, side_on_disk
 from iimt_search.data.task import DomainTask, Unlabelled
 from iimt_search.space import Space
-from iimt_search.space.task_spec import DomainSpec, TaskSpec
+from iimt_search.space.task_spec import TaskSpec
 from iimt_search.training.batches import evenly_spaced
 
 # At most so many samples of a part are measured; duplicates are looked for among all of them.
@@ -24,7 +21,6 @@ _SMALL_CLASS = 10
 _FAR_DEVIATIONS = 5
 _WIDE = 5
 _ENLARGED = 2
-_FOLDER_FILES = 50
 _READ_AT_ONCE = 128
 _NAMES_TOLD = 10
 
@@ -175,18 +171,9 @@ def _value_findings(source: PartSummary, target: PartSummary) -> Iterator[Findin
         )
 
 
-def _side_on_disk(domain: DomainSpec) -> float:
-    """Return the side of a domain's images before they are resized; 0 where it has none."""
-    if domain.folder is None and domain.list is None:
-        return natural_size(domain)
-    # The natural size of image files is a convention; what they hold is told by their headers.
-    files = training_files(domain).files
-    return median(shorter_side(files[at]) for at in evenly_spaced(len(files), _FOLDER_FILES))
-
-
 def _size_findings(spec: TaskSpec, side: int) -> Iterator[Finding]:
     for domain in dict.fromkeys((*spec.source, spec.target)):
-        natural = _side_on_disk(domain)
+        natural = side_on_disk(domain)
         if 0 < _ENLARGED * natural < side:
             yield Finding(
                 "enlarged",

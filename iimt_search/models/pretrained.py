@@ -89,11 +89,10 @@ class DomainNorm(_BatchNorm):
 
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine)
-        self.load_state_dict(norm.state_dict())
         self.of_source = False
-        for name, of in (("source_mean", self.running_mean), ("source_var", self.running_var)):
-            assert of is not None
-            self.register_buffer(name, of.clone())
+        self.register_buffer("source_mean", torch.zeros(norm.num_features))
+        self.register_buffer("source_var", torch.ones(norm.num_features))
+        self.load_state_dict(norm.state_dict())
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Take any."""
@@ -358,7 +357,12 @@ def _fetching(name: str, where: str) -> Iterator[None]:
         ) from error
 
 
-def _published(name: str) -> dict[str, Tensor]:
+def published_weights(name: str) -> dict[str, Tensor]:
+    """Return a network's published weights, which its library fetches once and keeps.
+
+    Raises:
+        DataError: they cannot be fetched; says which file to place where.
+    """
     family, _, rest = name.partition(":")
     if family == "timm":
         timm = _import_timm()
@@ -392,13 +396,13 @@ def load_weights(backbone: Backbone, name: str, weights: str) -> None:
     own = name.startswith(OWN)
     if weights == "none" or (own and weights == "imagenet"):
         return
-    state = _published(name) if weights == "imagenet" else _read_file(Path(weights).expanduser())
+    state = published_weights(name) if weights == "imagenet" else _read_file(Path(weights).expanduser())
     wanted = backbone.network.state_dict()
     classifier = _classifier_of(name)
     state = {
         key: value
         for key, value in state.items()
-        if not (classifier and key.startswith(classifier))
+        if not (classifier and key.startswith(f"{classifier}."))
         and not key.startswith(tuple(f"{a}." for a in _AUXILIARY))
     }
     made = ("num_batches_tracked", "source_mean", "source_var")

@@ -107,6 +107,13 @@ class StudyFolder:
                 content["beside"] = Path(os.path.relpath(file, self.path)).as_posix()
         write_text(self.description, json_text(content, indent=2) + "\n")
 
+    def network(self) -> str:
+        """Return the encoder that the study was begun with; "" where there is no study yet."""
+        with suppress(FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+            content = json.loads(self.description.read_text(encoding="utf-8"))
+            return str(content["space"]["train"]["network"])
+        return ""
+
     @property
     def _lock(self) -> LockFile:
         return LockFile(self.path / "driver", self.name)
