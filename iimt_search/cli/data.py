@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,13 +47,20 @@ def _task(text: str) -> TaskSpec:
     return spec
 
 
+def _load(path: Path) -> Space:
+    """Read a space file as a run would train it."""
+    from iimt_search.features.photographs import with_backbone
+
+    return with_backbone(load_space(path), partial(click.echo, err=True))
+
+
 def _wanted(path: Path | None, tasks: tuple[TaskSpec, ...]) -> tuple[tuple[TaskSpec, ...], Space | None]:
     """Return the tasks that are asked for, and the space that they are of."""
     if (path is None) == (not tasks):
         raise UsageError("give either --space FILE or a task such as 'digits->digits-m'")
     if path is None:
         return tasks, None
-    space = load_space(path)
+    space = _load(path)
     return space.tasks, space
 
 
@@ -90,17 +98,16 @@ def list_(as_json: bool) -> None:
 
 
 def _to_prepare(
-    path: Path | None, names: tuple[str, ...], size: int | None
+    space: Space | None, names: tuple[str, ...], size: int | None
 ) -> list[tuple[DomainSpec, ImageForm]]:
     """Return each domain once, with the form that its images are wanted in."""
     from iimt_search.data.assemble import image_forms, task_image_size
 
-    if (path is None) == (not names):
+    if (space is None) == (not names):
         raise UsageError("give either --space FILE or names of domains; `iimt-search data list` has them")
-    if path is not None:
+    if space is not None:
         if size is not None:
             raise UsageError("--size goes with names; with --space, train.image_size says the size")
-        space = load_space(path)
         wanted = [
             (domain, form._replace(size=task_image_size(task, form.size)))
             for task in space.tasks
@@ -134,7 +141,8 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
     from iimt_search.data.open import open_domain
 
     wrong: list[str] = []
-    for spec, (pixels, interpolation) in _to_prepare(path, names, size):
+    space = None if path is None else _load(path)
+    for spec, (pixels, interpolation) in _to_prepare(space, names, size):
         what = f"{spec.label} ({pixels} px)" if pixels else spec.label
         if not Console(stderr=True).is_terminal:
             click.echo(f"preparing {what}")
@@ -154,8 +162,8 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
         click.echo(f"{what}: {counts}, {state}: {shown(kept)}")
     if wrong:
         raise DataError(*wrong)
-    if path is not None:
-        _prepare_features(load_space(path))
+    if space is not None:
+        _prepare_features(space)
 
 
 def _prepare_features(space: Space) -> None:
@@ -259,13 +267,13 @@ def show(path: Path | None, task: TaskSpec | None, out: Path | None) -> None:
     several = len(tasks) > 1
     if several and out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: there are {len(tasks)} tasks, give a folder")
-    from iimt_search.data.assemble import load_task_of
+    from iimt_search.features.extract import load_image_task
     from iimt_search.inspect.picture import write_picture
 
     wrong: list[str] = []
     for spec in tasks:
         with collecting(wrong), _busy(f"drawing {spec.name}"):
-            loaded = load_task_of(spec, settings)
+            loaded = load_image_task(spec, settings)
             file = _picture_path(out, loaded, spec, several)
             write_picture(loaded, file, settings.augmentation)
             click.echo(shown(file))

@@ -136,7 +136,20 @@ def load_training_task(
         DataError: a domain cannot be made, or the network's weights cannot be had.
         UsageError: there is no such network.
     """
-    task = load_task_of(spec, settings, featurizer_of(spec, settings, device, progress))
+    featurizer = featurizer_of(spec, settings, device, progress)
+    if featurizer is None:
+        return load_image_task(spec, settings)
+    return load_task_of(spec, settings, featurizer)
+
+
+def load_image_task(spec: TaskSpec, settings: TrainSettings) -> DomainTask:
+    """Return a task of its samples themselves; those of a pretrained network are augmented as photographs.
+
+    Raises:
+        DataError: a domain cannot be made.
+        UsageError: there is no such network.
+    """
+    task = load_task_of(spec, settings)
     if is_pretrained(settings.network) and task.kind == "image" and spec.target.augmentation is None:
         return replace(task, augmentation=_PHOTOS)
     return task

@@ -35,7 +35,8 @@ from iimt_search.study.search.trial_record import OUTCOMES
 from iimt_search.study.selection.decide import lead
 
 # Larger images are made smaller, so that the report stays small.
-_THUMBNAIL = 64
+# Of small images, and of photographs.
+_THUMBNAIL, LARGE_THUMBNAIL = 64, 160
 _JPEG_FROM = 40
 _PACKAGES = ("torch", "optuna", "numpy", "scikit-learn", "plotly")
 
@@ -58,11 +59,17 @@ def text(value: object) -> Markup:
     return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(value))))
 
 
+def is_large(x: NDArray[np.uint8]) -> bool:
+    """Return whether images (…, H, W) are photographs rather than icons."""
+    return bool(min(x.shape[-2:]) > _THUMBNAIL)
+
+
 def data_uri(x: NDArray[np.uint8]) -> str:
     """Return an image (channels, H, W), of which 1 or 3 channels are shown, as a data URI."""
     pixels = np.ascontiguousarray(x.transpose(1, 2, 0)) if len(x) == 3 else x[0]
     image = Image.fromarray(pixels).convert("RGB")
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    side = LARGE_THUMBNAIL if is_large(x) else _THUMBNAIL
+    image.thumbnail((side, side))
     kind = "jpeg" if min(image.size) > _JPEG_FROM else "png"
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **({"quality": 85} if kind == "jpeg" else {"optimize": True}))
@@ -212,7 +219,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
-    environment.filters |= {"text": text, "data_uri": data_uri, "plot": _plot}
+    environment.filters |= {"text": text, "data_uri": data_uri, "is_large": is_large, "plot": _plot}
     environment.filters |= {"arrow": arrow, "number": number}
     environment.globals |= {"answer": _answer, "configuration": _configuration, "confidence": _confidence}
     environment.globals |= {"candidate_table": _candidate_table, "score_table": _score_table}
