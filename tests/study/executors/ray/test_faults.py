@@ -74,7 +74,8 @@ class Killed(Silent):
 
 if __name__ == "__main__":
     space, studies = sys.argv[1:]
-    iimt_search.run(iimt_search.load_space(space), studies_dir=studies, backend="ray", workers=2, progress=Killed())
+    space = iimt_search.load_space(space)
+    iimt_search.run(space, studies_dir=studies, backend="ray", workers=2, progress=Killed())
 """
 
 
