@@ -227,18 +227,29 @@ class TrialSource:
         """
         if not self.reference.wanted or (self.reference.made and not self._held):
             return
-        if not self.reference.made and not self._make_reference(none_follows):
-            return
+        if not self.reference.made:
+            if not self._make_reference(none_follows):
+                return
+            for running in self._running.values():
+                if running.last is not None and self.reference.kept(running.job, running.last.step):
+                    self._report_earlier(running)
         held, self._held = sorted(self._held, key=lambda running: running.trial.number), []
         self.budget.held = 0
         for running in held:
-            steps = evaluation_steps(running.job.settings)
-            curve = [Evaluation(step, {task: {} for task in self._scope.task_names}) for step in steps]
-            there = [each for each in curve[:-1] if self.reference.kept(running.job, each.step)]
-            for evaluation in (*there, running.last or curve[-1]):
-                running.last = self.reference.complete(running.job, evaluation)
-                self._report(running, running.last)
+            self._report_earlier(running)
             self._tell(running, Finished(running.job.key, "complete"))
+
+    def _report_earlier(self, running: _Running) -> None:
+        """Report the objective of a trial's evaluations that were made before the reference."""
+        last = running.last
+        if last is None or not self.reference.objective:
+            return
+        for step in evaluation_steps(running.job.settings):
+            if step < last.step and self.reference.kept(running.job, step):
+                unscored = Evaluation(step, {task: {} for task in self._scope.task_names})
+                self._report(running, self.reference.complete(running.job, unscored))
+        running.last = self.reference.complete(running.job, last)
+        self._report(running, running.last)
 
     def _make_reference(self, none_follows: bool) -> bool:
         """Make the reference where the first trials have ended; returns whether it was made."""

@@ -78,6 +78,8 @@ def test_asha_stops_trials_as_pruned_with_their_last_report(
         last = trial.last_step
         assert last is not None and trial.intermediate_values[last] == trial.user_attrs["consensus"]
         assert (last == 60) == (trial.state is TrialState.COMPLETE)
+        # Those under way when the reference was made have their whole curve, too.
+        assert list(trial.intermediate_values) == list(range(10, last + 1, 10))
         assert trial.state is TrialState.COMPLETE or last in (10, 20, 40)
     stopped = {e.key for e in made[0].events if isinstance(e, Finished) and e.status == "stopped"}
     assert stopped == {f"trial-{t.number}" for t in trials if t.state is TrialState.PRUNED}
