@@ -1,5 +1,7 @@
 """Tables of what has a name: the built-in entries, and those of installed packages."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
@@ -20,6 +22,13 @@ def load_object(path: str) -> Any:
     """Import and return what ``module:name`` names."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
+
+
+def load_own(path: str) -> Any:
+    """Import and return what a user's ``module:name`` names; modules of the working folder are found, too."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return load_object(path)
 
 
 def _package(point: "EntryPoint") -> str:

@@ -209,21 +209,22 @@ def _apply_photos(x: Tensor, strength: float, sampled: Sampled) -> Tensor:
     area, ratio = least + (1 - least) * u[:, 0], (place[:, 1] * _SHAPE * strength).exp()
     width, height = ((area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1))
     zero = torch.zeros_like(width)
+    mirrored = torch.where(mirror.flatten() < 0, -width, width)
     theta = torch.stack(
         [
-            torch.stack([width, zero, place[:, 2] * (1 - width)], dim=1),
+            torch.stack([mirrored, zero, place[:, 2] * (1 - width)], dim=1),
             torch.stack([zero, height, place[:, 3] * (1 - height)], dim=1),
         ],
         dim=1,
     )
     grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
     cropped = functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    cropped = torch.where(mirror < 0, cropped.flip(-1), cropped)
+    # Saturation about each pixel's grey, contrast about the image's mean, and brightness, in one pass.
     brightness, contrast, saturation = (1 + _COLOUR * strength * colours).unbind(dim=1)
     grey = cropped.mean(dim=1, keepdim=True)
-    cropped = grey + (cropped - grey) * saturation[:, None]
-    middle = cropped.mean(dim=(1, 2, 3), keepdim=True)
-    return (middle + (cropped - middle) * contrast[:, None]) * brightness[:, None]
+    middle = grey.mean(dim=(2, 3), keepdim=True) * (brightness * (1 - contrast))[:, None]
+    rest = grey * (brightness * contrast * (1 - saturation))[:, None] + middle
+    return torch.addcmul(rest, cropped, (brightness * contrast * saturation)[:, None])
 
 
 def _sample_views(x: Tensor, generator: torch.Generator) -> Sampled:

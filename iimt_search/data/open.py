@@ -1,7 +1,5 @@
 """Opens a domain by its spec: by name, from image files, from arrays, or from a Python function."""
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -49,7 +47,7 @@ from iimt_search.data.task import (
 )
 from iimt_search.errors import DataError, collecting
 from iimt_search.kinds import Kind
-from iimt_search.registry import load_object
+from iimt_search.registry import load_own
 from iimt_search.space.task_spec import DomainSpec
 
 FOLDER_SIZE = 32
@@ -241,10 +239,8 @@ def _check_part(where: str, domain: Domain, part: Labelled | Unlabelled) -> None
 @cache
 def _python_domain(path: str) -> Domain:
     """Call a user's function and check what it returns."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        made = load_object(path)()
+        made = load_own(path)()
     except (ImportError, AttributeError) as error:
         raise DataError(f"python: {path} cannot be found: {error}") from error
     if not isinstance(made, Domain):

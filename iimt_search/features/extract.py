@@ -24,6 +24,9 @@ from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 
 _VERSION = 1
+# Images that pass through a network on a processor together: with more, mapping memory at each layer and giving
+# it back costs as much as the arithmetic.
+_AT_ONCE = 4
 # The augmentation of photographs, where a domain names none.
 _PHOTOS = "photos"
 
@@ -181,6 +184,12 @@ def image_model(model: Model, settings: TrainSettings, side: int) -> Model:
     return whole.train(model.training)
 
 
+def middle(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return the middle squares of images (N, channels, H, W), a copy: what a network sees of them."""
+    top, left = ((length - side) // 2 for length in images.shape[2:])
+    return np.ascontiguousarray(images[:, :, top : top + side, left : left + side])
+
+
 class _Extractor:
     """Computes the features of some images, in several threads; the network is built at the first call."""
 
@@ -211,11 +220,17 @@ class _Extractor:
         """Return float16 (end − start, V, D)."""
         with self._lock:
             model = self._model
+        assert model.backbone is not None
         generator = torch.Generator(self._device).manual_seed(derive_seed(0, "views", start))
+        images = middle(self._images[start:end], model.backbone.crop)
+        at_once = _AT_ONCE if self._device.type == "cpu" else len(images)
+        parts = []
         with torch.no_grad():
-            x = model.normalise(torch.from_numpy(np.array(self._images[start:end])).to(self._device))
-            views = [self._features(x)]
-            for _ in range(self._featurizer.views - 1):
-                views.append(self._features(self._augment(x, 1.0, generator)))
-            found: Features = torch.stack(views, dim=1).half().cpu().numpy()
+            for part in torch.from_numpy(images).split(at_once):
+                x = model.normalise(part.to(self._device))
+                views = [self._features(x)]
+                for _ in range(self._featurizer.views - 1):
+                    views.append(self._features(self._augment(x, 1.0, generator)))
+                parts.append(torch.stack(views, dim=1).half().cpu())
+        found: Features = torch.cat(parts).numpy()
         return found

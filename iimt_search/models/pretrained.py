@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from iimt_search.errors import DataError, UsageError
 from iimt_search.kinds import OWN, ImageForm
-from iimt_search.registry import load_object
+from iimt_search.registry import load_own
 
 _IMAGENET_CLASSES = 1000
 # Outputs that only a training from scratch uses.
@@ -213,7 +213,7 @@ def _timm(name: str) -> _Loaded:
 
 def _own(name: str) -> _Loaded:
     try:
-        network = load_object(name)()
+        network = load_own(name)()
     except (ImportError, AttributeError) as error:
         raise UsageError(f"network python:{name} cannot be found: {error}") from error
     if not isinstance(network, nn.Module):

@@ -29,6 +29,7 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
     "series": [(6, 3, 40), (1, 9, 128), (5, 1, 8)],
     "motion": [(6, 3, 40), (1, 9, 128), (5, 7, 8)],
     "noise": [(6, 5), (1, 64), (4, 1)],
+    "photos": [(6, 3, 8, 8), (1, 3, 16, 16), (4, 1, 9, 12)],
     "none": [(6, 3, 8, 8), (6, 3, 40), (6, 5)],
 }
 CASES = [(name, shape) for name, shapes in SHAPES.items() for shape in shapes]
@@ -40,7 +41,26 @@ def samples(shape: tuple[int, ...]) -> Tensor:
 
 
 def test_a_space_file_offers_every_augmentation() -> None:
-    assert set(AUGMENTATIONS) == set(TypeAdapter(AugmentationName).json_schema()["enum"]) == set(SHAPES)
+    assert set(AUGMENTATIONS) == set(TypeAdapter(AugmentationName).json_schema()["enum"]) == {*SHAPES, "views"}
+
+
+def test_a_view_is_one_of_a_samples_own() -> None:
+    x = torch.arange(40.0).reshape(10, 4, 1)
+    augment = AUGMENTATIONS["views"].load()
+    out = torch.cat([augment(x, 1.0, seeded(seed)) for seed in range(20)], dim=1)
+    assert out.shape == (10, 20) and bool(((out // 4).long() == torch.arange(10)[:, None]).all())
+    assert {int(value) % 4 for value in out.flatten()} == {0, 1, 2, 3}
+    assert torch.equal(augment(x, 0.0, seeded()), x)  # the model takes the first
+
+
+def test_photographs_keep_their_mean_colour_within_the_ranges() -> None:
+    x = torch.full((500, 3, 8, 8), 0.5)
+    out = AUGMENTATIONS["photos"].load()(x, 1.0, seeded())
+    torch.testing.assert_close(out, out[:, :1, :1, :1].expand_as(out))
+    assert 0.34 < float(out.min()) < 0.4 and 0.6 < float(out.max()) < 0.66
+    grey = torch.rand(6, 1, 9, 9).expand(-1, 3, -1, -1)
+    coloured = AUGMENTATIONS["photos"].load()(grey, 1.0, seeded())
+    torch.testing.assert_close(coloured[:, 0], coloured[:, 1])  # saturation has nothing to change
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
