@@ -24,8 +24,8 @@ from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 
 _VERSION = 1
-# Images that pass through a network on a processor together: with more, mapping memory at each layer and giving
-# it back costs as much as the arithmetic.
+# Images that pass through a network on a processor together: with more, mapping memory at each layer and
+# giving it back costs as much as the arithmetic.
 _AT_ONCE = 4
 # The augmentation of photographs, where a domain names none.
 _PHOTOS = "photos"
