@@ -1,7 +1,9 @@
 """``python -m benchmarks``: step, search, startup, scale. Medians and ratios, interleaved in one run."""
 
 import json
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -208,6 +210,40 @@ def backends(trials: int, steps: int, size: int, rounds: int, as_json: bool) -> 
     ]
     each = ", ".join(f"{ratio:.3f}" for ratio in found["ratios"])
     _print(found, as_json, [*lines, f"Ray takes {found['ratio']:.3f} of the local time ({each})"])
+
+
+@main.command()
+@click.option("--source", type=click.Path(path_type=Path, exists=True), required=True, help="Class folders.")
+@click.option("--target", type=click.Path(path_type=Path, exists=True), required=True, help="Class folders.")
+@click.option("--network", default="torchvision:resnet18", show_default=True)
+@click.option("--weights", default="none", show_default=True)
+@click.option("--images", default=256, show_default=True, help="How many are timed.")
+@click.option("--rounds", default=3, show_default=True, help="How often.")
+@click.option("--steps", default=100, show_default=True, help="Training steps that are timed.")
+@json_option
+def photographs(
+    source: Path,
+    target: Path,
+    network: str,
+    weights: str,
+    images: int,
+    rounds: int,
+    steps: int,
+    as_json: bool,
+) -> None:
+    """Features against a plain library loop; a search on them against training the network in each trial."""
+    from benchmarks.photographs import measure_photographs
+
+    with TemporaryDirectory() as cache:
+        os.environ["IIMT_CACHE"] = cache  # what is kept already would not be decoded
+        found = measure_photographs(source, target, network, weights, images, rounds, steps)
+    lines = [f"{name}: {value:.0f} images a second" for name, value in found["images_a_second"].items()]
+    lines.append(f"ours / plain: {found['of_plain']:.2f}")
+    lines += [f"a step {name}: {1000 * value:.0f} ms" for name, value in found["step_seconds"].items()]
+    lines += [
+        f"{name}: {value / 60:.0f} minutes, one worker" for name, value in found["search_seconds"].items()
+    ]
+    _print(found, as_json, lines)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class Featurizer:
         x = kept_features(
             folder,
             shape,
-            _Extractor(self, images),
+            Extractor(self, images),
             map if torch.device(self.device).type == "cuda" else each_on_cores,
             lambda done, of: self.progress(f"features of {self.network}", done, of),
             about,
@@ -190,7 +190,7 @@ def middle(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(images[:, :, top : top + side, left : left + side])
 
 
-class _Extractor:
+class Extractor:
     """Computes the features of some images, in several threads; the network is built at the first call."""
 
     def __init__(self, featurizer: Featurizer, images: NDArray[np.uint8]) -> None:
