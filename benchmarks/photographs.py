@@ -102,12 +102,9 @@ def measure_photographs(
         began = time.perf_counter()
         training.advance(1 + wanted)
         step[freeze] = (time.perf_counter() - began) / wanted
-    shapes = [
-        open_domain(each, form.side, form.interpolation).train.x.shape for each in (*spec.source, spec.target)
-    ]
-    made = sum(len(domain.train.x) for domain in domains) * (
-        decoding + views * seconds["views"] / (few * views)
-    )
+    domains = [open_domain(each, form.side, form.interpolation) for each in (*spec.source, spec.target)]
+    each_image = decoding + views * seconds["views"] / (few * views)
+    made = sum(len(domain.train.x) for domain in domains) * each_image
     length = TrainSettings().steps
     return {
         "images": count,

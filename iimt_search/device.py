@@ -90,6 +90,13 @@ def _measured_faster(threads: int) -> bool:
         return float32 > _WORTH_IT * bfloat16
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device computes bfloat16 products in hardware: on any load, the same answer."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return _in_hardware()
+
+
 def use_bfloat16(precision: str, device: torch.device) -> bool:
     """Return whether to train with bfloat16 matrix products (weights and losses stay float32).
 
@@ -101,8 +108,8 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return _in_hardware() and _measured_faster(torch.get_num_threads())
+        return has_bfloat16(device)
+    return has_bfloat16(device) and _measured_faster(torch.get_num_threads())
 
 
 Item = TypeVar("Item")

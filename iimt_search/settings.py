@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iimt_search.kinds import ImageForm, NetworkName, image_form
+from iimt_search.kinds import ImageForm, NetworkName, image_form, is_pretrained
 from iimt_search.methods import active_terms
 
 # Names that settings had in earlier versions, in space files and studies; read, never written.
 OLD_NAMES = {"lambda_before": "lambda_schedule", "share": "data_fraction"}
+
+# Learning rate where none is given, on features of pretrained networks.
+PRETRAINED_RATE = 1e-3
 
 # Settings that earlier versions did not have: what was trained then is of their defaults.
 LATER = (
@@ -63,7 +66,12 @@ class TrainSettings(BaseModel):
 
     steps: int = Field(200, ge=1, description="training steps")
     batch_size: int = Field(64, ge=2, description="samples a step from each domain")
-    learning_rate: float = Field(1e-2, gt=0, le=1, description="Adam's peak learning rate (ours)")
+    learning_rate: float = Field(
+        1e-2,
+        gt=0,
+        le=1,
+        description="Adam's peak learning rate; where `network` is a pretrained one, 0.001 by default (ours)",
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="Adam's β1 (ours)")
     weight_decay: Weight = Field(0.0, description="decoupled weight decay (ours)")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate rises (ours)")
@@ -148,7 +156,10 @@ class TrainSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_by_old_names(cls, content: Any) -> Any:
-        return with_new_names(content)
+        content = with_new_names(content)
+        if isinstance(content, dict) and is_pretrained(str(content.get("network", ""))):
+            return {"learning_rate": PRETRAINED_RATE, **content}
+        return content
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:

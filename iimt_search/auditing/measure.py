@@ -7,6 +7,7 @@ from statistics import fmean
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +15,12 @@ from iimt_search.auditing.validators import ValidatorAudit, audit_validator, pic
 from iimt_search.data.assemble import load_task_of
 from iimt_search.data.sealed import SealedTarget, open_sealed_target
 from iimt_search.data.task import DomainTask, Labelled
-from iimt_search.device import on_all_cores, resolve_device
+from iimt_search.device import each_on_cores, on_all_cores, resolve_device
 from iimt_search.exporting.load import load_model
 from iimt_search.features.extract import featurizer_of, load_training_task
 from iimt_search.files import strict_json
 from iimt_search.models.network import Model
+from iimt_search.models.pretrained import AT_ONCE
 from iimt_search.records import Choice
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
@@ -31,12 +33,11 @@ from iimt_search.study.scoring import score_kept
 from iimt_search.study.search.sampling import default_params, settings_for, source_only_settings
 from iimt_search.training.batches import Samples
 from iimt_search.training.kept import KeptCheckpoint, load_kept_model
-from iimt_search.training.predict import predict
+from iimt_search.training.predict import EVALUATION_BATCH, predict
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.registry import VALIDATORS
 from iimt_search.validators.source_accuracy import source_accuracy
 
-_CPU = torch.device("cpu")
 # A confusion matrix of more is too large to be read.
 MOST_CLASSES = 100
 
@@ -135,8 +136,14 @@ class Auditor:
     def _exported(self, candidate: str, spec: TaskSpec, test: Labelled) -> tuple[Tensor, Tensor]:
         """Return probabilities (N, C) of what is handed out, and logits (N, C) of its first member alone."""
         predictor = load_model(self.folder.models / candidate / spec.slug, run_python=True)
-        samples = Samples(test.unlabelled, _CPU)
-        logits = torch.stack([predict(model, samples)[0] for model in predictor.members])
+        size = AT_ONCE if predictor.model.backbone is not None else EVALUATION_BATCH
+
+        def predicted(start: int) -> Tensor:
+            at = np.arange(start, min(start + size, len(test)))
+            with torch.no_grad():
+                return predictor.members_logits(torch.from_numpy(test.unlabelled.rows(at)))
+
+        logits = torch.cat(list(each_on_cores(predicted, range(0, len(test), size))), dim=1)
         return logits.softmax(dim=-1).mean(dim=0), logits[0]
 
     def _sealed(self, spec: TaskSpec, classes: tuple[str, ...], settings: TrainSettings) -> SealedTarget:

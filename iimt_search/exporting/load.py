@@ -43,6 +43,7 @@ class Predictor(nn.Module):
         self.others = nn.ModuleList(others)
         self.metadata = metadata
         self.classes: tuple[str, ...] = tuple(metadata["classes"])
+        self._share_backbone()
         self.kind: str = metadata["preprocessing"]["kind"]
         self.sample_shape: tuple[int, ...] = tuple(metadata["preprocessing"]["sample_shape"])
         self.interpolation: str = metadata["preprocessing"].get("interpolation", "bicubic")
@@ -66,10 +67,34 @@ class Predictor(nn.Module):
             )
         return x
 
+    def _share_backbone(self) -> None:
+        """Let members whose pretrained network is the same, because it was not trained, have one."""
+        first, *others = self.members
+        if first.backbone is None:
+            return
+        known = first.backbone.state_dict()
+        for other in others:
+            backbone = other.backbone
+            if backbone is not None and all(
+                torch.equal(value, known[name]) for name, value in backbone.state_dict().items()
+            ):
+                cast(Any, other.encoder).backbone = first.backbone
+
+    def members_logits(self, x: Tensor) -> Tensor:
+        """Return logits of each member (M, B, C) for samples as :meth:`preprocess` returns them."""
+        first = self.model.backbone
+        features = None if first is None else first(self.model.normalise(x))
+        found = []
+        for member in self.members:
+            if features is None or member.backbone is not first:
+                found.append(member(x))
+            else:
+                found.append(member.classify(cast(Any, member.encoder)[1:](features)))
+        return torch.stack(found)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C)."""
-        x = self.preprocess(x)
-        every = torch.stack([member(x) for member in self.members])
+        every = self.members_logits(self.preprocess(x))
         if len(every) == 1:
             return every[0]
         return every.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(every))

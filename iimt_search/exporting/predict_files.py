@@ -10,16 +10,19 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from iimt_search.cores import in_threads
 from iimt_search.data.arrays import open_array, open_pair, stream_array
 from iimt_search.data.images import SUFFIXES, read_image
 from iimt_search.data.listing import LeftOut, walk
 from iimt_search.data.task import Samples
+from iimt_search.device import each_on_cores
 from iimt_search.errors import DataError, UsageError, describe
 from iimt_search.exporting.load import Predictor
 from iimt_search.files import shown
 from iimt_search.kinds import Kind
+from iimt_search.models.pretrained import AT_ONCE
 
 ARRAYS = frozenset({".npy", ".npz"})
 
@@ -194,13 +197,20 @@ def predict_inputs(model: Predictor, inputs: Sequence[Path], batch_size: int) ->
         UsageError: a folder holds none.
     """
     device = next(model.parameters()).device
+    alone = model.model.backbone is not None and device.type == "cpu"
+    size, each = (AT_ONCE, each_on_cores) if alone else (batch_size, map)
+
+    def predicted(x: Tensor) -> Tensor:
+        with torch.no_grad():  # each thread has its own mode
+            logits: Tensor = model(x.to(device))
+            return logits
+
     samples = _samples(files_of(inputs, model.kind), model)
     while batch := list(islice(samples, batch_size)):
         read = [sample.x for sample in batch if sample.x is not None]
         rows: Iterator[NDArray[np.float32]] = iter(())
         if read:
-            with torch.no_grad():
-                logits = model(torch.from_numpy(np.stack(read)).to(device))
+            logits = torch.cat(list(each(predicted, torch.from_numpy(np.stack(read)).split(size))))
             rows = iter(logits.softmax(dim=1).cpu().numpy())
         for path, index, x, error in batch:
             probabilities = None if x is None else next(rows)

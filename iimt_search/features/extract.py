@@ -14,19 +14,16 @@ from torch import Tensor
 from iimt_search.data.assemble import load_task_of
 from iimt_search.data.store import array_hash, prepared_folder
 from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled
-from iimt_search.device import BFLOAT16, FLOAT32, each_on_cores, use_bfloat16
+from iimt_search.device import BFLOAT16, FLOAT32, each_on_cores, has_bfloat16
 from iimt_search.features.store import Features, kept_features
 from iimt_search.kinds import AUGMENTATIONS, is_pretrained
 from iimt_search.models.network import Architecture, Model
-from iimt_search.models.pretrained import feature_dimension, load_weights, weights_key
+from iimt_search.models.pretrained import AT_ONCE, feature_dimension, load_weights, weights_key
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 
 _VERSION = 1
-# Images that pass through a network on a processor together: with more, mapping memory at each layer and
-# giving it back costs as much as the arithmetic.
-_AT_ONCE = 4
 # The augmentation of photographs, where a domain names none.
 _PHOTOS = "photos"
 
@@ -80,7 +77,9 @@ class Featurizer:
     @property
     def arithmetic(self) -> str:
         """In which the network computes: ``float32`` or ``bfloat16``."""
-        return BFLOAT16 if use_bfloat16(self.precision, torch.device(self.device)) else FLOAT32
+        if self.precision != "auto":
+            return self.precision
+        return BFLOAT16 if has_bfloat16(torch.device(self.device)) else FLOAT32
 
     def _key(self, of: str) -> str:
         weights = weights_key(self.network, self.weights)
@@ -223,7 +222,7 @@ class Extractor:
         assert model.backbone is not None
         generator = torch.Generator(self._device).manual_seed(derive_seed(0, "views", start))
         images = middle(self._images[start:end], model.backbone.crop)
-        at_once = _AT_ONCE if self._device.type == "cpu" else len(images)
+        at_once = AT_ONCE if self._device.type == "cpu" else len(images)
         parts = []
         with torch.no_grad():
             for part in torch.from_numpy(images).split(at_once):

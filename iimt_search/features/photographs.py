@@ -6,6 +6,7 @@ from contextlib import suppress
 from iimt_search.data.open import side_on_disk
 from iimt_search.errors import DataError
 from iimt_search.kinds import is_pretrained
+from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 
 # Small and well known; what is larger costs more and adapts better.
@@ -54,5 +55,5 @@ def with_backbone(space: Space, line: Callable[[str], None], known: str = "") ->
         line(f"{what}: features of {BACKBONE} are computed once; `train.network` names another, or small")
     elif not is_pretrained(known):
         return space
-    network = {"network": known or BACKBONE}
-    return space.model_copy(update={"train": space.train.model_copy(update=network)})
+    train = space.train.model_dump(mode="json", exclude_unset=True) | {"network": known or BACKBONE}
+    return space.model_copy(update={"train": TrainSettings.model_validate(train)})

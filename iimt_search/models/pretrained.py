@@ -26,6 +26,11 @@ _IMAGENET_CLASSES = 1000
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")
 
 
+# Images that pass through such a network on a processor together: with more, mapping memory at each layer and
+# giving it back costs as much as the arithmetic.
+AT_ONCE = 4
+
+
 class Preprocessing(NamedTuple):
     """What the images that a network was trained with had gone through.
 

@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from iimt_search.device import each_on_cores
 from iimt_search.models.network import Model
+from iimt_search.models.pretrained import AT_ONCE
 from iimt_search.training.batches import Samples, evenly_spaced
 
 EVALUATION_BATCH = 512
@@ -36,12 +38,19 @@ def predict(model: Model, samples: Samples, at: NDArray[np.int64] | None = None)
     """
     chosen = np.arange(len(samples)) if at is None else at
     logits, embeddings = [], []
+    alone = model.backbone is not None and model.shift.device.type == "cpu"
+    size = AT_ONCE if alone else EVALUATION_BATCH
+
+    def predicted(start: int) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():  # each thread has its own mode
+            z = model.embed(model.normalise(samples.rows(chosen[start : start + size])))
+            return model.classify(z).cpu(), z.cpu()
+
     with evaluating(model):
-        for start in range(0, len(chosen), EVALUATION_BATCH):
-            batch = samples.rows(chosen[start : start + EVALUATION_BATCH])
-            z = model.embed(model.normalise(batch))
-            embeddings.append(z.cpu())
-            logits.append(model.classify(z).cpu())
+        starts = range(0, len(chosen), size)
+        for part, z in each_on_cores(predicted, starts) if alone else map(predicted, starts):
+            logits.append(part)
+            embeddings.append(z)
     return torch.cat(logits), torch.cat(embeddings)
 
 

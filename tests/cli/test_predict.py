@@ -16,10 +16,11 @@ from PIL import Image
 
 from iimt_search.cli.main import cli
 from iimt_search.data.images import read_image
-from iimt_search.data.task import DomainTask, Kind, Labelled, Unlabelled
+from iimt_search.data.task import DomainTask, Labelled, Unlabelled
 from iimt_search.exporting import predict_files as predict_inputs
 from iimt_search.exporting.load import load_model
 from iimt_search.exporting.model_folder import export_model
+from iimt_search.kinds import Kind
 from iimt_search.models.network import Architecture, Model
 from iimt_search.settings import TrainSettings
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from iimt_search.data.task import DomainTask, Kind, Labelled, Unlabelled
+from iimt_search.data.task import DomainTask, Labelled, Unlabelled
 from iimt_search.errors import ModelFileError, UsageError
 from iimt_search.exporting import convert, formats
 from iimt_search.exporting.convert import TOLERANCE, greatest_difference, random_samples, write_formats
 from iimt_search.exporting.load import load_model
 from iimt_search.exporting.model_folder import add_members, export_model
+from iimt_search.kinds import Kind
 from iimt_search.models.network import Architecture, Model
 from iimt_search.settings import TrainSettings
 

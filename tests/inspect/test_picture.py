@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from iimt_search.data.assemble import load_task
-from iimt_search.data.task import DomainTask, Kind, Labelled, Samples, Unlabelled
+from iimt_search.data.task import DomainTask, Labelled, Samples, Unlabelled
 from iimt_search.inspect.picture import (
     COLUMNS,
     PictureRow,
@@ -17,6 +17,7 @@ from iimt_search.inspect.picture import (
     principal_plane,
     write_picture,
 )
+from iimt_search.kinds import Kind
 from iimt_search.space.task_spec import TaskSpec
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from iimt_search.data.task import DomainTask, Kind, Labelled, Unlabelled
+from iimt_search.data.task import DomainTask, Labelled, Unlabelled
+from iimt_search.kinds import Kind
 
 
 @pytest.fixture
