@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iimt_search.api import audit, best, compare, export, load_space, run, score, status, write_report
     from iimt_search.auditing.models import audit_models
+    from iimt_search.estimators.classifier import IIMTClassifier
     from iimt_search.estimators.scorer import validator_scorer
     from iimt_search.exporting.load import load_model
     from iimt_search.judging.judge import choose
 
 __version__ = "0.1.0"
 __all__ = [
+    "IIMTClassifier",
     "__version__",
     "audit",
     "audit_models",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 # Where what is not in api lies.
 _HOMES = {
+    "IIMTClassifier": "iimt_search.estimators.classifier",
     "audit_models": "iimt_search.auditing.models",
     "choose": "iimt_search.judging.judge",
     "load_model": "iimt_search.exporting.load",
