@@ -24,7 +24,7 @@ from iimt_search.study.executors.threads import on_all_cores
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 from iimt_search.study.search.reference import CONSENSUS
 from iimt_search.study.selection.caveats import shifted_shares
-from iimt_search.study.selection.decide import decide
+from iimt_search.study.selection.decide import Agreement, decide
 from iimt_search.study.selection.trained import ModelsTogether, class_shares
 from iimt_search.study.veto import CHECKS, reasons_against
 from iimt_search.validators.contract import (
@@ -180,19 +180,29 @@ def _read(files: Mapping[str, Sequence[Path]]) -> dict[Path, Predictions]:
     return read
 
 
-def _unscored(names: Sequence[str], read: Mapping[Path, Predictions]) -> dict[str, str]:
+def _unscored(
+    names: Sequence[str], read: Mapping[Path, Predictions], whose: Mapping[Path, str]
+) -> dict[str, str]:
     """Return validator → what it lacks of which files, where it lacks something."""
+
+    def told(paths: Sequence[Path]) -> str:
+        if len(paths) == len(read):
+            return "all files"
+        return ", ".join(
+            shown(path.name if path.stem == whose[path] else f"{whose[path]}/{path.name}") for path in paths
+        )
+
     found = {}
     for name in names:
-        by_field: dict[str, list[str]] = {}
+        by_field: dict[str, list[Path]] = {}
         for path, predictions in read.items():
             for lacked in lacking(name, predictions):
-                by_field.setdefault(lacked, []).append(shown(path.name))
+                by_field.setdefault(lacked, []).append(path)
         texts = [
             f"{LEAST_REFERENCE} models with adaptation, all their values finite"
             if lacked == "reference"
-            else f"{arrays_of(lacked)} of {', '.join(files)}"
-            for lacked, files in by_field.items()
+            else f"{arrays_of(lacked)} of {told(paths)}"
+            for lacked, paths in by_field.items()
         ]
         if texts:
             found[name] = "; ".join(texts)
@@ -287,7 +297,7 @@ def choose(
         read = {path: replace(p, reference=labels) for path, p in read.items()}
 
     wanted = tuple(dict.fromkeys([*named, *CHECKS, *(() if validators else default_validators())]))
-    unscored = _unscored(wanted, read)
+    unscored = _unscored(wanted, read, whose)
     if told := [f"{name} needs {unscored[name]}" for name in named if name in unscored]:
         raise UsageError("; ".join(told) + ". Leave it out, or give another `objective`")
     scores = _score([name for name in wanted if name not in unscored], read)
@@ -327,7 +337,7 @@ def choose(
         baselines=without,
         caveats=(
             *(f"no veto by {name}: it needs {unscored[name]}" for name in CHECKS if name in unscored),
-            *_about_agreement(without, whose, views, len(adapted), objective),
+            *_about_agreement(without, whose, views, len(adapted), objective, together.agreement),
             *(shifted_shares({"target": shares}) if shares else ()),
         ),
         unscored=unscored,
@@ -343,10 +353,17 @@ def choose(
 
 # So many trials make the reference of a study.
 _USUAL_REFERENCE = 5
+# Below it agreement is called slight (Landis and Koch 1977).
+LEAST_AGREEMENT = 0.2
 
 
 def _about_agreement(
-    without: Sequence[str], whose: Mapping[Path, str], views: Mapping[Path, Any], adapted: int, objective: str
+    without: Sequence[str],
+    whose: Mapping[Path, str],
+    views: Mapping[Path, Any],
+    adapted: int,
+    objective: str,
+    agreement: Agreement,
 ) -> list[str]:
     texts = []
     if without and sum(whose[path] in without for path in views) < 2:
@@ -356,6 +373,11 @@ def _about_agreement(
         )
     if objective == CONSENSUS and adapted < _USUAL_REFERENCE:
         texts.append(f"{CONSENSUS} is with what {adapted} models say together: where most are wrong, it is")
+    if agreement.adapted < LEAST_AGREEMENT:
+        texts.append(
+            f"the models with adaptation hardly agree on the target (κ = {agreement.adapted:z.2f} of their "
+            f"better half): what they say together means little"
+        )
     return texts
 
 

@@ -33,9 +33,7 @@ def test_the_best_model_is_chosen(models: Path) -> None:
     assert [sum(each[key] for each in choice.shares.values()) for key in ("source", "target")] == (
         pytest.approx([1, 1])
     )
-    assert choice.unscored["mixval"] == (
-        "mixed_logits and mixed_labels and mixed_same of dann.npz, lost.npz, mcc.npz, 0.npz, 1.npz"
-    )
+    assert choice.unscored["mixval"] == "mixed_logits and mixed_labels and mixed_same of all files"
     assert choice.caveats == ("consensus is with what 3 models say together: where most are wrong, it is",)
 
 
@@ -181,3 +179,14 @@ def test_labels_that_cannot_be(models: Path, labels: Any, told: str, tmp_path: P
     np.save(tmp_path / "labels.npy", labels)
     with pytest.raises(DataError, match=told.replace("labels: ", "labels.npy: ", 1)):
         iimt_search.audit_models(choice, tmp_path / "labels.npy")
+
+
+def test_models_that_do_not_agree_are_told(write: Write, tmp_path: Path) -> None:
+    for seed in range(4):
+        write(f"m-{seed}", 1 / 3, seed)
+    path = write("source-only/0", 0.5, 9, source_val_logits=None)
+    choice = iimt_search.choose(tmp_path / "models")
+    told = [text for text in choice.caveats if "hardly agree on the target" in text]
+    assert len(told) == 1 and choice.agreement["adapted"] is not None and choice.agreement["adapted"] < 0.2
+    assert choice.unscored["source_accuracy"].endswith(f"of source-only/{path.name}")
+    assert any(text.startswith("one model without adaptation: whether") for text in choice.caveats)
