@@ -15,11 +15,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from iimt_search.api import run
+from iimt_search.api import load_space, run
 from iimt_search.errors import ModelFileError, UsageError
 from iimt_search.exporting.load import Predictor, load_model
 from iimt_search.exporting.predict_files import predict_inputs
-from iimt_search.files import atomic_write, json_text, shown
+from iimt_search.files import atomic_write, json_text, shown, write_text
 from iimt_search.space import Space
 from iimt_search.task_name import slug
 
@@ -94,19 +94,22 @@ class IIMTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         given = dict(self.space or {})
         if wrong := {"tasks", "study", "seed", "schema"} & set(given):
             raise UsageError(f"`space` sets {min(wrong)}, which is set here")
-        source, target = ({"arrays": str(data / f"{name}.npz")} for name in ("source", "target"))
-        train = {"steps": self.steps, "batch_size": max(2, min(64, samples)), **given.get("train", {})}
-        return Space.model_validate(
-            {
-                "schema": 1,
-                "study": "estimator",
-                "seed": int(check_random_state(self.random_state).randint(2**31 - 1)),
-                "tasks": [{"name": _TASK, "source": [source], "target": {**target, "labelled": False}}],
-                **given,
-                "train": train,
-                "budget": {"trials": self.trials, **given.get("budget", {})},
-            }
-        )
+        source, target = ({"arrays": str((data / f"{name}.npz").absolute())} for name in ("source", "target"))
+        content = {
+            "schema": 1,
+            "study": "estimator",
+            "seed": int(check_random_state(self.random_state).randint(2**31 - 1)),
+            "tasks": [{"name": _TASK, "source": [source], "target": {**target, "labelled": False}}],
+            **given,
+            "train": {
+                "steps": self.steps,
+                "batch_size": max(2, min(64, samples)),
+                **given.get("train", {}),
+            },
+            "budget": {"trials": self.trials, **given.get("budget", {})},
+        }
+        write_text(data / "space.yaml", json_text(content, indent=2))  # which is YAML, too
+        return load_space(data / "space.yaml")
 
     def fit(self, X: Any, y: Any, X_target: Any = None) -> Self:
         """Search, choose and retrain.
@@ -118,7 +121,8 @@ class IIMTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: arrays that cannot be, as scikit-learn tells it.
-            UsageError: ``space`` sets what is set here.
+            SpaceError: ``space`` has a key or a value that cannot be.
+            UsageError: it sets what is set here.
             StudyMismatchError: ``folder`` holds a study of other data or settings.
         """
         X, y = validate_data(self, X, y, dtype="numeric", allow_nd=True)
