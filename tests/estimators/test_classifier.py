@@ -121,7 +121,7 @@ def test_series_and_images() -> None:
         (X, np.r_[np.zeros(59), 1].astype(int), {}, "class 1 has one sample; every class needs at least 2"),
         (X, Y, {"space": {"seed": 3}}, "`space` sets seed, which is set here"),
         (X, Y, {"space": {"objective": "entropie"}}, "objective: unknown .*did you mean 'entropy'"),
-        (X, Y, {"space": {"train": {"wdith": 3}}}, "unknown key 'wdith'"),
+        (X, Y, {"space": {"train": {"wdith": 3}}}, "unknown key 'train.wdith'; did you mean 'width'"),
         (X, Y, {"steps": 0}, "steps"),
     ],
 )
