@@ -62,6 +62,7 @@ def load_space(
     timeout: float | str | None = None,
     steps: int | None = None,
     data_fraction: float | None = None,
+    track: Sequence[str] | None = None,
 ) -> Space:
     """Read, parse and check a space file; see ``docs/space-file.md``.
 
@@ -73,6 +74,7 @@ def load_space(
         timeout: another budget of wall time: seconds, or a text such as ``30m``.
         steps: a reduced size: training steps, of the retraining too; at least 1.
         data_fraction: a reduced size: share of every task's samples, in (0, 1].
+        track: other trackers: any of ``mlflow``, ``tensorboard`` and ``wandb``.
 
     Raises:
         SpaceError: the file cannot be read, or is wrong; says file, line, key and what would be right.
@@ -82,7 +84,7 @@ def load_space(
     if steps is not None:
         content["retrain"]["steps"] = None  # as many as the trials then
     for part, given in (
-        (content, {"study": study, "seed": seed}),
+        (content, {"study": study, "seed": seed, "track": track}),
         (content["budget"], {"trials": trials, "timeout": timeout}),
         (content["train"], {"steps": steps, "data_fraction": data_fraction}),
     ):
@@ -165,8 +167,8 @@ def run(
         One choice; with ``scope: per_task`` one for each task. Its figures are in the Optuna dashboard.
 
     Raises:
-        UsageError: a script without a guard, a pruner of Ray Tune's without Ray, a GPU that is not here,
-            arguments that contradict each other, or a value that cannot be.
+        UsageError: a script without a guard, a pruner of Ray Tune's without Ray, a GPU or a tracker's package
+            that is not here, arguments that contradict each other, or a value that cannot be.
         StudyLockedError: another driver runs the study.
         StudyMismatchError: the study was begun with another space.
         StudyInterruptedError: ``stop`` was set.
@@ -190,7 +192,9 @@ def run(
     from iimt_search.dashboard.publish import publish_after_run
     from iimt_search.study.run import RunOptions, run_study
     from iimt_search.study.search.sampling import quiet_optuna
+    from iimt_search.study.tracking import check_trackers
 
+    check_trackers(space.track)
     quiet_optuna()
     folder = StudyFolder(path)
     listener.line(f"study {space.study!r} in {path}/, {executor.text}")

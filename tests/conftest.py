@@ -1,10 +1,13 @@
 """Fixtures that every test may use."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 # The tests' networks are tiny: threads that wait for each other take longer than one alone, and many times
 # as long beside other work. Read when torch is imported, and by the processes that tests start.
@@ -44,3 +47,40 @@ def tiny_space(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY_SPACE)
     return path
+
+
+def predicted(right: float, seed: int, **more: Any) -> dict[str, NDArray[Any]]:
+    """Return what a made-up model predicts, as files of other frameworks' models hold it.
+
+    It gets a share of the 90 target samples right, whose labels are 0, 1, 2, 0, …, and nearly all of the
+    source's, whose labels are the same.
+    """
+    labels, rng = np.arange(90) % 3, np.random.default_rng(seed)
+
+    def logits(share: float) -> NDArray[Any]:
+        said = np.where(rng.random(90) < share, labels, (labels + rng.integers(1, 3, 90)) % 3)
+        return np.asarray(3.0 * np.eye(3)[said] + 0.1 * rng.standard_normal((90, 3)))
+
+    def embeddings() -> NDArray[Any]:
+        return np.asarray(3 * np.eye(8)[labels] + 0.4 * rng.standard_normal((90, 8)))
+
+    return {
+        "target_logits": logits(right).astype(np.float32),
+        "target_embeddings": embeddings(),
+        "source_val_logits": logits(0.95),
+        "source_val_labels": labels,
+        "source_val_embeddings": embeddings(),
+        **more,
+    }
+
+
+@pytest.fixture
+def write_model() -> Callable[..., Path]:
+    """Write an ``.npz`` of what :func:`predicted` returns; an array that is None is left out."""
+
+    def write(path: Path, right: float, seed: int = 0, **more: Any) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **{k: v for k, v in predicted(right, seed, **more).items() if v is not None})
+        return path
+
+    return write

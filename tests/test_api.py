@@ -13,14 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 from optuna.trial import TrialState
+from safetensors.torch import save_file
 
 import iimt_search
 from iimt_search.cores import usable_cores
 from iimt_search.errors import SpaceError, StudyError, StudyInterruptedError, UsageError
+from iimt_search.judging.files import ARRAYS
+from iimt_search.records import job_key
 from iimt_search.study.executors.choose import _guarded
 from iimt_search.study.open import open_study
 from iimt_search.study.progress import Snapshot
 from iimt_search.study.selection.choice import read_mark
+from iimt_search.task_name import slug
+from iimt_search.training.kept import load_kept_predictions
 from iimt_search.validators.registry import VALIDATORS
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +46,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory, tiny_space_text: str) -> I
 
 def test_the_public_names() -> None:
     names = {"audit", "best", "compare", "export", "load_model", "load_space", "run", "score", "status"}
-    names |= {"write_report"}
+    names |= {"IIMTClassifier", "audit_models", "choose", "validator_scorer", "write_report"}
     assert set(iimt_search.__all__) == names | {"__version__"}
     for name in names:
         assert getattr(iimt_search, name).__doc__
@@ -88,6 +93,28 @@ def test_export_and_load(studies: Path, tmp_path: Path) -> None:
     assert found.folder == tmp_path / "out" / "digits_to_syn-digits" and found.members == 1
     model = iimt_search.load_model(found.folder)
     assert model(torch.zeros(2, 1, 20, 30, dtype=torch.uint8)).shape == (2, 10)
+
+
+def test_models_judged_from_files_are_scored_as_in_a_study(studies: Path, tmp_path: Path) -> None:
+    (choice,) = iimt_search.best(studies_dir=studies / "s")
+    for task in TASKS:
+        folder = tmp_path / slug(task)
+        folder.mkdir()
+        for candidate in choice.candidates:
+            job = studies / "s" / "tiny" / "kept" / job_key("confirmation", candidate.name)
+            (kept,) = [load_kept_predictions(path) for path in (job / slug(task)).glob("4.safetensors")]
+            arrays = {
+                name: getattr(kept, array.field) for name, array in ARRAYS.items() if "." not in array.field
+            }
+            held = {n: v for n, v in arrays.items() if v is not None and not n.endswith("probabilities")}
+            save_file(held, folder / f"{candidate.name}.safetensors")
+        found = iimt_search.choose(folder, objective="source_accuracy")
+        assert set(found.scores) == {candidate.name for candidate in choice.candidates}
+        mine = found.scores[choice.candidate]
+        shared = set(mine) & set(choice.scores[task])
+        assert shared > {"source_accuracy", "embedding_spread", "bnm", "class_ami"}
+        expected = {name: choice.scores[task][name] for name in shared}
+        assert {name: mine[name] for name in shared} == pytest.approx(expected, nan_ok=True)
 
 
 def test_audit_marks_and_keeps(studies: Path, tmp_path: Path) -> None:

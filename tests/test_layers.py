@@ -28,6 +28,11 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     [
         ("data/store.py", "from iimt_search.study.folder import StudyFolder", "Imports go downwards"),
         ("study/run.py", "from iimt_search.data.sealed import open_sealed_target", "sealed target labels"),
+        (
+            "judging/judge.py",
+            "from iimt_search.data.sealed import open_sealed_target",
+            "sealed target labels",
+        ),
         ("training/predict.py", "import ray", "Ray is imported"),
         ("study/search/budget.py", "from iimt_search.study.selection.decide import decide", "Within a study"),
     ],
@@ -86,6 +91,7 @@ def test_no_pickle_on_disk() -> None:
         (["best", "--help"], {"torch", "ray"}),
         (["predict", "--help"], {"torch", "ray", "optuna", "sklearn"}),
         (["status", "--help"], {"torch", "ray"}),
+        (["choose", "--help"], {"torch", "ray", "optuna", "sklearn"}),
     ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str], absent: set[str]) -> None:

@@ -84,7 +84,7 @@ def accuracy(model: Model, test: Labelled) -> float:
     return 100 * source_accuracy(logits, torch.from_numpy(test.y))
 
 
-def _confusion(probabilities: Tensor, labels: Tensor) -> tuple[tuple[int, ...], ...]:
+def confusion(probabilities: Tensor, labels: Tensor) -> tuple[tuple[int, ...], ...]:
     """Count test samples by true and predicted class."""
     classes = probabilities.shape[1]
     if classes > MOST_CLASSES:
@@ -220,7 +220,7 @@ class Auditor:
             unseen=sealed.unseen,
             validators=validators,
             accuracies=accuracies,
-            confusion=_confusion(ensemble, labels),
+            confusion=confusion(ensemble, labels),
         )
 
 

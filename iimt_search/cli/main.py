@@ -22,6 +22,7 @@ VERBS = {
     "compare": "Show two studies side by side.",
     "report": "Write a study's report: one HTML file that needs no network.",
     "score": "Score the kept checkpoints by any validator, without training.",
+    "choose": "Choose among models that others trained, by files of what they predict.",
     "validators": "List the label-free validators and how each fails.",
     "predict": "Classify images and arrays with an exported model.",
     "dashboard": "Open the Optuna dashboard on a study, on loopback.",

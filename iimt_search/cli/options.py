@@ -68,8 +68,8 @@ device_option = click.option(
 
 # What messages name in backticks (see iimt_search.errors) → its option here.
 _ARGUMENTS = """
-backend data_fraction device export population ray_address ray_storage seed steps storage studies_dir study
-timeout trials validator workers
+backend baseline data_fraction device export objective population ray_address ray_storage seed steps
+storage studies_dir study timeout track trials validator workers
 """
 _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ARGUMENTS.split()} | {
     "resources.cpus": "--cpus-per-trial",

@@ -116,6 +116,12 @@ def _same_command(ctx: click.Context) -> str:
     multiple=True,
     help="Ray: custom resource of each trial; may be given again.",
 )
+@click.option(
+    "--track",
+    type=click.Choice(["mlflow", "tensorboard", "wandb"]),
+    multiple=True,
+    help="Bring the study to this tracker too; may be given again. By default as the space file says.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything.")
 @click.option("--study", metavar="NAME", help="Study name; by default the space file's.")
 @where_options
@@ -127,7 +133,8 @@ def command(
     ctx: click.Context, /, path: Path, custom: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
     """Search, confirm and retrain, as a space file says; run it again to continue."""
-    overrides = ("study", "seed", "trials", "timeout", "steps", "data_fraction")
+    overrides = ("study", "seed", "trials", "timeout", "steps", "data_fraction", "track")
+    options["track"] = options["track"] or None
     space = load_space(path, **{name: options.pop(name) for name in overrides})
     resources = {name: options.pop(name) for name in ("cpus", "gpus", "memory")}
     resources["custom"] = _custom(custom) or None

@@ -22,7 +22,7 @@ class PooledModel(NamedTuple):
 
     Attributes:
         logits: float (N, C), finite.
-        embeddings: float (N, D), finite.
+        embeddings: float (N, D), finite; D = 0 where they are not known.
     """
 
     logits: Tensor
@@ -96,7 +96,10 @@ class Pool:
         classes = models[0].logits.shape[1]
         self.weights = agreement_weights([model.logits.argmax(dim=-1) for model in models], classes)
         prior = self.mean_of(model.probabilities for model in models)
-        self._mixtures = [EmbeddingMixture(model.embeddings, prior) for model in models]
+        self._mixtures = [
+            EmbeddingMixture(model.embeddings, prior) if model.embeddings.numel() else None
+            for model in models
+        ]
         self._models = models
 
     def mean_of(self, values: Iterable[Tensor]) -> Tensor:
@@ -112,9 +115,11 @@ class Pool:
         Args:
             at: the model's place.
             view: its view of the samples, which need not be those of the pool.
-            prior: the weighted mean prediction of all models for them.
+            prior: the weighted mean prediction of all models for them; returned where the model's embeddings
+                are not known.
         """
-        return self._mixtures[at].labels(view.embeddings, prior)
+        mixture = self._mixtures[at]
+        return prior.double() if mixture is None else mixture.labels(view.embeddings, prior)
 
     def labels(self) -> Tensor:
         """Return labels of the pool's samples, float64 (N, C), rows sum to 1."""

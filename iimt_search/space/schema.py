@@ -302,6 +302,7 @@ class Space(_Strict):
     retrain: RetrainSettings = RetrainSettings()
     keep: KeepSettings = KeepSettings()
     resources: Resources = Resources()
+    track: tuple[Literal["mlflow", "tensorboard", "wandb"], ...] = ()
     seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="before")
@@ -349,6 +350,11 @@ class Space(_Strict):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _tracker_alone(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("tasks", mode="before")
     @classmethod

@@ -41,6 +41,7 @@ from iimt_search.study.storage.database import (
 from iimt_search.study.storage.driver import DriverStorage, flush
 from iimt_search.study.storage.guard import GuardedWrites
 from iimt_search.study.storage.lock import driver_session
+from iimt_search.study.tracking import Tracking
 from iimt_search.validators.registry import VALIDATORS
 
 # Seconds between two lines on features that are computed.
@@ -190,7 +191,13 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
 
     previous = read_choice(scope.study)
     note("" if previous is None else previous.reason)
-    source = TrialSource(scope, line, out_of_time, kept_limit(scope, line))
+    tracking, limit = Tracking(scope, scope.space.track, line), kept_limit(scope, line)
+
+    def ended(key: str) -> None:
+        limit(key)
+        tracking.update()
+
+    source = TrialSource(scope, line, out_of_time, ended)
     over = f"; {source.budget.over} trials are there already" if source.budget.over else ""
     line(f"search: {', '.join(scope.task_names)}{over}")
     progress = RunProgress(scope, source.budget, listener)
@@ -218,6 +225,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     progress.enter("retrain", retraining.missing())
     choice = note_change(scope.study, retraining.run(runner))
     write_choice(scope.study, choice)
+    tracking.choose(choice)
     head = f"**{choice.title}**: {choice.reason}; {choice.objective} {choice.score:.4f}"
     listed = "".join(f"- Note: {caveat}\n" for caveat in choice.caveats)
     note(f"{head}\n\n{listed}\n{notes.score_table(choice.scores)}")

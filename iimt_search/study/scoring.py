@@ -21,7 +21,7 @@ from iimt_search.study.open import OpenStudy
 from iimt_search.study.search.reference import load_reference
 from iimt_search.task_name import slug
 from iimt_search.training.kept import KeptCheckpoint, load_kept_predictions
-from iimt_search.validators.contract import Predictions, score_all, score_candidates
+from iimt_search.validators.contract import Predictions, lacking, score_all, score_candidates
 from iimt_search.validators.registry import VALIDATORS
 
 
@@ -45,15 +45,7 @@ class ScoredCheckpoint:
 
 def computable(validator: str, predictions: Predictions) -> bool:
     """Return whether what the validator needs was kept."""
-    needs = {*VALIDATORS[validator].needs, VALIDATORS[validator].cost}
-    kept = {
-        "few-shot labels": predictions.few_shot,
-        "mixtures": predictions.mixed,
-        "training": predictions.reverse_logits,
-        "short training": predictions.short_reverse_logits,
-        "reference": predictions.reference,
-    }
-    return all(value is not None for need, value in kept.items() if need in needs)
+    return not lacking(validator, predictions)
 
 
 def _score_comparable(validator: str, pool: Sequence[Tensor]) -> list[float]:

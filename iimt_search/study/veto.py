@@ -16,15 +16,21 @@ LEAST_SOURCE_ACCURACY = 0.8
 _ROUNDING = 1e-9
 
 
-def _of_task(scores: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
-    reasons = [f"{name} is not finite" for name in CHECKS if not math.isfinite(scores[name])]
+def reasons_against(scores: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
+    """Return why a model is out by the scores of one task: by those of :data:`CHECKS` that are there.
+
+    Args:
+        scores: validator → score.
+        baseline: the same of source-only, empty where it is not known.
+    """
+    reasons = [f"{name} is not finite" for name in CHECKS if not math.isfinite(scores.get(name, 0.0))]
     if reasons:
         return reasons
-    accuracy, known = scores["source_accuracy"], baseline.get("source_accuracy", math.nan)
+    accuracy, known = (each.get("source_accuracy", math.nan) for each in (scores, baseline))
     if accuracy < LEAST_SOURCE_ACCURACY * known - _ROUNDING:
         left = f"{100 * accuracy:.0f} % is the source validation accuracy left"
         reasons.append(f"{left}, source-only has {100 * known:.0f} %")
-    if scores["embedding_spread"] < LEAST_SPREAD:
+    if scores.get("embedding_spread", 1.0) < LEAST_SPREAD:
         reasons.append(f"the target embeddings have collapsed (spread {scores['embedding_spread']:.2f})")
     return reasons
 
@@ -46,7 +52,7 @@ def veto(scores: Scores, baseline: Scores | None) -> str:
     for task, values in scores.items():
         if any(name not in values for name in CHECKS):
             continue  # scored by an earlier version
-        of_task = _of_task(values, {} if baseline is None else baseline.get(task, {}))
+        of_task = reasons_against(values, {} if baseline is None else baseline.get(task, {}))
         if of_task:
             reasons.append(f"{task}: {'; '.join(of_task)}")
     return " | ".join(reasons)

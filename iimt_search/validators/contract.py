@@ -142,6 +142,31 @@ def score_candidates(name: str, pool: Sequence[Tensor]) -> list[float]:
     return cast(PoolModule, import_module(VALIDATORS[name].module)).score_pool(pool)
 
 
+# What a validator needs, or costs → the field of the predictions that has it.
+_FIELDS = {
+    "source logits": "source_logits",
+    "source labels": "source_labels",
+    "source embeddings": "source_embeddings",
+    "target logits": "target_logits",
+    "target embeddings": "target_embeddings",
+    "classifier weights": "classifier_weight",
+    "mixtures": "mixed",
+    "few-shot labels": "few_shot",
+    "training": "reverse_logits",
+    "short training": "short_reverse_logits",
+    "reference": "reference",
+    "reference labels": "reference",
+}
+
+
+def lacking(validator: str, predictions: Predictions) -> list[str]:
+    """Return the fields that a validator needs and that are None, or have no values, in the predictions."""
+    entry = VALIDATORS[validator]
+    fields = dict.fromkeys(_FIELDS[name] for name in (*entry.needs, entry.cost) if name in _FIELDS)
+    values = {name: getattr(predictions, name) for name in fields}
+    return [name for name, v in values.items() if v is None or (isinstance(v, Tensor) and v.numel() == 0)]
+
+
 def score_all(names: Iterable[str], predictions: Predictions) -> dict[str, float]:
     """Return the score of each named validator; what several need is computed once.
 

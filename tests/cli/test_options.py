@@ -13,6 +13,7 @@ from iimt_search.cli.options import _OPTIONS, by_options
         ("`ray_storage` must be a path", "--ray-storage must be a path"),
         ("`device=cuda:1`: not here", "--device cuda:1: not here"),
         ("`resources.gpus` and `resources.custom`", "--gpus-per-trial and --resource"),
+        ("`track=mlflow` needs the package mlflow", "--track mlflow needs the package mlflow"),
         ("`workers >= 0` must hold", "`workers >= 0` must hold"),
         ("give it another `name`; `iimt-search run`", "give it another `name`; `iimt-search run`"),
         ("lies in sqlite:///a=b; give that `storage`", "lies in sqlite:///a=b; give that --storage"),

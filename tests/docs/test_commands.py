@@ -62,7 +62,7 @@ NOT_RUN = {
     r"(ray|export RAY_AUTH_MODE=token) ": "begins a cluster that would outlive the test",
 }
 # A word of a command or snippet → the optional package that it needs.
-OPTIONAL = {"onnx": "onnxruntime"}
+OPTIONAL = {"onnx": "onnxruntime", "skada": "skada", "pytorch_adapt": "pytorch_adapt"}
 # The files that a page's reader has.
 IMAGES = {"README.md", "own-data.md"}
 # Its snippets are parts of files, which tests/docs/test_extending.py puts together.
@@ -72,7 +72,7 @@ PROGRAMS = (
 )
 SHELLS = ("bash", "sh", "shell", "console")
 # They look at no study, or at their own arguments only.
-WITHOUT_STUDY = ("data", "validators", "predict", "run")
+WITHOUT_STUDY = ("data", "validators", "predict", "run", "choose")
 
 
 def code_blocks(page: Path) -> list[Token]:

@@ -97,3 +97,13 @@ def test_the_order_of_samples_and_models_does_not_matter() -> None:
     turned = [PooledModel(each.logits[order], each.embeddings[order]) for each in reversed(models)]
     assert Pool(turned).labels().allclose(Pool(models).labels()[order], atol=1e-6)
     assert math.isclose(float(Pool(models).weights.sum()), 1)
+
+
+def test_without_embeddings_the_labels_are_the_mean() -> None:
+    embeddings, y = clusters((30, 30, 30))
+    models = [model(embeddings, y, 0.6, seed) for seed in range(3)]
+    bare = [PooledModel(each.logits, torch.zeros(0, 0)) for each in models]
+    pool = Pool(bare)
+    assert torch.allclose(pool.labels(), pool.mean_of(each.probabilities for each in bare))
+    half = Pool([models[0], *bare[1:]]).labels()
+    assert torch.allclose(half.sum(dim=1), torch.ones(90, dtype=torch.float64))

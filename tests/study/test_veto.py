@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from iimt_search.study.veto import CHECKS, veto
+from iimt_search.study.veto import CHECKS, reasons_against, veto
 
 HEALTHY = {"source_accuracy": 0.9, "classes_predicted": 1.0, "embedding_spread": 0.5}
 BASELINE = {"a->b": {"source_accuracy": 1.0, "embedding_spread": 0.6}}
@@ -81,3 +81,11 @@ def test_scores_of_an_earlier_version_without_the_checks_stay(name: str) -> None
 
 def test_no_other_score_matters() -> None:
     assert veto({"a->b": {**HEALTHY, "entropy": math.nan, "composite": -1.0}}, BASELINE) == ""
+
+
+def test_what_is_not_known_is_no_reason() -> None:
+    assert reasons_against({}, {}) == reasons_against({"source_accuracy": 0.1}, {}) == []
+    assert reasons_against({"embedding_spread": 0.01}, {"source_accuracy": 1.0}) == [
+        "the target embeddings have collapsed (spread 0.01)"
+    ]
+    assert reasons_against({"classes_predicted": math.nan}, {}) == ["classes_predicted is not finite"]

@@ -1,7 +1,7 @@
 """From confirmed candidates to an answer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -24,6 +24,10 @@ class Agreement:
 
     adapted: float = math.nan
     source_only: float = math.nan
+
+    def known(self) -> dict[str, float | None]:
+        """Return both by name, None where it is unknown."""
+        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
 
     @property
     def against_adaptation(self) -> str:
@@ -72,39 +76,47 @@ def decide(
     objective: str,
     higher_is_better: bool,
     agreement: Agreement = Agreement(),
+    *,
+    baselines: Collection[str] = (SOURCE_ONLY_KEY,),
+    seeds: str = ", with fresh seeds",
+    no_baseline: str = "the model without adaptation could not be trained",
 ) -> Decision:
-    """Decide among confirmed candidates.
+    """Decide among confirmed candidates, or among models that others trained.
 
     Those that a veto meets are out. The best mean objective over the fresh seeds wins, unless the models
     without adaptation agree more with each other than those with it. Where source-only is missing, nothing
     was compared with it, and the answer is ``none``.
 
     Args:
-        candidates: at least one; source-only among them unless it failed.
+        candidates: at least one; source-only among them unless it failed. One whose objective is not finite
+            has a veto.
         objective: the validator's name.
         higher_is_better: its direction.
         agreement: of the trained models.
+        baselines: names of the candidates without adaptation.
+        seeds: how the scores were made, in the reasons.
+        no_baseline: why no baseline is among the candidates, in the reasons.
     """
     sign = 1.0 if higher_is_better else -1.0
     # Of equal ones source-only comes first: adaptation has to earn its place.
-    ranked = sorted(candidates, key=lambda c: (-sign * c.mean, c.name != SOURCE_ONLY_KEY))
-    baseline = next((c for c in ranked if c.name == SOURCE_ONLY_KEY), None)
+    ranked = sorted(candidates, key=lambda c: (math.isnan(c.mean), -sign * c.mean, c.name not in baselines))
     standing = [c for c in ranked if not c.veto]
+    baseline = next((c for c in (*standing, *ranked) if c.name in baselines), None)
     if not standing:
         fallback = baseline or ranked[0]
         return Decision("none", fallback, f"every candidate was vetoed; {ranked[0].name}: {ranked[0].veto}")
     best = standing[0]
     if baseline is None:
-        why = "the model without adaptation could not be trained, so nothing shows that adaptation helps"
+        why = f"{no_baseline}, so nothing shows that adaptation helps"
         return Decision("none", best, f"{why}; best mean {objective} of the others")
     out = len(ranked) - len(standing)
     vetoed = f"; {out} vetoed" if out else ""
     if best is baseline:
-        why = "no configuration scored better than the model without adaptation, with fresh seeds"
+        why = f"no configuration scored better than the model without adaptation{seeds}"
         if (better := ranked[0]) is not best:  # what is ranked before the best that stands is vetoed
             why = f"every configuration that scored better was vetoed; {better.name}: {better.veto}"
         return Decision("source-only", best, why + vetoed)
     if baseline in standing and (why := agreement.against_adaptation):
         return Decision("source-only", baseline, why + vetoed)
-    why = f"best mean {objective} of {len(candidates)} candidates, with fresh seeds"
+    why = f"best mean {objective} of {len(candidates)} candidates{seeds}"
     return Decision("trial", best, why + vetoed)

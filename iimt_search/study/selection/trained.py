@@ -1,13 +1,14 @@
 """All models that a study has trained: how far they agree on the target, and what they say together."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from iimt_search.data.assemble import load_task_of
 from iimt_search.files import kept_path
@@ -28,7 +29,42 @@ def _agreement(models: list[PooledModel]) -> float:
     return mean_agreement([model.logits.argmax(dim=-1) for model in models], models[0].logits.shape[1])
 
 
-class TaskModels:
+def class_shares(pool: Pool, source: Tensor, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return class → its share of the source, its estimated share of the target, and its uncertainty.
+
+    Args:
+        pool: what models say of the target.
+        source: int64 (N_s,), the source's labels.
+        classes: names.
+    """
+    counts = torch.bincount(source, minlength=len(classes)).double()
+    rows = torch.stack([counts / counts.sum(), *pool.shares()], dim=1).tolist()
+    return {
+        name: dict(zip(("source", "target", "uncertainty"), row, strict=True))
+        for name, row in zip(classes, rows, strict=True)
+    }
+
+
+class ModelsTogether:
+    """What models say of one target together, those with adaptation and those without.
+
+    Args:
+        adapted: views of the target's samples by those with adaptation, alike in their number.
+        without: by those without.
+
+    Attributes:
+        pool: what the first say together; None where there is none.
+        agreement: how far each agree.
+    """
+
+    def __init__(self, adapted: list[PooledModel], without: list[PooledModel]) -> None:
+        self.pool = Pool(adapted) if adapted else None
+        order = self.pool.weights.argsort(descending=True).tolist() if self.pool else []
+        better = [adapted[at] for at in order[: math.ceil(len(order) / 2)]]
+        self.agreement = Agreement(_agreement(better), _agreement(without))
+
+
+class TaskModels(ModelsTogether):
     """The trained models of one task.
 
     Args:
@@ -37,19 +73,13 @@ class TaskModels:
 
     Attributes:
         adapted: those of ``adapted`` that are there and whole.
-        pool: what they say together; None where there is none.
     """
 
     def __init__(self, adapted: Iterable[Path], source_only: Iterable[Path]) -> None:
-        views = {path: view for path in adapted if path.exists() and (view := pooled_model(path))}
-        kept = alike(views)
-        self.adapted = list(kept)
-        self.pool = Pool(list(kept.values())) if kept else None
+        kept = alike({path: view for path in adapted if path.exists() and (view := pooled_model(path))})
         without = [view for path in source_only if path.exists() and (view := pooled_model(path))]
-        models = list(kept.values())
-        order = self.pool.weights.argsort(descending=True).tolist() if self.pool else []
-        better = [models[at] for at in order[: math.ceil(len(order) / 2)]]
-        self.agreement = Agreement(_agreement(better), _agreement(without))
+        super().__init__(list(kept.values()), without)
+        self.adapted = list(kept)
 
 
 class TrainedModels:
@@ -102,10 +132,7 @@ class TrainedModels:
 
     def by_task(self) -> dict[str, dict[str, float | None]]:
         """Return task → ``adapted`` and ``source_only`` → κ, None where it is unknown."""
-        return {
-            task.name: {name: v if math.isfinite(v) else None for name, v in vars(models.agreement).items()}
-            for task, models in self.tasks.items()
-        }
+        return {task.name: models.agreement.known() for task, models in self.tasks.items()}
 
     def shares(self) -> dict[str, dict[str, dict[str, float]]]:
         """Return task → class → share of the source, estimated share of the target, and its uncertainty."""
@@ -115,11 +142,5 @@ class TrainedModels:
                 continue
             task = load_task_of(spec, train)
             y = np.concatenate([task.source_train.y, task.source_val.y])
-            source = torch.from_numpy(np.bincount(y, minlength=len(task.classes)) / len(y))
-            target, spread = models.pool.shares()
-            rows = torch.stack([source, target, spread], dim=1).tolist()
-            found[spec.name] = {
-                name: dict(zip(("source", "target", "uncertainty"), row, strict=True))
-                for name, row in zip(task.classes, rows, strict=True)
-            }
+            found[spec.name] = class_shares(models.pool, torch.from_numpy(y), task.classes)
         return found

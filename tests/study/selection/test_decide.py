@@ -139,3 +139,31 @@ def test_the_lead_is_the_mean_of_the_differences_seed_by_seed_with_its_standard_
     assert ahead == pytest.approx(1 / 6) and error == pytest.approx(math.sqrt(0.04 / 9))
     assert lead(*given, -1) == pytest.approx((-ahead, error))
     assert lead(trial(1, 0.75), source_only(0.5), 1) == (0.25, None)
+
+
+def test_several_baselines() -> None:
+    given = [
+        Candidate("a", (0.9,)),
+        Candidate("b", (0.7,)),
+        Candidate("erm", (0.6,)),
+        Candidate("dan", (0.8,)),
+    ]
+
+    def found(*baselines: str, candidates: list[Candidate] = given) -> tuple[str, str]:
+        decision = decide(candidates, "composite", True, baselines=baselines, seeds="")
+        return decision.answer, decision.winner.name
+
+    assert found("erm", "b") == ("trial", "a")
+    assert found("a", "erm") == ("source-only", "a")
+    assert found() == ("none", "a")
+    vetoed = [Candidate("a", (0.9,), veto="x"), *given[1:]]
+    assert found("a", "erm", candidates=vetoed) == ("trial", "dan")
+    assert found("a", "dan", candidates=vetoed) == ("source-only", "dan")
+    assert decide(given, "composite", True, no_baseline="none was named").reason == (
+        "none was named, so nothing shows that adaptation helps; best mean composite of the others"
+    )
+
+
+def test_an_objective_that_is_no_number_comes_last() -> None:
+    broken = trial(1, math.nan, math.nan, veto="composite is not finite")
+    assert answer(broken, trial(2, 0.7, 0.7), source_only(0.5, 0.5)) == ("trial", "trial-2")
