@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iimt_search.device import on_all_cores
 from iimt_search.errors import DataError, UsageError
 from iimt_search.files import atomic_write, shown, strict_json
 from iimt_search.judging.files import ENDINGS, arrays_of, read_predictions
 from iimt_search.pooling.agreement import mean_agreement
 from iimt_search.pooling.labels import PooledModel
 from iimt_search.records import Candidate
-from iimt_search.study.executors.threads import on_all_cores
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 from iimt_search.study.search.reference import CONSENSUS
 from iimt_search.study.selection.caveats import shifted_shares
