@@ -210,5 +210,23 @@ def backends(trials: int, steps: int, size: int, rounds: int, as_json: bool) -> 
     _print(found, as_json, [*lines, f"Ray takes {found['ratio']:.3f} of the local time ({each})"])
 
 
+@main.command()
+@click.option("--inputs", default=100_000, show_default=True, help="Of all surfaces together.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--surface", "names", multiple=True, help="This one alone; may be given again.")
+@click.option("--examples", is_flag=True, help="Show the first input of each finding, with its traceback.")
+def hostile(inputs: int, seed: int, names: tuple[str, ...], examples: bool) -> None:
+    """Changed inputs of everything that is read: what ends in anything but a clear error."""
+    from benchmarks.hostile import measure_hostile
+
+    found = measure_hostile(inputs, seed, names)
+    for name, each in found.items():
+        for what, (data, told) in each.examples.items() if examples else ():
+            click.echo(f"{name}: {what}\n{data[:600]!r}\n{told}")
+    wrong = sum(each.findings.total() for each in found.values())
+    click.echo(f"{sum(each.tried for each in found.values())} inputs, {wrong} findings")
+    raise SystemExit(wrong > 0)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

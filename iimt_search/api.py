@@ -19,14 +19,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
 from iimt_search.data.registry import DOMAINS
-from iimt_search.errors import UsageError
+from iimt_search.errors import IimtSearchError, StudyError, UsageError
+from iimt_search.plain_text import clipped
 from iimt_search.space import KnownNames, Space
 from iimt_search.space import load_space as read_space
 from iimt_search.validators.registry import VALIDATORS
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from iimt_search.study.scoring import StudyScores
 
 Count = Callable[[str, int, int], None]
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def known_names() -> KnownNames:
@@ -191,6 +194,24 @@ def run(
     return choices
 
 
+def _reads(read: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Tell what a damaged study's records raise, which may be anything, as an error of the study."""
+
+    @wraps(read)
+    def told(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return read(*args, **kwargs)
+        except (IimtSearchError, OSError, MemoryError, ImportError):
+            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
+                raise  # torch's, as of a device
+            text = clipped(f"{type(error).__name__}: {error}", 300)
+            raise StudyError(f"what the study holds is damaged, or of a later version: {text}") from error
+
+    return told
+
+
 def _ignore(*_: object) -> None:
     return
 
@@ -201,6 +222,7 @@ def _open(studies_dir: str | Path, study: str | None, storage: str | None) -> "O
     return open_study(studies_dir, study, storage)
 
 
+@_reads
 def best(
     study: str | None = None, *, studies_dir: str | Path = "studies", storage: str | None = None
 ) -> "list[Choice]":
@@ -215,6 +237,7 @@ def best(
     return _open(studies_dir, study, storage).made_choices()
 
 
+@_reads
 def status(
     study: str | None = None, *, studies_dir: str | Path = "studies", storage: str | None = None
 ) -> dict[str, Any]:
@@ -230,6 +253,7 @@ def status(
     return study_status(_open(studies_dir, study, storage))
 
 
+@_reads
 def compare(
     first: str, second: str, *, studies_dir: str | Path = "studies", storage: str | None = None
 ) -> dict[str, Any]:
@@ -253,6 +277,7 @@ def compare(
     return compare_studies(*(_open(studies_dir, name, storage) for name in (first, second)))
 
 
+@_reads
 def score(
     study: str | None = None,
     *,
@@ -310,6 +335,7 @@ class WrittenReport:
     dashboard: str
 
 
+@_reads
 def write_report(
     study: str | None = None,
     *,
@@ -343,6 +369,7 @@ def write_report(
         return WrittenReport(opened.folder.name, path, names, files, publish_parts(opened, parts))
 
 
+@_reads
 def export(
     folder: str | Path,
     study: str | None = None,

@@ -21,11 +21,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from iimt_search.plain_text import clipped, visible
+
 
 class IimtSearchError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    What others wrote stands in messages, too: nothing in one steers a terminal.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(visible(str(message), newlines=True))
 
 
 class UsageError(IimtSearchError):
@@ -41,7 +49,7 @@ class SpaceError(UsageError):
         self.path = path
         self.line = line
         where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
-        super().__init__(where + message)
+        super().__init__(where + clipped(message))
 
 
 # So many causes are shown in one message.
@@ -56,7 +64,7 @@ class DataError(IimtSearchError):
     """
 
     def __init__(self, *causes: str) -> None:
-        self.causes = tuple(dict.fromkeys(causes))
+        self.causes = tuple(dict.fromkeys(map(clipped, causes)))
         more = len(self.causes) - _SHOWN
         lines = [f"{len(self.causes)} things are wrong with the data", *self.causes[:_SHOWN]]
         lines += [f"and {more} more"] if more > 0 else []
@@ -111,6 +119,9 @@ class NonFiniteLossError(TrainingError):
 
 class ModelFileError(IimtSearchError):
     """An exported model could not be read."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(clipped(message))
 
 
 # How torch says that the processor's memory is used up.

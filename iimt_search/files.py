@@ -9,10 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from iimt_search.plain_text import visible
+
 
 def shown(path: str | Path) -> str:
-    r"""Return a path as text that any output takes: a byte that is not UTF-8 becomes ``\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""Return a path as text that any output takes: a byte that is not UTF-8 becomes ``\xNN``.
+
+    So does a character that would steer a terminal.
+    """
+    return visible(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def remove(path: Path) -> None:

@@ -1,6 +1,5 @@
 """Exported models, ready to use."""
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.nn import functional
 from iimt_search.errors import ModelFileError, UsageError
 from iimt_search.exporting.formats import read_metadata
 from iimt_search.exporting.model_folder import SCHEMA
-from iimt_search.models.network import Architecture, Model
+from iimt_search.models.network import Architecture, Model, trained_model
 from iimt_search.training.device import resolve_device
 
 
@@ -108,12 +107,10 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Predic
         architecture = Architecture(**metadata["architecture"])
         members = []
         for name in ("model.safetensors", *metadata["others"]):
-            model = Model(architecture)
-            model.load_state_dict(load_file(folder / name))
-            members.append(model)
+            members.append(trained_model(architecture, load_file(folder / name)))
         predictor = Predictor(members[0], metadata, members[1:])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelFileError(f"{error.filename} is not there; is {folder} an exported model?") from error
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError, MemoryError) as error:
         raise ModelFileError(f"{folder} is not a whole exported model: {error}") from error
     return predictor.to(device).eval()

@@ -1,6 +1,6 @@
 """Classifier, discriminator, and the model h = g ∘ f made of an encoder and the classifier."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -149,6 +149,36 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C) of raw samples."""
         return self.classify(self.embed(self.normalise(x)))
+
+
+def _check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+    """Check that weights are those of an architecture, whose numbers may ask for more memory than there is.
+
+    Raises:
+        ValueError: they are not.
+    """
+    shape, entry = tuple(architecture.sample_shape), ENCODERS[resolve_network(*architecture[:2])]
+    with torch.device("meta"):  # shapes alone
+        encoder, dimension = entry.build(shape, architecture.width or entry.width)
+        parts = {"encoder": encoder, "classifier": nn.Linear(dimension, architecture.classes)}
+    wanted = {f"{n}.{key}": w.shape for n, part in parts.items() for key, w in part.state_dict().items()}
+    wanted |= dict.fromkeys(("shift", "scale"), torch.Size([shape[0], *[1] * (len(shape) - 1)]))
+    for name, size in wanted.items():
+        if name not in weights or weights[name].shape != size or weights[name].is_complex():
+            found = f"{tuple(weights[name].shape)}" if name in weights else "missing"
+            raise ValueError(f"weight {name} is {found}, the architecture has {tuple(size)}")
+
+
+def trained_model(architecture: Architecture, weights: Mapping[str, Tensor]) -> Model:
+    """Return a model with weights that were read from a file.
+
+    Raises:
+        ValueError: the weights are not the architecture's.
+    """
+    _check_weights(architecture, weights)
+    model = Model(architecture)
+    model.load_state_dict(weights)
+    return model
 
 
 class Discriminator(nn.Module):

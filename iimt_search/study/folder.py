@@ -66,7 +66,7 @@ class StudyFolder:
             return sqlite_url(self.database) if url == _OWN else hide_password(url)
         except FileNotFoundError as error:
             raise StudyError(f"there is no study in {self.path}") from error
-        except (json.JSONDecodeError, KeyError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise StudyError(f"{self.description} is damaged: {error}") from error
 
     def choose_storage(self, given: str | None) -> str:

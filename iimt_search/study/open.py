@@ -15,6 +15,7 @@ from iimt_search.study.search.trial_record import TrialRecord, read_trial
 from iimt_search.study.selection.choice import read_choice
 from iimt_search.study.storage.database import (
     all_study_names,
+    check_there,
     count_trials,
     database_errors,
     hide_password,
@@ -147,5 +148,6 @@ def open_study(studies_dir: str | Path, study: str | None, storage: str | None =
     if folder is None:
         return _open_stored(Path(studies_dir), study, storage or "")
     url = folder.choose_storage(storage)
+    check_there(url)
     with database_errors(url):
         return _load(folder, open_storage(url))

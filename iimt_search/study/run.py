@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from iimt_search.data.assemble import load_trainable
 from iimt_search.errors import DataError, StudyInterruptedError, StudyMismatchError, collecting
+from iimt_search.plain_text import markdown
 from iimt_search.records import Choice
 from iimt_search.space import Space, with_defaults
 from iimt_search.study import notes
@@ -154,7 +155,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         )
 
     previous = read_choice(scope.study)
-    note("" if previous is None else previous.reason)
+    note("" if previous is None else markdown(previous.reason))
     source = TrialSource(scope, line, out_of_time, kept_limit(scope, line))
     over = f"; {source.budget.over} trials are there already" if source.budget.over else ""
     line(f"search: {', '.join(scope.task_names)}{over}")
@@ -182,8 +183,8 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     progress.enter("retrain", retraining.missing())
     choice = note_change(scope.study, retraining.run(runner))
     write_choice(scope.study, choice)
-    head = f"**{choice.title}**: {choice.reason}; {choice.objective} {choice.score:.4f}"
-    listed = "".join(f"- Note: {caveat}\n" for caveat in choice.caveats)
+    head = f"**{markdown(choice.title)}**: {markdown(choice.reason)}; {choice.objective} {choice.score:.4f}"
+    listed = "".join(f"- Note: {markdown(caveat)}\n" for caveat in choice.caveats)
     note(f"{head}\n\n{listed}\n{notes.score_table(choice.scores)}")
     return choice
 

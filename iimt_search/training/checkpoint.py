@@ -14,7 +14,10 @@ from iimt_search.records import Evaluation
 SCHEMA = 1
 
 # Absent, cut short, or not ours: the job then begins anew, which costs time and loses nothing else.
-_UNUSABLE = (OSError, EOFError, LookupError, TypeError, RuntimeError, UnpicklingError, zipfile.BadZipFile)
+_UNUSABLE = (
+    *(OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError),
+    *(UnpicklingError, zipfile.BadZipFile),
+)
 
 
 def checkpoint_path(folder: Path) -> Path:

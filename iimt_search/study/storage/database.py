@@ -143,6 +143,17 @@ def database_errors(url: str) -> Iterator[None]:
         raise StudyError(f"the storage {hide_password(url)} failed: {reason(error)}") from error
 
 
+def check_there(url: str) -> None:
+    """Check that a database file is there: who only reads makes none, wherever a study says that it lies.
+
+    Raises:
+        StudyError: it is not.
+    """
+    path = _parse(url).database
+    if _parse(url).get_backend_name() == "sqlite" and not Path(path or "").is_file():
+        raise StudyError(f"there is no database {path}")
+
+
 def open_storage(url: str) -> RDBStorage:
     """Open an Optuna storage; SQLite in WAL mode, so that readers never wait for the driver.
 
@@ -163,7 +174,7 @@ def open_storage(url: str) -> RDBStorage:
     try:
         # Optuna fills in what stands between braces.
         return RDBStorage(whole.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine)
-    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, LookupError) as error:
         raise StudyError(f"cannot open the storage {hide_password(url)}: {reason(error)}") from error
 
 

@@ -75,7 +75,7 @@ class LockFile:
             return None
         try:
             return Holder(**json.loads(self._note.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return Holder()
 
     @contextmanager
