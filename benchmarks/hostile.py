@@ -4,6 +4,7 @@ A finding is an exception that is not ours, an input that takes longer than :dat
 than :data:`MEGABYTES` beyond what the process had, or a file that appears where nothing was to be written.
 """
 
+import copy
 import gzip
 import io
 import json
@@ -124,7 +125,7 @@ def mutated_json(rng: random.Random, data: bytes) -> bytes:
             case 2:
                 holder[key] = [holder[key], holder[key]]
             case _:
-                holder[key] = rng.choice(VALUES)
+                holder[key] = copy.deepcopy(rng.choice(VALUES))
     return json.dumps(content).encode()
 
 
