@@ -228,5 +228,21 @@ def hostile(inputs: int, seed: int, names: tuple[str, ...], examples: bool) -> N
     raise SystemExit(wrong > 0)
 
 
+@main.command()
+@click.option(
+    "--points", default=1000, show_default=True, help="Writes at which a run is killed; at most all."
+)
+@click.option("--moments", default=100, show_default=True, help="Random moments, of a driver alone.")
+@click.option("--worker-moments", default=30, show_default=True, help="Of a worker, its driver, or both.")
+@click.option("--seed", default=0, show_default=True)
+def kills(points: int, moments: int, worker_moments: int, seed: int) -> None:
+    """Runs that are killed, at every write and at random moments, against an uninterrupted one."""
+    from benchmarks.kills import line, measure_kills
+
+    found = measure_kills(points, moments, worker_moments, seed)
+    click.echo("\n".join([*found.wrong, line(found)]))
+    raise SystemExit(bool(found.wrong))
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

@@ -33,7 +33,7 @@ class IimtSearchError(Exception):
     exit_code = 1
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(visible(str(message), newlines=True))
+        super().__init__(visible(clipped(message, 3500), newlines=True))
 
 
 class UsageError(IimtSearchError):

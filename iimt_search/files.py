@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,21 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+_HALF = re.compile(r".+\.[0-9a-f]{8}\.tmp")
+
+
+def remove_half_files(folder: Path, names: str = "") -> None:
+    """Delete what killed writes of :func:`atomic_write` have left.
+
+    Args:
+        folder: at any depth of it, and nobody is writing there.
+        names: only beginnings of these files, right in the folder.
+    """
+    for path in list(folder.glob(f"{names}.*.tmp") if names else folder.rglob("*.tmp")):
+        if _HALF.fullmatch(path.name):
+            remove(path)
 
 
 @contextmanager

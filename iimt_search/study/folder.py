@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iimt_search.errors import StudyError
-from iimt_search.files import json_text, write_text
+from iimt_search.files import json_text, remove, remove_half_files, write_text
 from iimt_search.study.storage.database import hide_password, sqlite_url
 from iimt_search.study.storage.lock import Holder, LockFile
 
@@ -57,6 +57,19 @@ class StudyFolder:
     def job(self, key: str) -> Path:
         """The folder of one job's checkpoint."""
         return self.path / "jobs" / key
+
+    def clear(self, jobs: bool = False) -> None:
+        """Delete what killed drivers have left: half files, and with ``jobs`` checkpoints of ended jobs.
+
+        Not those of reports, which anybody may be writing.
+        """
+        for name in ("driver.json", "study.json"):
+            remove_half_files(self.path, name)
+        for name in ("jobs", "kept", "models", "reference", "teacher"):
+            remove_half_files(self.path / name)
+        if jobs:
+            for path in (self.path / "jobs").glob("*"):
+                remove(path)
 
     def storage_url(self) -> str:
         """Return the storage's URL as noted when the study was begun."""

@@ -250,6 +250,7 @@ def run_study(
             f"process lists show the password in `storage`; ${PASSWORD_VARIABLE} keeps it to itself"
         )
     with folder.driver_lock():
+        folder.clear()
         # Data that cannot be made leaves no database behind.
         data = _prepare(space, listener, stop)
         with (
@@ -263,7 +264,9 @@ def run_study(
             folder.describe(options.storage_url, space.canonical())
             executor = start_executor()
             try:
-                return [_run_scope(scope, executor, listener, stop) for scope in scopes]
+                choices = [_run_scope(scope, executor, listener, stop) for scope in scopes]
+                folder.clear(jobs=True)
+                return choices
             except StudyInterruptedError as error:
                 raise StudyInterruptedError(f"study {space.study!r} is stopped; nothing is lost") from error
             finally:
