@@ -13,7 +13,7 @@ from typing import Any
 from iimt_search.plain_text import visible
 
 
-def shown(path: str | Path) -> str:
+def shown(path: str | bytes | Path) -> str:
     r"""Return a path as text that any output takes: a byte that is not UTF-8 becomes ``\xNN``.
 
     So does a character that would steer a terminal.

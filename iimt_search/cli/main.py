@@ -3,6 +3,7 @@
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from iimt_search import __version__
 from iimt_search.cli.options import by_options
 from iimt_search.errors import IimtSearchError
+from iimt_search.files import shown
 
 # Verb, the name of its module too, which is imported when used: `--help` loads neither torch nor Ray.
 VERBS = {
@@ -58,6 +60,13 @@ class Verbs(click.Group):
             ctx.exit(error.exit_code)
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
+        except OSError as error:
+            if ctx.params.get("debug"):
+                raise
+            named = f"{shown(error.filename)}: " if isinstance(error.filename, (str, bytes, Path)) else ""
+            reason = error.strerror or f"{type(error).__name__}: {error}"
+            click.echo(f"error: {named}{reason}  (--debug shows where)", err=True)
+            ctx.exit(1)
         except Exception as error:
             if ctx.params.get("debug"):
                 raise

@@ -13,10 +13,11 @@ from optuna.trial import TrialState
 
 from iimt_search.data.assemble import load_trainable
 from iimt_search.errors import DataError, StudyInterruptedError, StudyMismatchError, collecting
-from iimt_search.plain_text import markdown
+from iimt_search.plain_text import clipped, markdown
 from iimt_search.records import Choice
 from iimt_search.space import Space, with_defaults
 from iimt_search.study import notes
+from iimt_search.study.compare import differences
 from iimt_search.study.executors.base import Executor
 from iimt_search.study.executors.runner import FixedJobs, JobRunner, UnderWay
 from iimt_search.study.folder import StudyFolder
@@ -43,6 +44,8 @@ from iimt_search.validators.registry import VALIDATORS
 
 # What makes two space files the same study: change one of these, and the trials no longer compare.
 _IDENTITY = ("tasks", "search", "first", "train", "objective", "reference", "scope", "seed")
+# So many changed values are told.
+_DIFFERENCES = 5
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,15 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
             continue  # killed at its birth: there is nothing in it
         known = with_defaults(known)
         changed = [key for key in _IDENTITY if known.get(key) != content[key]]
+        values = differences({key: known.get(key) for key in changed}, {key: content[key] for key in changed})
+        told = [f"{key}: {clipped(one, 80)}, now {clipped(now, 80)}" for key, (one, now) in values.items()]
         changed += [f"data of {task}" for task in data if stored.get("data", data).get(task) != data[task]]
         if changed:
+            more = f" and {len(told) - _DIFFERENCES} more" if len(told) > _DIFFERENCES else ""
+            listed = f" ({'; '.join(told[:_DIFFERENCES])}{more})" if told else ""
             raise StudyMismatchError(
-                f"study {space.study!r} was begun with other {', '.join(changed)}; give this space file "
-                f"another study name (`study=NAME`), or the old values back"
+                f"study {space.study!r} was begun with other {', '.join(changed)}{listed}; give this space "
+                f"file another study name (`study=NAME`), or the old values back"
             )
 
 

@@ -4,7 +4,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -67,29 +68,37 @@ class _Worker:
     process: SpawnProcess
     connection: Connection
     keys: list[str] = field(default_factory=list)
+    asked: float = 0.0  # when it was told last what to do; 0 where it waits to be told
+    hung: bool = False
 
 
 class LocalExecutor:
     """An executor of worker processes, started once.
 
-    A worker that dies (killed, out of memory) ends its jobs as ``lost`` and is replaced.
+    A worker that dies (killed, out of memory) ends its jobs as ``lost`` and is replaced; so does one that is
+    not heard of for much longer than any has taken between two reports: it hangs, and is killed.
 
     Args:
         workers: how many processes, at least 1.
         threads: PyTorch's threads in each.
         debug: the error of a failed job is its traceback.
         population: how many jobs each worker trains side by side, as one batched computation.
+        patience: seconds without a word from a worker before it may be taken to hang. The first report of
+            all may take ten times as long.
 
     Raises:
         ValueError: there are no workers, or no places in them.
     """
 
-    def __init__(self, workers: int, threads: int, debug: bool = False, population: int = 1) -> None:
+    def __init__(
+        self, workers: int, threads: int, debug: bool = False, population: int = 1, patience: float = 1800
+    ) -> None:
         if workers < 1 or population < 1:
             raise ValueError(
                 f"`workers >= 1` and `population >= 1` must hold, got {workers} and {population}"
             )
         self._threads, self._population, self._debug = threads, population, debug
+        self._patience, self._slowest = patience, 0.0
         self._workers = [_Worker(*self._start()) for _ in range(workers)]
 
     def _start(self) -> tuple[SpawnProcess, Connection]:
@@ -115,8 +124,10 @@ class LocalExecutor:
         if not worker.keys and not worker.process.is_alive():
             worker.connection.close()
             worker.process, worker.connection = self._start()
+            worker.hung = False
         worker.connection.send(job)
         worker.keys.append(job.key)
+        worker.asked = time.monotonic()
 
     def _receive(self, worker: _Worker) -> list[Event]:
         try:
@@ -124,17 +135,31 @@ class LocalExecutor:
         except (EOFError, ConnectionResetError):
             worker.process.join()
             reason = f"its process ended with exit code {worker.process.exitcode}"
-            if worker.process.exitcode == -signal.SIGKILL:
+            if worker.hung:
+                reason = "its process did not answer any more, and was killed"
+            elif worker.process.exitcode == -signal.SIGKILL:
                 reason = "its process was killed; the machine may be out of memory"
             lost, worker.keys = worker.keys, []
             return [Finished(key, "lost", reason) for key in lost]
         if isinstance(event, Finished):
             worker.keys.remove(event.key)
+        elif worker.asked:
+            self._slowest = max(self._slowest, time.monotonic() - worker.asked)
+        worker.asked = 0.0 if isinstance(event, Report) and self._population == 1 else time.monotonic()
         return [event]
+
+    def _end_what_hangs(self, busy: Iterable[_Worker]) -> None:
+        """Kill workers that are silent for much longer than the slowest report has taken."""
+        limit = max(self._patience, 20 * self._slowest) if self._slowest else 10 * self._patience
+        for worker in busy:
+            if worker.asked and time.monotonic() - worker.asked > limit:
+                worker.hung = True
+                worker.process.kill()
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Return the events of the workers that have sent one."""
         busy = {worker.connection: worker for worker in self._workers if worker.keys}
+        self._end_what_hangs(busy.values())
         ready = wait(list(busy), timeout)
         return [event for c in ready if isinstance(c, Connection) for event in self._receive(busy[c])]
 
@@ -142,6 +167,7 @@ class LocalExecutor:
         """Pass the answer on; a worker that has died meanwhile is noticed by the next :meth:`wait`."""
         for worker in self._workers:
             if key in worker.keys:
+                worker.asked = time.monotonic()
                 with suppress(BrokenPipeError, ConnectionResetError):
                     worker.connection.send((key, go_on))
 
