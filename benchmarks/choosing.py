@@ -1,124 +1,274 @@
-"""The tool's own choice on the pool: the very procedure of a study, on models that are trained already."""
+"""How good the tool's answer is, on tasks of four kinds: ``python -m benchmarks.choosing``.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+Each case is a whole study of the product, defaults but for 12 trials, on one task with one of two seeds; then
+its audit. Studies are kept: a case that is there is not run again, and ``--rejudge`` computes from
+the kept predictions what today's rules say of the same models, without training.
+
+Every figure is of target samples, in percent or points. The best single model is the best of the models that
+the search and the confirmation have trained, source-only's among them: what an oracle with all target labels
+would have picked. The gap is what it is better by than our answer.
+"""
+
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+import click
+import numpy as np
 import torch
+from scipy.stats import spearmanr
+from torch import Tensor
 
-from benchmarks.pool import Member, accuracy, test_predictions
-from benchmarks.scores import Scores
-from iimt_search.records import Candidate
-from iimt_search.study.selection.confirm import kept_agreement
-from iimt_search.study.selection.decide import Decision, decide
-from iimt_search.study.veto import veto
+import iimt_search
+from benchmarks.choosing_tasks import CASES, Case, chosen, missing, write_domains
+from iimt_search.files import write_text
+from iimt_search.space import Space
+from iimt_search.study.folder import StudyFolder
+from iimt_search.study.kept import kept_checkpoints, last_checkpoints
+from iimt_search.study.open import open_study
+from iimt_search.study.search.reference import pool_of, pooled_model
+from iimt_search.study.search.trial_record import TrialRecord, read_trials
+from iimt_search.study.selection.trained import TaskModels
+from iimt_search.validators.consensus import expected_agreement
 
-OBJECTIVE = "composite"
-TOP = 3
-FRESH_SEEDS = (100, 101)
-_SOURCE_ONLY, _DEFAULT = "source-only", "default"
+_RETRAINED, _SOURCE_ONLY = "retrain-", "source-only"
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What the procedure comes to.
+class Row:
+    """What a case comes to.
 
     Attributes:
-        decision: the answer and why.
-        model: the best-scored of the winner's.
-        accuracy: of what is handed out, the ensemble of the winner's trainings, in percent.
-        single: of the best-scored alone.
+        case: name and seed.
+        kind: of its data.
+        shifted: whether the target's classes have other shares than the source's.
+        half: ``A`` or ``B``.
+        source_only: the first model without adaptation.
+        answer: of what is handed out.
+        best: the best single model.
+        mean: of the models with adaptation.
+        spearman: of the objective with accuracy, over the last kept checkpoints of all trials, pruned
+            ones, too, and of the confirmation.
+        decided: ``trial``, ``source-only`` or ``none``.
     """
 
-    decision: Decision
-    model: Member
-    accuracy: float
-    single: float
+    case: str
+    kind: str
+    shifted: bool
+    half: str
+    source_only: float
+    answer: float
+    best: float
+    mean: float
+    spearman: float
+    decided: str
+
+    @property
+    def gap(self) -> float:
+        """How much better the best single model is."""
+        return self.best - self.answer
+
+    @property
+    def below(self) -> float:
+        """How much better source-only is."""
+        return self.source_only - self.answer
 
 
-def _baseline(pool: Sequence[Member], scores: Mapping[Member, Scores]) -> dict[str, Scores]:
-    return {m.task: scores[m] for m in pool if m.configuration == _SOURCE_ONLY}
+def space_of(case: Case, seed: int, domains: Path, data: Path, trials: int) -> Space:
+    """Return the space of a case: the product's defaults."""
+    source, target = write_domains(case, data, domains)
+    extra = {"augmentation": "digits"} if case.kind == "digits" else {}
+    task = {
+        "name": case.name,
+        "source": {"arrays": str(source.resolve()), **extra},
+        "target": {"arrays": str(target.resolve()), **extra},
+    }
+    content = {"schema": 1, "study": f"{case.name}-{seed}", "tasks": [task], "seed": seed}
+    content |= {"budget": {"trials": trials}, "train": {"image_size": 16 if case.kind == "digits" else 0}}
+    return Space.model_validate(content)
 
 
-def to_confirm(pool: Sequence[Member], scores: Mapping[Member, Scores]) -> list[Member]:
-    """Return the models to train with fresh seeds: of the best that no veto meets, default and source-only.
+def _rank(scores: dict[str, float], accuracies: dict[str, float]) -> float:
+    names = [name for name in scores if name in accuracies]
+    return float(spearmanr([scores[n] for n in names], [accuracies[n] for n in names]).statistic)
 
-    Args:
-        pool: the models of one task and seed.
-        scores: theirs.
+
+def _row(case: Case, seed: int, accuracies: dict[str, float], scores: dict[str, float], **found: Any) -> Row:
+    single = {job: value for job, value in accuracies.items() if not job.startswith(_RETRAINED)}
+    adapted = [value for job, value in single.items() if _SOURCE_ONLY not in job]
+    return Row(
+        case=f"{case.name} seed {seed}",
+        kind=case.kind,
+        shifted=bool(case.cut),
+        half=case.half,
+        source_only=accuracies[_SOURCE_ONLY],
+        best=max(single.values()),
+        mean=fmean(adapted),
+        spearman=_rank(scores, single),
+        **found,
+    )
+
+
+def _trials(space: Space, studies: Path) -> list[TrialRecord]:
+    """Return the complete trials of a case's study, in order."""
+    trials = read_trials(open_study(studies, space.study).studies[0])
+    return [trial for trial in trials if trial.state == "complete"]
+
+
+def _accuracies(case: Case, space: Space, studies: Path) -> tuple[dict[str, float], float]:
+    """Return job → accuracy of its last model, and that of what is handed out; measured once."""
+    record = studies / space.study / "accuracies.json"
+    if not record.exists():
+        audit = iimt_search.audit(space.study, train=False, studies_dir=studies)[case.name]
+        write_text(record, json.dumps([audit.accuracies, audit.choice]))
+    accuracies, answer = json.loads(record.read_text())
+    return accuracies, answer
+
+
+def judge(case: Case, seed: int, space: Space, studies: Path, workers: int | None) -> Row:
+    """Run a case's study, where it has no answer yet, and audit it."""
+    (choice,) = iimt_search.run(space, studies_dir=studies, workers=workers)
+    accuracies, answer = _accuracies(case, space, studies)
+    scored = iimt_search.score(space.study, validators=[space.objective], studies_dir=studies).checkpoints
+    scores = {one.kept.job: one.scores[space.objective] for one in scored}
+    return _row(case, seed, accuracies, scores, answer=answer, decided=choice.answer)
+
+
+def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
+    """Apply today's rules to the models of a case's study, without training.
+
+    The answer is then what the models say together; a taught model keeps its accuracy within a point.
     """
-    baseline = _baseline(pool, scores)
-    sound = [m for m in pool if not veto({m.task: scores[m]}, baseline) and m.configuration != _SOURCE_ONLY]
-    ranked = sorted(sound, key=lambda m: -scores[m][OBJECTIVE])
-    always = [m for m in pool if m.configuration in (_DEFAULT, _SOURCE_ONLY)]
-    chosen = list(dict.fromkeys([*ranked[:TOP], *always]))
-    return [replace(member, seed=seed) for member in chosen for seed in FRESH_SEEDS]
+    accuracies, _ = _accuracies(case, space, studies)
+    kept = {
+        each.job: each.path
+        for each in last_checkpoints(kept_checkpoints(StudyFolder(studies / space.study), [case.name]))
+    }
+    trials = [trial.name for trial in _trials(space, studies) if trial.name in kept]
+    fresh = [job for job in kept if job.startswith("confirm-")]
+    without = [job for job in kept if job == _SOURCE_ONLY or job.startswith(f"confirm-{_SOURCE_ONLY}")]
+    adapted = [*trials, *(job for job in fresh if job not in without)]
+    models = TaskModels([kept[job] for job in adapted], [kept[job] for job in without])
+    labels = _labels(space)
+    first = pool_of([kept[name] for name in trials[: space.reference.trials]])
+    if models.pool is None or first is None:
+        raise RuntimeError(f"{space.study}: none of its models can take part")
+    together = models.pool.labels()
+    decided = "trial"
+    if models.agreement.against_adaptation:
+        views = [view for job in without if (view := pooled_model(kept[job]))]
+        together, decided = torch.stack([view.probabilities for view in views]).mean(dim=0), "source-only"
+    reference = first.labels()
+    scores = {
+        job: expected_agreement(view.logits.argmax(dim=-1), reference)
+        for job, path in kept.items()
+        if (view := pooled_model(path)) is not None
+    }
+    answer = 100 * float((together.argmax(dim=-1) == labels).double().mean())
+    return _row(case, seed, accuracies, scores, answer=answer, decided=decided)
 
 
-def _candidates(
-    pool: Sequence[Member], fresh: Sequence[Member], scores: Mapping[Member, Scores], root: Path
-) -> tuple[list[Candidate], dict[str, list[Member]]]:
-    """Return the candidates as a study has them, and each one's models with fresh seeds."""
-    baseline = _baseline(pool, scores)
-    by_name: dict[str, list[Member]] = {}
-    for member in fresh:
-        by_name.setdefault(member.configuration, []).append(member)
-    candidates = []
-    for name, mine in by_name.items():
-        known = None if name == _SOURCE_ONLY else baseline
-        reasons = dict.fromkeys(veto({m.task: scores[m]}, known) for m in mine)
-        candidates.append(
-            Candidate(
-                name=name,
-                scores=tuple(scores[m][OBJECTIVE] for m in mine),
-                agreement=kept_agreement([m.files(root)[-1] for m in mine]),
-                veto=" | ".join(reason for reason in reasons if reason),
-            )
-        )
-    return candidates, by_name
+def _labels(space: Space) -> Tensor:
+    """Return the target's labels in the order of the kept predictions: the benchmark's to read, after all."""
+    (task,) = space.tasks
+    names = [np.load(spec.arrays)["y"] for spec in (task.source[0], task.target) if spec.arrays]
+    return torch.from_numpy(np.searchsorted(np.unique(names[0]), names[1]))
 
 
-def _by_agreement(candidate: Candidate) -> float:
-    return candidate.agreement or 0.0
+def _means(rows: list[Row]) -> dict[str, float]:
+    return {
+        "cases": len(rows),
+        "source-only": fmean(row.source_only for row in rows),
+        "answer": fmean(row.answer for row in rows),
+        "best single": fmean(row.best for row in rows),
+        "gap": fmean(row.gap for row in rows),
+        "worst gap": max(row.gap for row in rows),
+        "below source-only, worst": max(row.below for row in rows),
+        "Spearman": fmean(row.spearman for row in rows),
+    }
 
 
-def _by_both(candidate: Candidate) -> float:
-    return candidate.mean * (candidate.agreement or 0.0)
+def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Return group of cases → means: all, each half, each kind, those with other class shares."""
+    groups = {"all": rows}
+    groups |= {f"half {half}": [row for row in rows if row.half == half] for half in "AB"}
+    groups |= {
+        kind: [row for row in rows if row.kind == kind] for kind in dict.fromkeys(r.kind for r in rows)
+    }
+    groups["other class shares"] = [row for row in rows if row.shifted]
+    return {name: _means(group) for name, group in groups.items() if group}
 
 
-# Other ways to decide among the same confirmed candidates, tried and measured beside the tool's own.
-OTHER_WAYS: dict[str, Callable[[Candidate], float]] = {
-    "ranked by agreement of fresh seeds": _by_agreement,
-    "ranked by objective × agreement": _by_both,
-}
+def _print(rows: list[Row]) -> None:
+    columns = ("case", "kind", "half", "source-only", "answer", "best single", "gap", "mean of adapted")
+    click.echo(f"| {' | '.join(columns)} | Spearman | decided |")
+    click.echo("|---" * (len(columns) + 2) + "|")
+    for row in rows:
+        kind = f"{row.kind}, other shares" if row.shifted else row.kind
+        values = (row.source_only, row.answer, row.best, row.gap, row.mean)
+        told = " | ".join(f"{value:.1f}" for value in values)
+        click.echo(f"| {row.case} | {kind} | {row.half} | {told} | {row.spearman:.2f} | {row.decided} |")
+    groups = summary(rows)
+    click.echo("\n| group | " + " | ".join(next(iter(groups.values()))) + " |")
+    click.echo("|---" * (1 + len(next(iter(groups.values())))) + "|")
+    for name, means in groups.items():
+        places = {"cases": 0, "Spearman": 2}
+        figures = [f"{value:.{places.get(column, 1)}f}" for column, value in means.items()]
+        click.echo(f"| {name} | {' | '.join(figures)} |")
 
 
-def choose(
-    pool: Sequence[Member],
-    fresh: Sequence[Member],
-    scores: Mapping[Member, Scores],
-    root: Path,
-    way: str = "",
-) -> Chosen:
-    """Decide as a study does, and hand out the winner's models.
+def _is_there(case: Case, data: Path) -> bool:
+    if why := missing(case, data):
+        click.echo(f"{case.name} is left out: {why}", err=True)
+    return not why
 
-    Args:
-        pool: the models of one task and seed.
-        fresh: what :func:`to_confirm` named.
-        scores: of all of them.
-        root: where they are.
-        way: one of :data:`OTHER_WAYS` instead.
-    """
-    candidates, by_name = _candidates(pool, fresh, scores, root)
-    if way:
-        standing = [c for c in candidates if not c.veto] or candidates
-        decision = Decision("trial", max(standing, key=OTHER_WAYS[way]), way)
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("studies/choosing"), show_default=True
+)
+@click.option("--tasks", default="d,p,s,v", show_default=True, help="Beginnings of names, comma-separated.")
+@click.option("--halves", default="AB", show_default=True, help="A, on which rules were made, B, or both.")
+@click.option("--seeds", default=2, show_default=True)
+@click.option("--trials", default=12, show_default=True)
+@click.option("--workers", type=int)
+@click.option("--rejudge", is_flag=True, help="Today's rules on the kept models; trains nothing.")
+@click.option("--json", "as_json", is_flag=True)
+def main(
+    data: Path,
+    folder: Path,
+    tasks: str,
+    halves: str,
+    seeds: int,
+    trials: int,
+    workers: int | None,
+    rejudge: bool,
+    as_json: bool,
+) -> None:
+    """Measure the tool's answer against the best single model, with target labels, on tasks of four kinds."""
+    rows = []
+    cases = [case for case in chosen(tasks, halves) if _is_there(case, data)]
+    for seed in range(seeds):
+        for case in cases:
+            space = space_of(case, seed, folder / "domains", data, trials)
+            if not rejudge:
+                rows.append(judge(case, seed, space, folder, workers))
+            elif (folder / space.study).is_dir():
+                rows.append(judge_again(case, seed, space, folder))
+            else:
+                continue
+            click.echo(f"{rows[-1].case}: gap {rows[-1].gap:.1f}, Spearman {rows[-1].spearman:.2f}", err=True)
+    rows.sort(key=lambda row: (list(CASES).index(row.case.split()[0]), row.case))
+    if not rows:
+        raise SystemExit("nothing to judge")
+    if as_json:
+        click.echo(json.dumps({"cases": [asdict(row) for row in rows], "summary": summary(rows)}, indent=2))
     else:
-        decision = decide(candidates, OBJECTIVE, higher_is_better=True)
-    name, baseline = decision.winner.name, _baseline(pool, scores)
-    trained = [*by_name[name], *(m for m in pool if m.configuration == name)]
-    mine = [m for m in trained if not veto({m.task: scores[m]}, baseline)] or trained[:1]
-    model = max(mine, key=lambda m: scores[m][OBJECTIVE])
-    found = [test_predictions(m, root) for m in mine]
-    together = torch.stack([logits.softmax(dim=-1) for logits, _ in found]).mean(dim=0)
-    return Chosen(decision, model, accuracy(together, found[0][1]), scores[model]["accuracy"])
+        _print(rows)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks.choosing")

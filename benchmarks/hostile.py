@@ -375,7 +375,7 @@ def _checkpoint_seeds(folder: Path) -> list[bytes]:
 
 def _read_checkpoint(folder: Path, data: bytes) -> None:
     checkpoint_path(folder).write_bytes(data)
-    load_checkpoint(folder, lambda step: "known")
+    load_checkpoint(folder, lambda step, arithmetic: "known")
     checkpoint_step(folder)
 
 

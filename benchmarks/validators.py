@@ -19,8 +19,8 @@ from typing import Any
 import click
 from scipy.stats import spearmanr
 
-from benchmarks.choosing import OTHER_WAYS, Chosen, choose, to_confirm
 from benchmarks.pool import EMBEDDED, REAL, UNTUNED, Member, members, train_pool
+from benchmarks.pool_choice import OTHER_WAYS, Chosen, choose, to_confirm
 from benchmarks.scores import TRIED, Scores, add_pool_scores, add_tried, score_pool
 from iimt_search.auditing.validators import (
     ValidatorAudit,

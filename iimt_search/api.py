@@ -17,7 +17,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -101,7 +101,14 @@ class _Lines:
     """A listener that passes lines on."""
 
     def __init__(self, line: Callable[[str], None]) -> None:
-        self.line = line
+        self._line = line
+
+    def line(self, text: str) -> None:
+        """Pass the line on; to an output that is not UTF-8 with other letters in the place of some."""
+        try:
+            self._line(text)
+        except UnicodeEncodeError:
+            self._line(text.encode("ascii", "replace").decode())
 
     def snapshot(self, snapshot: "Snapshot") -> None:
         """Ignore the snapshot."""
@@ -190,7 +197,8 @@ def run(
     options = RunOptions(folder.choose_storage(storage), device)
     with _data_in(data_root):
         choices = run_study(space, folder, options, executor.start, listener, stop or threading.Event())
-        listener.line(publish_after_run(_open(studies_dir, space.study, storage)))
+        with _open(studies_dir, space.study, storage) as opened:
+            listener.line(publish_after_run(opened))
     return choices
 
 
@@ -234,7 +242,8 @@ def best(
     Raises:
         StudyError: it has not come to a choice.
     """
-    return _open(studies_dir, study, storage).made_choices()
+    with _open(studies_dir, study, storage) as opened:
+        return opened.made_choices()
 
 
 @_reads
@@ -250,7 +259,8 @@ def status(
     """
     from iimt_search.study.status import study_status
 
-    return study_status(_open(studies_dir, study, storage))
+    with _open(studies_dir, study, storage) as opened:
+        return study_status(opened)
 
 
 @_reads
@@ -274,7 +284,8 @@ def compare(
         raise UsageError(f"two different studies are compared, got {first!r} twice")
     from iimt_search.study.compare import compare_studies
 
-    return compare_studies(*(_open(studies_dir, name, storage) for name in (first, second)))
+    with _open(studies_dir, first, storage) as one, _open(studies_dir, second, storage) as other:
+        return compare_studies(one, other)
 
 
 @_reads
@@ -307,13 +318,14 @@ def score(
         raise UsageError("`export` needs exactly one `validator`: whose preferred checkpoint to write")
     from iimt_search.study.scoring import score_study
 
-    return score_study(
-        _open(studies_dir, study, storage),
-        tuple(validators) or tuple(VALIDATORS),
-        every_step,
-        None if export is None else Path(export),
-        partial(progress or _ignore, "scored"),
-    )
+    with _open(studies_dir, study, storage) as opened:
+        return score_study(
+            opened,
+            tuple(validators) or tuple(VALIDATORS),
+            every_step,
+            None if export is None else Path(export),
+            partial(progress or _ignore, "scored"),
+        )
 
 
 @dataclass(frozen=True)
@@ -335,6 +347,13 @@ class WrittenReport:
     dashboard: str
 
 
+def _report_path(opened: "OpenStudy") -> Path:
+    """Return where a study's report lies: in its folder, or here where that cannot be written."""
+    if opened.read_only:
+        return Path(f"{opened.folder.name}-report.html")
+    return opened.folder.path / "report.html"
+
+
 @_reads
 def write_report(
     study: str | None = None,
@@ -350,7 +369,8 @@ def write_report(
     Works while the study runs; the dashboard is then left alone.
 
     Args:
-        output: the file; by default ``report.html`` in the study's folder.
+        output: the file; by default ``report.html`` in the study's folder, or ``NAME-report.html`` here where
+            that cannot be written.
         figures: folder to write each figure to, as JSON and, where kaleido is installed, as PNG.
 
     Raises:
@@ -359,9 +379,8 @@ def write_report(
     from iimt_search.dashboard.publish import publish_parts
     from iimt_search.report import write
 
-    opened = _open(studies_dir, study, storage)
-    path = opened.folder.path / "report.html" if output is None else Path(output)
-    with _data_in(data_root):
+    with _open(studies_dir, study, storage) as opened, _data_in(data_root):
+        path = _report_path(opened) if output is None else Path(output)
         parts = write.gather(opened)
         write.write_report(opened, parts, path)
         files = None if figures is None else write.write_figures(parts, Path(figures))
@@ -401,8 +420,8 @@ def export(
     from iimt_search.exporting.formats import check_formats
 
     check_formats(formats)
-    opened = _open(studies_dir, study, storage)
-    choices = opened.made_choices()
+    with _open(studies_dir, study, storage) as opened:
+        choices = opened.made_choices()
     opened.need_folder("its models are")
     space, audit = Space.model_validate(opened.space), read_audit(opened.folder.path)
     provenance: dict[str, Provenance] = {}
@@ -410,6 +429,18 @@ def export(
         audited = audit.content["tasks"] if audit is not None and choice.digest in audit.digests else None
         provenance |= {task: Provenance(choice, space, audited) for task in choice.tasks}
     return export_models(provenance, opened.folder.models, Path(folder), formats, single, progress)
+
+
+def only_study(studies_dir: str | Path, storage: str | None) -> str | None:
+    """Return the one study that there is; None where the storage has to say it.
+
+    Raises:
+        UsageError: there are several: whose sealed labels are opened is no matter of a guess.
+    """
+    there = sorted(path.parent.name for path in Path(studies_dir).glob("*/study.json"))
+    if len(there) > 1:
+        raise UsageError(f"an audit opens sealed labels: give `study=NAME`, one of {', '.join(there)}")
+    return there[0] if there and storage is None else None
 
 
 def audit(
@@ -428,12 +459,14 @@ def audit(
     that changes afterwards says so.
 
     Args:
+        study: its name; only where there is no other in ``studies_dir`` it may be left out.
         train: train the default configuration and a model on the target's labels, to compare with.
 
     Returns:
         Task → accuracies, in percent.
 
     Raises:
+        UsageError: there are several studies, and none is named.
         StudyError: it has no choice, or its models are not on this machine.
         StudyLockedError: the study runs.
         DataError: a target has no labels.
@@ -444,15 +477,14 @@ def audit(
     from iimt_search.study.selection.choice import leave_mark
     from iimt_search.study.storage.lock import driver_session
 
-    opened = _open(studies_dir, study, storage)
-    opened.need_folder("its models are")
-    folder = opened.folder
-    # The mark is written to the study, and a driver is its only writer.
-    with (
-        _data_in(data_root),
-        folder.driver_lock(),
-        driver_session(opened.storage.engine, folder.name, folder.path),
-    ):
+    with ExitStack() as held:
+        opened = held.enter_context(_open(studies_dir, study or only_study(studies_dir, storage), storage))
+        opened.need_folder("its models are")
+        folder = opened.folder
+        held.enter_context(_data_in(data_root))
+        # The mark is written to the study, and a driver is its only writer.
+        held.enter_context(folder.driver_lock())
+        held.enter_context(driver_session(opened.storage.engine, folder.name, folder.path))
         choices, space = opened.made_choices(), Space.model_validate(opened.space)
         audits: dict[str, TaskAudit] = {}
         for choice in choices:

@@ -7,6 +7,7 @@ IimtSearchError                 exit code 1
 ├── StudyError                  a study could not be opened, continued or written
 │   ├── StudyLockedError        another driver holds the study
 │   ├── StudyInterruptedError   the user stopped the run; exit code 130
+│   ├── MachineError            the machine fails again and again, whatever is trained
 │   └── StudyMismatchError      the stored study was made by another space file
 ├── TrainingError               a training could not go on
 │   └── NonFiniteLossError      a loss term became NaN or infinite
@@ -16,6 +17,7 @@ A message names an argument, or a setting, in backticks: `storage`, `device=cuda
 command line puts its option in that place.
 """
 
+import errno
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +96,10 @@ class StudyInterruptedError(StudyError):
     exit_code = 130
 
 
+class MachineError(StudyError):
+    """The machine fails again and again, whatever is trained; what is under way goes on at the next run."""
+
+
 class StudyMismatchError(StudyError):
     """The stored study was made by another space file."""
 
@@ -126,6 +132,39 @@ class ModelFileError(IimtSearchError):
 
 # How torch says that the processor's memory is used up.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
+# How torch and safetensors say of a device, a disk or memory that it failed, whatever was computed.
+_MACHINE = (
+    *("out of memory", *_NO_MEMORY, "cuda error", "cuda driver error", "cuda-capable device", "no cuda gpus"),
+    *("cudnn_status", "cublas_status", "cusolver_status", "nccl error", "hip error", "device unavailable"),
+    *(
+        "no space left on device",
+        "disk quota exceeded",
+        "(os error 28)",
+        "(os error 122)",
+        "input/output error",
+    ),
+    *("pytorchstreamwriter failed", "unexpected pos"),  # torch.save where the disk is full
+)
+_MACHINE_ERRNO = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.ENODEV, errno.ENXIO),
+    *(errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EBUSY, errno.EAGAIN),
+}
+
+
+def machine_failed(error: BaseException | None) -> bool:
+    """Return whether an error is the machine's, not that of what was computed.
+
+    No memory left, on a GPU or beside it, a device that is busy or gone, a full or failing disk, no file
+    handles left: the same job may well succeed elsewhere or later.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _MACHINE_ERRNO):
+            return True
+        # Of our own errors only what caused them counts: they may quote anything.
+        if not isinstance(error, IimtSearchError) and any(mark in str(error).lower() for mark in _MACHINE):
+            return True
+        error = error.__cause__
+    return False
 
 
 def describe(error: BaseException, debug: bool) -> str:

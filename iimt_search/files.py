@@ -21,6 +21,11 @@ def shown(path: str | bytes | Path) -> str:
     return visible(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
+def writable(path: Path) -> bool:
+    """Return whether this process may write to a file, or make files in a folder."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder with all that is in it, where there is one."""
     if path.is_dir() and not path.is_symlink():

@@ -83,6 +83,7 @@ AUGMENTATIONS = Registry(
         "image": AugmentationEntry(("image",), f"{_AUGMENT}:augment_image"),
         "objects": AugmentationEntry(("image",), f"{_AUGMENT}:augment_objects"),
         "series": AugmentationEntry(("series",), f"{_AUGMENT}:augment_series"),
+        "motion": AugmentationEntry(("series",), f"{_AUGMENT}:augment_motion"),
         "noise": AugmentationEntry(("series", "vector"), f"{_AUGMENT}:augment_noise"),
         "none": AugmentationEntry(("image", "series", "vector"), f"{_AUGMENT}:augment_none"),
     },

@@ -122,10 +122,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """A job has been evaluated, and waits for the answer: go on, or stop."""
+    """A job has been evaluated, and waits for the answer: go on, or stop.
+
+    Attributes:
+        key: the job's.
+        evaluation: what was evaluated.
+        note: what a user should be told of the job, or "".
+    """
 
     key: str
     evaluation: Evaluation
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ class Finished:
     Attributes:
         key: the job's.
         status: ``complete``; ``stopped`` by the answer to a report; ``failed`` by an error of its own;
-            ``lost`` because the process that ran it died.
+            ``lost`` because the machine failed it: its process died, or it ran out of memory, disk or device.
         error: what went wrong, or "".
         fork: what takes the place of a stopped job, or None.
     """

@@ -15,6 +15,9 @@ from iimt_search.methods import active_terms
 # Names that settings had in earlier versions, in space files and studies; read, never written.
 OLD_NAMES = {"lambda_before": "lambda_schedule", "share": "data_fraction"}
 
+# Settings that earlier versions did not have: what was trained then is of their defaults.
+LATER = ("statistics",)
+
 
 def with_new_names(content: Any) -> Any:
     """Return a mapping by settings with their old names replaced; anything else as it is."""
@@ -85,6 +88,11 @@ class TrainSettings(BaseModel):
     augmentation: float = Field(1.0, ge=0, le=4, description="strength of the stochastic augmentation (ours)")
     augment_inputs: bool = Field(
         True, description="augment what is mixed too, not only for virtual labels (ours)"
+    )
+    statistics: Literal["together", "by_domain"] = Field(
+        "together",
+        description="vectors and series are normalised by the statistics of both domains together, or each "
+        "domain by its own (ours)",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of matrix products; auto: bfloat16 where the device is faster with it (ours)"

@@ -15,8 +15,9 @@ import torch
 from optuna.trial import TrialState
 
 import iimt_search
+from iimt_search.cores import usable_cores
 from iimt_search.errors import SpaceError, StudyError, StudyInterruptedError, UsageError
-from iimt_search.study.executors.choose import _guarded, usable_cores
+from iimt_search.study.executors.choose import _guarded
 from iimt_search.study.open import open_study
 from iimt_search.study.progress import Snapshot
 from iimt_search.study.selection.choice import read_mark

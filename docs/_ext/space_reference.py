@@ -26,12 +26,13 @@ from iimt_search.space.schema import (
     SamplerSettings,
     Space,
 )
-from iimt_search.space.task_spec import DomainSpec, TaskSpec
+from iimt_search.space.task_spec import DomainSpec, TaskPairs, TaskSpec
 
 DOCS = Path(__file__).parents[1]
 TRAINING_TABLE = re.compile(r"(?<=\n\n)\| setting \| default \|.*\n(?:\|.*\n)+")
 SECTIONS: dict[str, type[BaseModel]] = {
     "A task": TaskSpec,
+    "Tasks of pairs": TaskPairs,
     "A domain": DomainSpec,
     "A searched range": NumberRange,
     "Searched choices": Choices,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from statistics import fmean
+from threading import Lock
 from typing import Any
 
 import torch
@@ -21,13 +22,14 @@ from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
+from iimt_search.study.executors.threads import on_all_cores
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import kept_checkpoints, last_checkpoints
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 from iimt_search.study.scoring import score_kept
 from iimt_search.study.search.sampling import default_params, settings_for, source_only_settings
 from iimt_search.training.batches import Samples
-from iimt_search.training.kept import load_kept_model
+from iimt_search.training.kept import KeptCheckpoint, load_kept_model
 from iimt_search.training.predict import predict
 from iimt_search.training.task_training import TaskTraining
 from iimt_search.validators.registry import VALIDATORS
@@ -152,14 +154,20 @@ class Auditor:
         """Return job → accuracy of its last kept checkpoint, and each validator's scores of the same."""
         kept = last_checkpoints(kept_checkpoints(self.folder, [spec.name]))
         tests = {_side(task.sample_shape): test}
-        accuracies: dict[str, float] = {}
-        for count, checkpoint in enumerate(kept, 1):
+        opening = Lock()
+
+        def measured(checkpoint: KeptCheckpoint) -> float:
             model = load_kept_model(checkpoint.path).model
             side = _side(model.architecture.sample_shape)
-            if side not in tests:  # image_size was searched
-                tests[side] = open_sealed_target(spec, task.classes, side).test
-            accuracies[checkpoint.job] = accuracy(model, tests[side])
-            self.progress(f"{spec.name}: measured", count, len(kept))
+            with opening:
+                if side not in tests:  # image_size was searched
+                    tests[side] = open_sealed_target(spec, task.classes, side).test
+            return accuracy(model, tests[side])
+
+        values = on_all_cores(
+            measured, kept, lambda done: self.progress(f"{spec.name}: measured", done, len(kept))
+        )
+        accuracies = {checkpoint.job: value for checkpoint, value in zip(kept, values, strict=True)}
         scored = score_kept(self.folder, kept, VALIDATORS, partial(self.progress, f"{spec.name}: scored"))
         return accuracies, {name: [checkpoint.scores[name] for checkpoint in scored] for name in VALIDATORS}
 

@@ -7,7 +7,7 @@ import click
 
 from iimt_search import api
 from iimt_search.cli.options import data_root_option, device_option, json_option, which_options
-from iimt_search.cli.printing import print_json, print_table, show_count, shown
+from iimt_search.cli.printing import Count, print_json, print_table, shown
 
 _TASKS = ["task", ">source\nonly", ">de-\nfault", ">choice", ">gain", ">one\nmodel", ">oracle", ">gap"]
 _VALIDATORS = ["validator", ">picked", ">gap,\nmean", ">gap,\nworst", ">Spear-\nman", ">weight-\ned"]
@@ -70,9 +70,10 @@ def command(train: bool, device: str, data_root: Path | None, as_json: bool, **w
     """
     from iimt_search.auditing.measure import audit_json
 
+    where["study"] = where["study"] or api.only_study(where["studies_dir"], where["storage"])
     choices = api.best(**where)
     where["study"] = choices[0].study  # the newest may be another one by then
-    audits = api.audit(**where, train=train, device=device, data_root=data_root, progress=show_count)
+    audits = api.audit(**where, train=train, device=device, data_root=data_root, progress=Count())
     content = audit_json(choices[0].study, audits)
     if as_json:
         print_json(content)

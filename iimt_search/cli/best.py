@@ -6,7 +6,7 @@ import click
 
 from iimt_search import api
 from iimt_search.cli.options import json_option, which_options
-from iimt_search.cli.printing import print_json, print_table, show_count
+from iimt_search.cli.printing import Count, print_json, print_table
 from iimt_search.errors import UsageError
 from iimt_search.exporting.formats import FORMATS, SAFETENSORS
 from iimt_search.records import Candidate, Choice
@@ -154,7 +154,7 @@ def command(export: str | None, formats: tuple[str, ...], single: bool, as_json:
         return
     where["study"] = choices[0].study  # the newest may be another one by then
     exported = api.export(
-        export or f"{choices[0].study}-models", **where, formats=formats, single=single, progress=show_count
+        export or f"{choices[0].study}-models", **where, formats=formats, single=single, progress=Count()
     )
     if as_json:
         folders = {task: str(model.folder) for task, model in exported.items()}

@@ -1,5 +1,6 @@
 """The group of verbs, and how errors end."""
 
+import io
 import sys
 import traceback
 from importlib import import_module
@@ -70,7 +71,10 @@ class Verbs(click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"error: {type(error).__name__}: {error}  (--debug shows where)", err=True)
+            name = f"{type(error).__name__}: {error}"
+            if isinstance(error, OSError) and error.filename is not None and error.strerror:
+                name = f"{shown(error.filename)}: {error.strerror}"
+            click.echo(f"error: {name}  (--debug shows where)", err=True)
             ctx.exit(1)
 
 
@@ -82,5 +86,8 @@ def cli(debug: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit; an output that does not take a letter gets another in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     sys.exit(cli(prog_name="iimt-search", standalone_mode=True))

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from iimt_search.cli.options import device_option, json_option
-from iimt_search.cli.printing import show_count
+from iimt_search.cli.printing import Count
 from iimt_search.errors import DataError, UsageError, describe
 from iimt_search.files import atomic_write, json_text, shown
 
@@ -211,6 +211,7 @@ def command(
     indexed = model.kind != "image" or any(is_array(path) for path in inputs)
     columns = Columns(model.classes, min(top, len(model.classes)), probabilities, indexed)
     failed = done = 0
+    count = Count()
     stopped: Exception | None = None
 
     def predictions() -> Iterator["Prediction"]:
@@ -222,14 +223,14 @@ def command(
                     failed += 1
                     click.echo(f"cannot be read: {prediction.error}", err=True)
                 if counted and done % _SHOW_EVERY == 0 and done < total:
-                    show_count("predicted", done, total)
+                    count("predicted", done, total)
         except Exception as error:  # what is predicted by now is written in any case
             stopped = error
 
     with _opened(output) as file:
         write(file, columns, predictions())
     if counted:
-        show_count("predicted", total if stopped is None else done, total)
+        count("predicted", total if stopped is None else done, total)
     if output not in (None, "-"):
         click.echo(f"{done - failed} predictions in {shown(output)}")
     if stopped is not None:

@@ -1,6 +1,7 @@
 """What the verbs print: tables, JSON, and how far they are."""
 
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -10,6 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from iimt_search.files import json_text, strict_json
+
+# Seconds between two lines that tell how far a verb is, where there is no terminal.
+PLAIN_EVERY = 15.0
 
 
 def print_table(
@@ -52,8 +56,20 @@ def print_json(content: Any) -> None:
     click.echo(json_text(strict_json(content), indent=2))
 
 
-def show_count(what: str, done: int, of: int) -> None:
-    """Show how many of how many are done, on one line that is written over, on a terminal only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{what} {done}/{of}" + ("\r\x1b[K" if done == of else ""))
-        sys.stderr.flush()
+class Count:
+    """Shows how many of how many are done: on a terminal on one line that is written over, else as lines.
+
+    One for each run of a verb: the first line comes after 15 seconds.
+    """
+
+    def __init__(self) -> None:
+        self._shown = time.monotonic()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        """Show it, where it is time to."""
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{what} {done}/{of}" + ("\r\x1b[K" if done == of else ""))
+            sys.stderr.flush()
+        elif time.monotonic() - self._shown >= PLAIN_EVERY:
+            self._shown = time.monotonic()
+            click.echo(f"{what} {done}/{of}", err=True)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Self
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from iimt_search.cli.options import by_options
+from iimt_search.cli.printing import PLAIN_EVERY
 from iimt_search.study.progress import Snapshot
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -33,7 +35,6 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(bar(value) if math.isfinite(value) else "?" for value in values)
 
 
-_PLAIN_EVERY = 15.0
 _MOST_BARS = 12
 
 
@@ -78,13 +79,14 @@ class PlainProgress:
         return
 
     def line(self, text: str) -> None:
-        """Print the line."""
-        click.echo(by_options(text), err=self._to_stderr)
+        """Print the line; a pipe that is closed or a full disk behind it ends no run."""
+        with suppress(OSError):
+            click.echo(by_options(text), err=self._to_stderr)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Print where the run stands, at most every 15 seconds."""
         notes = self._notes.of(snapshot)
-        if time.monotonic() - self._printed >= _PLAIN_EVERY:
+        if time.monotonic() - self._printed >= PLAIN_EVERY:
             self._printed = time.monotonic()
             self.line("  ".join([f"[{snapshot.done:4.0%}] {snapshot.phase}", *notes]))
 

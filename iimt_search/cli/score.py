@@ -8,7 +8,7 @@ import click
 
 from iimt_search import api
 from iimt_search.cli.options import json_option, which_options
-from iimt_search.cli.printing import print_json, print_table, show_count
+from iimt_search.cli.printing import Count, print_json, print_table
 from iimt_search.task_name import slug
 from iimt_search.validators.registry import VALIDATORS
 
@@ -53,7 +53,7 @@ def _rows(task: str, preferred: Mapping[str, "ScoredCheckpoint | None"]) -> Iter
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Score the kept checkpoints of a study by any validator, without training."""
-    scores = api.score(**options, progress=show_count)
+    scores = api.score(**options, progress=Count())
     if as_json:
         exported = {task: str(path) for task, path in scores.exported.items()}
         preferred = {

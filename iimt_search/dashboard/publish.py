@@ -91,6 +91,8 @@ def publish_parts(opened: OpenStudy, parts: Sequence[Part]) -> str:
     """
     if not opened.folder.description.exists():
         return "dashboard: unchanged, the study's folder is not on this machine"
+    if opened.read_only:
+        return f"dashboard: unchanged, {opened.folder.path}/ cannot be written"
     if opened.driver() is not None:
         return "dashboard: unchanged while the study runs"
     store = artifact_store(opened.folder)

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from iimt_search.data.open import FOLDER_SIZE, natural_size, open_domain
+from iimt_search.data.open import FOLDER_SIZE, natural_size, open_domain, open_with_labels
 from iimt_search.data.task import Domain, DomainTask, Labelled, Note, Unlabelled, renumbered
 from iimt_search.errors import DataError, collecting
 from iimt_search.kinds import AUGMENTATIONS, ENCODERS
@@ -18,6 +19,7 @@ from iimt_search.space.task_spec import TaskSpec
 
 _VAL_SHARE = 0.2
 _SPLIT_VERSION = 1
+_READ_AT_ONCE = 128
 # Of a series: what the network for them, strided and pooled once, leaves one step of.
 _FEWEST_STEPS = 3
 # Kinds of notes that tell something of a domain's labels.
@@ -88,9 +90,14 @@ def _open_all(spec: TaskSpec, image_size: int) -> tuple[list[Domain], Domain, Do
     size = image_size or FOLDER_SIZE
     with collecting(wrong):
         size = task_image_size(spec, image_size)
-    for domain in (*spec.source, spec.target, *([spec.few_shot] if spec.few_shot else [])):
+    for domain in spec.source:
         with collecting(wrong):
-            opened.append(open_domain(domain, size))
+            opened.append(open_with_labels(domain, size))
+    with collecting(wrong):
+        opened.append(open_domain(spec.target, size))
+    if spec.few_shot is not None:
+        with collecting(wrong):
+            opened.append(open_with_labels(spec.few_shot, size))
     if wrong:
         raise DataError(*wrong)
     few_shot = opened.pop() if spec.few_shot is not None else None
@@ -109,10 +116,57 @@ def _labelled(domain: Domain, what: str) -> Labelled:
     return domain.train
 
 
+def _same(spec: TaskSpec, sources: list[Domain], target: Domain, few: Domain | None) -> Iterator[Note]:
+    """Tell which domains of a task are the same samples."""
+    named = [(f"source {s.label}", domain) for s, domain in zip(spec.source, sources, strict=True)]
+    named += [(f"target {spec.target.label}", target)]
+    named += (
+        [(f"few_shot {spec.few_shot.label}", few)] if spec.few_shot is not None and few is not None else []
+    )
+    for (one, first), (other, second) in combinations(named, 2):
+        if first.sample_fingerprint == second.sample_fingerprint:
+            yield Note("same", f"{one} and {other} are the same {len(first.train)} samples; is that meant?")
+
+
+def _digests(part: Unlabelled) -> Iterator[bytes]:
+    for start in range(0, len(part), _READ_AT_ONCE):
+        rows = part.rows(np.arange(start, min(start + _READ_AT_ONCE, len(part))))
+        for row in np.ascontiguousarray(rows):
+            yield hashlib.blake2b(row.data, digest_size=16).digest()
+
+
+def count_shared(seen: Unlabelled, held_out: Unlabelled) -> int:
+    """Return how many samples of ``held_out`` equal one of ``seen``, byte for byte."""
+    known = set(_digests(seen))
+    return sum(digest in known for digest in _digests(held_out))
+
+
+def shared_with_target(task: DomainTask, test: Unlabelled | None = None) -> list[Note]:
+    """Tell how many source samples are among the target's, too; reads all samples of both.
+
+    Args:
+        task: the task.
+        test: the target's test samples, where they are to be looked at, too.
+    """
+    if any(note.kind == "same" for note in task.notes):
+        return []
+    source = (task.source_train.unlabelled, task.source_val.unlabelled)
+    count, notes = sum(map(len, source)), []
+    for part, flattered in ((task.target, "scores flatter"), (test, "the audit flatters")):
+        known = set() if part is None else set(_digests(part))
+        shared = sum(digest in known for each in source for digest in _digests(each)) if known else 0
+        if shared:
+            what = "target" if part is task.target else "target test"
+            message = f"{shared} of {count} source samples are {what} samples, too"
+            notes.append(Note("shared", f"{message}, and trained on with their labels: {flattered}"))
+    return notes
+
+
 def _notes(spec: TaskSpec, sources: list[Domain], target: Domain, few: Domain | None) -> Iterator[Note]:
     """Tell what is known of the domains of a task, less what would tell of the target's labels."""
     yield from (note for domain in (*sources, *([few] if few else [])) for note in domain.notes)
     yield from (note for note in target.notes if note.kind not in _OF_LABELS)
+    yield from _same(spec, sources, target, few)
     theirs = target.white_level
     for source, domain in zip(spec.source, sources, strict=True):
         if None not in (domain.white_level, theirs) and domain.white_level != theirs:

@@ -22,6 +22,8 @@ _CONTRAST, _BRIGHTNESS = 0.3, 0.2
 _INK, _TINT = 0.4, 0.1
 # Series: standard deviations of the normalised data, a factor, and a share of the length.
 _JITTER, _AMPLITUDE, _ROLL = 0.05, 0.1, 0.1
+# Degrees.
+_TURN = 30.0
 # Vectors: standard deviations of the normalised data.
 _NOISE = 0.1
 
@@ -126,6 +128,27 @@ def _apply_series(x: Tensor, strength: float, sampled: Sampled) -> Tensor:
     return rolled + _JITTER * strength * noise
 
 
+def _sample_motion(x: Tensor, generator: torch.Generator) -> Sampled:
+    """Draw what :func:`_sample_series` does, an axis (B, 3) and an angle (B, 1, 1)."""
+    axis = torch.nn.functional.normalize(_normal(x[:, :1, :1].expand(-1, 3, 1), generator), dim=1)
+    return *_sample_series(x, generator), axis, _uniform(x, (len(x), 1, 1), generator)
+
+
+def _apply_motion(x: Tensor, strength: float, sampled: Sampled) -> Tensor:
+    *of_series, axis, u = sampled
+    count, channels, length = x.shape
+    angle = u * math.radians(_TURN) * strength
+    cross = torch.linalg.cross(axis.transpose(1, 2), torch.eye(3, device=x.device, dtype=x.dtype)[None])
+    along = axis * axis.transpose(1, 2)
+    turn = angle.cos() * torch.eye(3, device=x.device, dtype=x.dtype) + angle.sin() * cross
+    turn = turn + (1 - angle.cos()) * along
+    whole = channels // 3 * 3
+    threes = x[:, :whole].reshape(count, -1, 3, length)
+    # No matrix product: those may be bfloat16.
+    turned = (turn[:, None, :, :, None] * threes[:, :, None]).sum(dim=3).reshape(count, whole, length)
+    return _apply_series(torch.cat([turned, x[:, whole:]], dim=1), strength, tuple(of_series))
+
+
 def _sample_noise(x: Tensor, generator: torch.Generator) -> Sampled:
     return (_normal(x, generator),)
 
@@ -154,6 +177,13 @@ augment_series = Augmentation(_sample_series, _apply_series)
 
 Takes series float (B, channels, length), about standard normal. A roll is the same for all channels of a
 sample: what they say together stays together.
+"""
+
+augment_motion = Augmentation(_sample_motion, _apply_motion)
+"""Turn each sample by up to 30°, about one axis for all, and do what :data:`augment_series` does.
+
+Channels 1 to 3, 4 to 6, … are the axes of a sensor; a rest of one or two is not turned. What turns is what
+differs from the data's mean, in units of its deviation.
 """
 
 augment_noise = Augmentation(_sample_noise, _apply_noise)

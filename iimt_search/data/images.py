@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from iimt_search.cores import in_threads
 from iimt_search.data.store import PartStream
-from iimt_search.data.task import Labels, Note
+from iimt_search.data.task import Labels, Note, Samples
 from iimt_search.errors import DataError
 from iimt_search.files import shown
 
@@ -53,6 +55,18 @@ def white_level_of(low: float, high: float, floats: bool) -> int | float:
 def scaled(values: NDArray[Any], white_level: float) -> NDArray[np.uint8]:
     """Return values as uint8, ``white_level`` and what is above it as 255, what is below 0 as 0."""
     return np.clip(np.round(values * (255 / white_level)), 0, 255).astype(np.uint8)
+
+
+def watched(part: PartStream, seen: list[NDArray[Any]]) -> PartStream:
+    """Return a part that adds the smallest and the largest value of each sample (M, 2) to ``seen``."""
+
+    def chunks() -> Iterator[Samples]:
+        for chunk in part.chunks():
+            flat = chunk.reshape(len(chunk), -1)
+            seen.append(np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1))
+            yield chunk
+
+    return replace(part, chunks=chunks)
 
 
 def few_levels(where: str, extremes: NDArray[np.uint8], white_level: float | None) -> Iterator[Note]:
@@ -191,6 +205,16 @@ def shorter_side(path: Path) -> int:
         return min(image.size)
 
 
+def _deep_range(path: Path) -> tuple[float, float, bool] | None:
+    """Return the smallest and the largest value of an image of more than 8 bits, and whether of floats."""
+    with suppress(DataError), _reading(path), _opened(path) as image:
+        if _is_deep(image):
+            values = np.asarray(image)
+            if values.size and np.isfinite(values).all():
+                return float(values.min()), float(values.max()), image.mode == "F"
+    return None
+
+
 def deep_values(paths: Iterable[Path]) -> tuple[int, float, float, bool] | None:
     """Look at the image files of more than 8 bits a channel; what cannot be read is passed by.
 
@@ -198,16 +222,11 @@ def deep_values(paths: Iterable[Path]) -> tuple[int, float, float, bool] | None:
         How many there are, their smallest and largest value, and whether some are of floats; None where there
         are none.
     """
-    count, low, high, floats = 0, np.inf, -np.inf, False
-    for path in paths:
-        with suppress(DataError), _reading(path), _opened(path) as image:
-            if not _is_deep(image):
-                continue
-            values = np.asarray(image)
-            if values.size and np.isfinite(values).all():
-                count, floats = count + 1, floats or image.mode == "F"
-                low, high = min(low, float(values.min())), max(high, float(values.max()))
-    return (count, low, high, floats) if count else None
+    found = [each for each in in_threads(_deep_range, paths) if each is not None]
+    if not found:
+        return None
+    lows, highs, floats = zip(*found, strict=True)
+    return len(found), min(lows), max(highs), any(floats)
 
 
 CHUNK = 1000

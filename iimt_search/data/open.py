@@ -1,9 +1,8 @@
-"""Opens a domain by its spec: by name, from folders, from arrays, or from a Python function."""
+"""Opens a domain by its spec: by name, from image files, from arrays, or from a Python function."""
 
-import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,11 +22,19 @@ from iimt_search.data.arrays import (
     taken_for,
     value_range,
 )
-from iimt_search.data.folder import ImageFolder
-from iimt_search.data.images import deep_values, few_levels, to_square, white_level_of
+from iimt_search.data.image_files.open import open_image_files
+from iimt_search.data.images import few_levels, to_square, watched
 from iimt_search.data.labels import read_labels
 from iimt_search.data.registry import DOMAINS, load_domain
-from iimt_search.data.store import DomainStream, Found, PartStream, array_hash, cached, fingerprint_of
+from iimt_search.data.store import (
+    DomainStream,
+    Found,
+    PartStream,
+    array_hash,
+    cached,
+    file_key,
+    fingerprint_of,
+)
 from iimt_search.data.task import (
     SAMPLE_DIMENSIONS,
     SAMPLE_TYPES,
@@ -40,7 +47,6 @@ from iimt_search.data.task import (
     renumbered,
 )
 from iimt_search.errors import DataError, collecting
-from iimt_search.files import shown
 from iimt_search.kinds import Kind
 from iimt_search.registry import load_object
 from iimt_search.space.task_spec import DomainSpec
@@ -55,7 +61,7 @@ def natural_size(spec: DomainSpec) -> int:
         if spec.named not in DOMAINS:
             raise DataError(f"there is no domain {spec.named!r}; there are {', '.join(DOMAINS)}")
         return DOMAINS[spec.named].size
-    if spec.folder is not None:
+    if spec.folder is not None or spec.list is not None:
         return FOLDER_SIZE
     if spec.arrays is not None:
         x, _ = open_pair(Path(spec.arrays), None)
@@ -65,17 +71,35 @@ def natural_size(spec: DomainSpec) -> int:
 
 
 def open_domain(spec: DomainSpec, image_size: int) -> Domain:
-    """Return the domain that ``spec`` says, with square images of ``image_size`` pixels.
+    """Return the domain that ``spec`` says without any label, with square images of ``image_size`` pixels.
 
-    Prepared at first use and kept; a changed file is prepared again.
+    Prepared at first use and kept; a changed file is prepared again. Its class names are told, not whose
+    they are: whether a domain is somebody's target, this function cannot know.
+
+    Raises:
+        DataError: as :func:`open_with_labels`.
+    """
+    domain = open_with_labels(spec, image_size)
+
+    def samples(part: Labelled | Unlabelled) -> Unlabelled:
+        return Unlabelled(part.x, part.index)
+
+    test = None if domain.test is None else samples(domain.test)
+    return replace(domain, train=samples(domain.train), test=test)
+
+
+def open_with_labels(spec: DomainSpec, image_size: int) -> Domain:
+    """Return the domain that ``spec`` says with all the labels that it has.
+
+    For sources, and for the sealed labels: ``assemble`` and ``sealed`` alone import it.
 
     Raises:
         DataError: it cannot be made; says which file or value is wrong, and what would be right.
     """
     if spec.named is not None:
         return load_domain(spec.named, image_size, spec.count)
-    if spec.folder is not None:
-        return _open_folder(spec, image_size)
+    if spec.folder is not None or spec.list is not None:
+        return open_image_files(spec, image_size)
     if spec.arrays is not None:
         return _open_arrays(spec, image_size)
     return _resized(_python_domain(spec.python or ""), image_size)
@@ -103,105 +127,6 @@ def _resized(domain: Domain, size: int) -> Domain:
     return _with_samples(domain, squares)
 
 
-def _watched(part: PartStream, seen: list[NDArray[Any]]) -> PartStream:
-    """Return a part that adds the smallest and the largest value of each sample (M, 2) to ``seen``."""
-
-    def chunks() -> Iterator[Samples]:
-        for chunk in part.chunks():
-            flat = chunk.reshape(len(chunk), -1)
-            seen.append(np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1))
-            yield chunk
-
-    return replace(part, chunks=chunks)
-
-
-def _folder_white_level(spec: DomainSpec, files: list[Path]) -> tuple[int | float | None, list[Note]]:
-    """Return the white level of a domain's images, one for all its files, and what is to be told of it."""
-    given, deep = spec.white_level, deep_values(files)
-    if deep is None:
-        # Of 8 bits: what is white is a matter of course, unless another value is said to be.
-        return (round(given) if given is not None and 1 <= given < 255 else None), []
-    count, low, high, floats = deep
-    try:
-        level = given or white_level_of(low, high, floats)
-    except ValueError as error:
-        raise DataError(f"{shown(spec.folder or '')}: {error}") from error
-    message = (
-        f"{shown(spec.folder or '')}: {count} of {len(files)} images have more than 8 bits, values from "
-        f"{low:g} to {high:g}; {level:g} becomes white"
-        + ("" if given else ", unless `white_level` says otherwise")
-    )
-    return (float(level) if floats else max(1, round(level))), [Note("values", message, warning=False)]
-
-
-def _open_folder(spec: DomainSpec, size: int) -> Domain:
-    wrong: list[str] = []
-    folders: list[ImageFolder] = []
-    for path, labelled in ((spec.folder, spec.labelled is not False), (spec.test, True)):
-        with collecting(wrong):
-            if path is not None:
-                folders.append(ImageFolder(Path(path), labelled))
-    if wrong:
-        raise DataError(*wrong)
-    if spec.test is not None and Path(spec.folder or "").resolve() in Path(spec.test).resolve().parents:
-        raise DataError(
-            f"{shown(spec.test)} is within {shown(spec.folder or '')}: training would see the test "
-            f"samples; put it beside"
-        )
-    known = {name for folder in folders[:1] for name in (*(folder.classes or ()), *folder.empty)}
-    more = [name for folder in folders[1:] for name in folder.classes or () if name not in known]
-    if more and folders[0].classes is not None:
-        raise DataError(
-            f"{shown(spec.folder or '')}: its training and test folders have other classes; the test "
-            f"folder alone has {', '.join(more)}"
-        )
-    classes = tuple(dict.fromkeys(name for folder in folders for name in folder.classes or ())) or None
-    augmentation = spec.augmentation or "image"
-    keys = "-".join(_file_key(folder.files) for folder in folders)
-    options = "" if spec.labelled is not False else "-unlabelled"
-    options += "" if spec.white_level is None else f"-white{spec.white_level:g}"
-
-    def build() -> DomainStream:
-        broken: list[str] = []
-        seen: list[NDArray[Any]] = []
-        level, notes = None, list[Note]()
-        with collecting(broken):
-            level, notes = _folder_white_level(spec, [path for folder in folders for path in folder.files])
-
-        def part(folder: ImageFolder) -> PartStream:
-            read = folder.stream(size, level, broken)
-            y = None if read.y is None else renumbered(read.y, folder.classes or (), classes or ())
-            return _watched(replace(read, y=y), seen)
-
-        def found() -> Found:
-            if broken:
-                raise DataError(*broken)
-            return Found((*notes, *few_levels(shown(spec.folder or ""), np.concatenate(seen), level)), level)
-
-        train, *test = map(part, folders)
-        return DomainStream(train, test[0] if test else None, classes, "image", augmentation, found)
-
-    domain = cached(f"folder-v2-{keys}-{size}px-{augmentation}{options}", build)
-    empty = [Note("empty-class", told) for told in folders[0].empty.values()]
-    return replace(
-        domain, notes=(*(note for folder in folders for note in folder.notes), *empty, *domain.notes)
-    )
-
-
-def _file_key(paths: list[Path]) -> str:
-    """Return a hash that changes when a file is added, removed or changed."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            stat = path.stat()
-        except FileNotFoundError as error:
-            raise DataError(f"there is no file {shown(path)}") from error
-        except OSError as error:
-            raise DataError(f"{shown(path)} cannot be read: {error.strerror}") from error
-        digest.update(os.fsencode(path) + f"\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\x1e".encode())
-    return digest.hexdigest()[:16]
-
-
 def _array_white_level(spec: DomainSpec, parts: list[ArrayFile]) -> int | float | None:
     """Return the white level of a domain's images: one for all parts of integers, or of floats, as x is."""
     alike = [x for x in parts if (x.dtype.kind == "f") == (parts[0].dtype.kind == "f")]
@@ -210,7 +135,7 @@ def _array_white_level(spec: DomainSpec, parts: list[ArrayFile]) -> int | float 
 
 def _open_arrays(spec: DomainSpec, size: int) -> Domain:
     named = (spec.arrays, spec.labels, spec.test, spec.test_labels)
-    key = _file_key([Path(path) for path in named if path is not None])
+    key = file_key([Path(path) for path in named if path is not None])
     labelled = spec.labelled is not False
     x, y = open_pair(Path(spec.arrays or ""), Path(spec.labels) if spec.labels else None, labelled)
     kind = spec.kind or kind_of(x)
@@ -240,7 +165,7 @@ def _open_arrays(spec: DomainSpec, size: int) -> Domain:
                 part = stream_array(
                     samples, kind, size, each, channels=spec.channels, white_level=level if alike else None
                 )
-                parts.append(_watched(part, seen) if kind == "image" else part)
+                parts.append(watched(part, seen) if kind == "image" else part)
         if wrong:
             raise DataError(*wrong)
 

@@ -6,7 +6,7 @@ import-linter fails when anything else imports it.
 from dataclasses import dataclass
 
 from iimt_search.data.assemble import task_image_size
-from iimt_search.data.open import open_domain
+from iimt_search.data.open import open_with_labels
 from iimt_search.data.task import Labelled, Unlabelled, renumbered
 from iimt_search.errors import DataError
 from iimt_search.space.task_spec import TaskSpec
@@ -40,7 +40,7 @@ def open_sealed_target(spec: TaskSpec, classes: tuple[str, ...], image_size: int
     Raises:
         DataError: the target has no labels at all.
     """
-    domain = open_domain(spec.target, task_image_size(spec, image_size))
+    domain = open_with_labels(spec.target, task_image_size(spec, image_size))
     # Every name is among the source's: the task could not have been made otherwise.
     names = domain.classes or ()
 

@@ -16,7 +16,7 @@ from platformdirs import user_cache_path
 
 from iimt_search.data.task import SAMPLE_TYPES, Domain, Labelled, Labels, Note, Samples, Unlabelled
 from iimt_search.errors import DataError
-from iimt_search.files import atomic_write
+from iimt_search.files import atomic_write, shown, writable
 from iimt_search.kinds import Kind
 
 
@@ -98,6 +98,25 @@ def array_hash(dtype: Any, shape: tuple[int, ...]) -> "hashlib._Hash":
 def fingerprint_of(classes: tuple[str, ...] | None, digests: list[str]) -> str:
     """Return a domain's fingerprint, of its classes and the hashes of its training arrays."""
     return hashlib.sha256("\x1f".join([*(classes or ()), *digests]).encode()).hexdigest()
+
+
+def file_key(paths: Iterable[Path], more: str = "") -> str:
+    """Return a hash that changes when a file is added, removed or changed, or ``more`` is another text.
+
+    Raises:
+        DataError: a file is not there or cannot be looked at; names it.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            stat = path.stat()
+        except FileNotFoundError as error:
+            raise DataError(f"there is no file {shown(path)}") from error
+        except OSError as error:
+            raise DataError(f"{shown(path)} cannot be read: {error.strerror}") from error
+        digest.update(os.fsencode(path) + f"\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\x1e".encode())
+    digest.update(os.fsencode(more))
+    return digest.hexdigest()[:16]
 
 
 def _write_array(file: BinaryIO, shape: tuple[int, ...], dtype: Any, chunks: Iterable[Samples]) -> str:
@@ -194,26 +213,31 @@ def cached(key: str, build: Callable[[], DomainStream]) -> Domain:
     or failed build leaves nothing half-made.
 
     Raises:
-        DataError: the disk is full, or what ``build`` raises.
+        DataError: the disk is full, the folder cannot be written, or what ``build`` raises.
     """
     folder = prepared_folder(key)
     if (domain := read_prepared(folder)) is not None:
         return domain
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
-        if (domain := read_prepared(folder)) is not None:
-            return domain
-        try:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if (domain := read_prepared(folder)) is not None:
+                return domain
             with atomic_write(folder, locked=True) as beside:
                 beside.mkdir()
                 _write(beside, build())
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise DataError(
-                    f"the disk is full: no room for {key} in {folder.parent}; free some, or set IIMT_CACHE "
-                    f"to a folder on another disk"
-                ) from error
-            raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DataError(
+                f"the disk is full: no room for {key} in {folder.parent}; free some, or set IIMT_CACHE "
+                f"to a folder on another disk"
+            ) from error
+        if not writable(folder.parent):
+            raise DataError(
+                f"prepared data cannot be written to {folder.parent}: {error.strerror or error}; set "
+                f"IIMT_CACHE to a folder that can be written"
+            ) from error
+        raise
     if (domain := read_prepared(folder)) is None:
         raise DataError(f"what was just written to {folder} cannot be read back; is the disk in order?")
     return domain

@@ -39,9 +39,8 @@ class Provenance:
 
 def _domain(spec: DomainSpec) -> str:
     # By name, not by path: where somebody keeps their files is nobody else's business.
-    way = next(way for way in ("named", "folder", "arrays", "python") if getattr(spec, way) is not None)
-    what = {"named": "", "folder": ", images", "arrays": ", arrays", "python": ", by a function"}[way]
-    return markdown(spec.label) + what
+    what = {"arrays": ", arrays", "python": ", by a function"} | dict.fromkeys(("folder", "list"), ", images")
+    return markdown(spec.label) + what.get(spec.way, "")
 
 
 def audited_accuracy(metadata: Mapping[str, Any], provenance: Provenance | None) -> float | None:

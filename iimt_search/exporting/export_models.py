@@ -53,7 +53,8 @@ def copy_models(
     folder.mkdir(parents=True, exist_ok=True)
     for _, source in pairs:
         with atomic_write(folder / source.name) as beside:
-            shutil.copytree(source, beside)
+            shutil.copytree(source, beside, copy_function=shutil.copyfile)
+            beside.chmod(0o755)  # where the study may only be read, a copy would be so, too
             if single:
                 from iimt_search.exporting.model_folder import add_members
 

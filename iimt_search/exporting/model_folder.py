@@ -78,6 +78,7 @@ def export_model(
     seed: int,
     step: int,
     scores: Mapping[str, float],
+    arithmetic: str = "",
 ) -> None:
     """Write a trained model to ``folder``, each file beside and renamed, ``model.json`` last.
 
@@ -89,6 +90,7 @@ def export_model(
         seed: the training's seed.
         step: training steps after which the model is taken.
         scores: validator name → score, then.
+        arithmetic: in which its products were computed; "" where that is not known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_weights(folder / "model.safetensors", model)
@@ -110,6 +112,7 @@ def export_model(
         "scores": dict(scores),
         "seed": seed,
         "step": step,
+        "arithmetic": arithmetic or None,
         "threads": torch.get_num_threads(),
         "data_fingerprint": task.fingerprint,
         "samples": {
@@ -144,4 +147,5 @@ def export_kept(kept: KeptCheckpoint, spec: TaskSpec, scores: Mapping[str, float
         seed=found.seed,
         step=kept.step,
         scores=scores,
+        arithmetic=found.arithmetic,
     )

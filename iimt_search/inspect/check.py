@@ -1,17 +1,15 @@
 """Looks at a task's data before a training does, and warns of what would go wrong. Reads no target label."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iimt_search.data.assemble import load_task, task_image_size, unfit
-from iimt_search.data.folder import ImageFolder
+from iimt_search.data.assemble import count_shared, load_task, shared_with_target, task_image_size, unfit
+from iimt_search.data.image_files.open import training_files
 from iimt_search.data.images import shorter_side
 from iimt_search.data.open import natural_size, open_domain
 from iimt_search.data.task import DomainTask, Unlabelled
@@ -38,7 +36,7 @@ class Finding:
     Attributes:
         kind: that of a :class:`~iimt_search.data.task.Note` of the domains, or
             ``imbalance``, ``small-class``, ``batch``, ``network``, ``augmentation``, ``constant``, ``far``,
-            ``spread``, ``duplicates`` or ``enlarged``.
+            ``spread``, ``duplicates``, ``shared`` or ``enlarged``.
         message: what it is and, where that is not plain, what it does; for people.
     """
 
@@ -128,19 +126,6 @@ def summarise(part: Unlabelled) -> PartSummary:
     )
 
 
-def _digests(part: Unlabelled) -> Iterator[bytes]:
-    for start in range(0, len(part), _READ_AT_ONCE):
-        rows = part.rows(np.arange(start, min(start + _READ_AT_ONCE, len(part))))
-        for row in np.ascontiguousarray(rows):
-            yield hashlib.blake2b(row.data, digest_size=16).digest()
-
-
-def count_shared(seen: Unlabelled, held_out: Unlabelled) -> int:
-    """Return how many samples of ``held_out`` equal one of ``seen``, byte for byte."""
-    known = set(_digests(seen))
-    return sum(digest in known for digest in _digests(held_out))
-
-
 def _named(names: list[str]) -> str:
     more = len(names) - _NAMES_TOLD
     return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
@@ -192,10 +177,10 @@ def _value_findings(source: PartSummary, target: PartSummary) -> Iterator[Findin
 
 def _side_on_disk(domain: DomainSpec) -> float:
     """Return the side of a domain's images before they are resized; 0 where it has none."""
-    if domain.folder is None:
+    if domain.folder is None and domain.list is None:
         return natural_size(domain)
-    # A folder's natural size is a convention; what its files hold is told by their headers.
-    files = ImageFolder(Path(domain.folder), domain.labelled is not False).files
+    # The natural size of image files is a convention; what they hold is told by their headers.
+    files = training_files(domain).files
     return median(shorter_side(files[at]) for at in evenly_spaced(len(files), _FOLDER_FILES))
 
 
@@ -210,11 +195,14 @@ def _size_findings(spec: TaskSpec, side: int) -> Iterator[Finding]:
             )
 
 
-def _findings(spec: TaskSpec, check: TaskCheck, task: DomainTask, space: Space) -> Iterator[Finding]:
+def _findings(
+    spec: TaskSpec, check: TaskCheck, task: DomainTask, test: Unlabelled | None, space: Space
+) -> Iterator[Finding]:
     yield from (Finding(note.kind, note.message) for note in task.notes if note.warning)
     yield from _class_findings(check.source_classes)
     for note in unfit(spec, space):
         yield Finding(note.kind, f"{note.message}; a run refuses")
+    yield from (Finding(note.kind, note.message) for note in shared_with_target(task, test))
     yield from _value_findings(check.source_values, check.target_values)
     if check.source_duplicates:
         yield Finding(
@@ -248,7 +236,6 @@ def check_task(spec: TaskSpec, space: Space | None = None) -> TaskCheck:
     task = load_task(spec, image_size, space.train.data_fraction)
     source, val = task.source_train, task.source_val
     test = open_domain(spec.target, task_image_size(spec, image_size)).test
-    # Of a labelled test part the samples alone.
     unseen = None if test is None else Unlabelled(test.x, test.index)
     counts = np.bincount(np.concatenate([source.y, val.y]), minlength=len(task.classes)).tolist()
     check = TaskCheck(
@@ -267,7 +254,7 @@ def check_task(spec: TaskSpec, space: Space | None = None) -> TaskCheck:
         target_duplicates=None if unseen is None else count_shared(task.target, unseen),
         notes=tuple(note.message for note in task.notes if not note.warning),
     )
-    return replace(check, findings=tuple(_findings(spec, check, task, space)))
+    return replace(check, findings=tuple(_findings(spec, check, task, unseen, space)))
 
 
 def check_json(check: TaskCheck) -> dict[str, Any]:

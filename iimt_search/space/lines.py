@@ -14,7 +14,10 @@ Path = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {f"{_TAG}str", f"{_TAG}merge"}
 # Text whatever it looks like: a folder may be called 007, 1e3 or 2026-11-25.
-_TEXT_KEYS = {"study", "name", "named", "folder", "arrays", "labels", "test", "test_labels", "python"}
+_TEXT_KEYS = {
+    *("study", "name", "named", "folder", "list", "root", "names", "arrays", "labels", "test", "test_labels"),
+    "python",
+}
 _OTHER_TYPES = {f"{_TAG}{name}" for name in ("int", "float", "bool")}
 _WHOLE = re.compile(r"[-+]?[0-9][0-9_]*")
 # Many times more than any space file has: what is larger, or its aliases make larger, would take all memory.

@@ -12,7 +12,7 @@ from iimt_search.errors import SpaceError
 from iimt_search.settings import TrainSettings, with_new_names
 from iimt_search.space.lines import LineMap, parse_yaml
 from iimt_search.space.schema import Choices, NumberRange, Space
-from iimt_search.space.task_spec import DomainSpec, TaskSpec
+from iimt_search.space.task_spec import DomainSpec, TaskPairs, TaskSpec
 
 _MODELS_BY_KEY = {
     name: field.annotation
@@ -52,7 +52,8 @@ def _valid_keys(path: tuple[str | int, ...], given: Collection[str]) -> Collecti
     if path[0] == "search":
         return Choices.model_fields if "choices" in given else NumberRange.model_fields
     if path[0] == "tasks":
-        return DomainSpec.model_fields if len(path) > 2 else TaskSpec.model_fields
+        # A mapping under ``tasks`` itself is that of pairs.
+        return (TaskPairs, TaskSpec, DomainSpec)[min(len(path), 3) - 1].model_fields
     model = _MODELS_BY_KEY.get(str(path[0]))
     return model.model_fields if model is not None else ()
 

@@ -18,7 +18,7 @@ from pydantic import (
 from iimt_search.errors import UsageError
 from iimt_search.methods import used_settings
 from iimt_search.settings import TrainSettings, with_new_names
-from iimt_search.space.task_spec import TaskSpec
+from iimt_search.space.task_spec import TaskPairs, TaskSpec
 
 Scalar = bool | int | float | str
 
@@ -345,6 +345,11 @@ class Space(_Strict):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _of_pairs(cls, value: Any) -> Any:
+        return TaskPairs.model_validate(value).tasks() if isinstance(value, dict) else value
 
     @field_validator("tasks")
     @classmethod

@@ -1,9 +1,10 @@
 """How a space file names a domain task: two embedded domains, or the user's own data."""
 
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from iimt_search.kinds import AugmentationName, Kind
 from iimt_search.task_name import parse_task_name, slug
@@ -11,24 +12,38 @@ from iimt_search.task_name import parse_task_name, slug
 # Where the channels are in an array of samples.
 ChannelOrder = Literal["first", "last"]
 
-_WAYS = ("named", "arrays", "folder", "python")
+_WAYS = ("named", "arrays", "folder", "list", "python")
+_FILES = ("arrays", "folder", "list")
+# Key → the ways that it says more of.
+_ONLY_WITH = {
+    **dict.fromkeys(("test", "labelled", "white_level"), _FILES),
+    **dict.fromkeys(("labels", "test_labels", "channels"), ("arrays",)),
+    **dict.fromkeys(("root", "names"), ("list",)),
+    "count": ("named",),
+}
+# Keys that hold the path of a file or a folder.
+_PATHS = ("arrays", "folder", "list", "root", "names", "labels", "test", "test_labels")
 
 
 class DomainSpec(BaseModel):
-    """Where one domain's samples come from: exactly one of the first four.
+    """Where one domain's samples come from: exactly one of the first five.
 
     Attributes:
         named: a domain by name, such as ``digits`` or ``mnist``.
         arrays: an ``.npz`` file with ``x`` (N, ...) and, where there are labels, ``y`` (N,); or an
             ``.npy`` file with x alone.
         folder: images, in one folder for each class; a target's may also lie flat.
+        list: a text file with the path of an image and, where there are labels, its label on each line.
+        root: folder that the paths of ``list`` and its ``test`` are seen from; by default that of each list.
+        names: file with the class names of the numbers in ``list``: one a line, or with the number on each.
         python: ``module:function``, called without arguments, returns a
             :class:`iimt_search.data.task.Domain`.
         labels: ``.npy`` file with y, beside an ``.npy`` file of x.
-        test: samples that nothing but the audit sees, in the form of ``arrays`` or ``folder``.
+        test: samples that nothing but the audit sees, in the form of ``arrays``, ``folder`` or
+            ``list``.
         test_labels: ``.npy`` file with y of ``test``.
-        labelled: false: the folders within ``folder``, or the ``y`` of ``arrays``, are no labels; those of
-            ``test`` are.
+        labelled: false: the folders within ``folder``, the labels of ``list`` or the ``y`` of ``arrays`` are
+            no labels; those of ``test`` are.
         white_level: which value of images means white, 255; by default what the largest value says.
         count: training samples of a named domain that makes as many as asked for (``syn-digits``).
         kind: of the samples; by default what their shape and type say.
@@ -42,6 +57,9 @@ class DomainSpec(BaseModel):
     named: str | None = None
     arrays: str | None = None
     folder: str | None = None
+    list: str | None = None
+    root: str | None = None
+    names: str | None = None
     python: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     labels: str | None = None
     test: str | None = None
@@ -58,22 +76,20 @@ class DomainSpec(BaseModel):
         given = [way for way in _WAYS if getattr(self, way) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(_WAYS)}, got {', '.join(given) or 'none'}")
-        if self.count is not None and self.named is None:
-            raise ValueError("`count` goes with named")
-        if self.test is not None and given[0] in ("named", "python"):
-            raise ValueError(f"`test` goes with arrays or folder, not with {given[0]}")
-        if (self.labels or self.test_labels) and self.arrays is None:
-            raise ValueError("`labels` and `test_labels` go with arrays")
-        for name in ("labelled", "white_level"):
-            if getattr(self, name) is not None and given[0] in ("named", "python"):
-                raise ValueError(f"`{name}` goes with arrays or folder, not with {given[0]}")
-        if self.channels is not None and self.arrays is None:
-            raise ValueError("`channels` goes with arrays")
+        for name, ways in _ONLY_WITH.items():
+            if getattr(self, name) is not None and given[0] not in ways:
+                told = " or ".join(part for part in (", ".join(ways[:-1]), ways[-1]) if part)
+                raise ValueError(f"`{name}` goes with {told}, not with {given[0]}")
         if self.labelled is False and self.labels is not None:
             raise ValueError("`labels` names a file of labels, `labelled: false` says that there are none")
         if self.test_labels is not None and self.test is None:
             raise ValueError("`test_labels` goes with test")
         return self
+
+    @property
+    def way(self) -> str:
+        """Which of the five it is, by its key."""
+        return next(way for way in _WAYS if getattr(self, way) is not None)
 
     @property
     def label(self) -> str:
@@ -82,12 +98,12 @@ class DomainSpec(BaseModel):
             return self.named
         if self.python is not None:
             return self.python.split(":")[1]
-        return Path(self.arrays or self.folder or "").stem
+        return Path(self.arrays or self.folder or self.list or "").stem
 
     def relative_to(self, base: Path) -> "DomainSpec":
         """Return the spec with its paths made absolute, as seen from ``base``."""
         paths = {}
-        for name in ("arrays", "folder", "labels", "test", "test_labels"):
+        for name in _PATHS:
             value = getattr(self, name)
             if value is not None:
                 paths[name] = str((base / Path(value).expanduser()).absolute())
@@ -164,6 +180,71 @@ class TaskSpec(BaseModel):
         ):
             return self.name
         return {"name": self.name, "source": named[:-1], "target": named[-1]}
+
+
+class TaskPairs(BaseModel):
+    """Tasks of domains that have a name here: in the place of the list of ``tasks``.
+
+    Attributes:
+        domains: name → domain, at least two; the names make those of the tasks.
+        pairs: ``all`` ordered pairs, or a list of ``source->target``; ``one+two->target`` puts sources
+            together.
+        several_sources: a task for each target besides, all the other domains put together as its source.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domains: dict[str, DomainSpec] = Field(min_length=2)
+    pairs: Literal["all"] | tuple[str, ...] = "all"
+    several_sources: bool = False
+
+    @field_validator("domains", mode="before")
+    @classmethod
+    def _spelled_short(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        if wrong := [name for name in content if any(sign in name for sign in ("+", "->", "→"))]:
+            raise ValueError(f"a domain's name has no `+` and no arrow, got {wrong[0]!r}")
+        return {name: _domain(each) for name, each in content.items()}
+
+    @model_validator(mode="after")
+    def _some_tasks(self) -> Self:
+        if self.several_sources and len(self.domains) < 3:
+            raise ValueError(f"`several_sources` needs at least 3 domains, got {len(self.domains)}")
+        if not self._pairs():
+            raise ValueError("`pairs` is empty: there is no task")
+        for sources, target in self._pairs():
+            unknown = [name for name in (*sources, target) if name not in self.domains]
+            if unknown:
+                raise ValueError(
+                    f"`pairs`: there is no domain {unknown[0]!r} among {', '.join(self.domains)}"
+                )
+            if target in sources or len(set(sources)) < len(sources):
+                raise ValueError(f"`pairs`: {'+'.join(sources)}->{target} has a domain twice")
+        return self
+
+    def _pairs(self) -> list[tuple[tuple[str, ...], str]]:
+        """Return the names of sources and target of each task."""
+        found: list[tuple[tuple[str, ...], str]]
+        if self.pairs == "all":
+            found = [((source,), target) for source, target in permutations(self.domains, 2)]
+        else:
+            names = [parse_task_name(text) for text in self.pairs]
+            found = [(tuple(map(str.strip, name.source.split("+"))), name.target) for name in names]
+        if self.several_sources:
+            found += [(tuple(name for name in self.domains if name != each), each) for each in self.domains]
+        return found
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return each task as the list of ``tasks`` spells it."""
+        return [
+            {
+                "name": f"{'+'.join(sources)}->{target}",
+                "source": [self.domains[name] for name in sources],
+                "target": self.domains[target],
+            }
+            for sources, target in self._pairs()
+        ]
 
 
 def _default_name(content: dict[str, Any]) -> str:

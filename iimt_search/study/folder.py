@@ -1,14 +1,15 @@
 """The folder of a study."""
 
 import json
-from contextlib import AbstractContextManager
+import os
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iimt_search.errors import StudyError
 from iimt_search.files import json_text, remove, remove_half_files, write_text
-from iimt_search.study.storage.database import hide_password, sqlite_url
+from iimt_search.study.storage.database import database_file, hide_password, sqlite_url
 from iimt_search.study.storage.lock import Holder, LockFile
 
 SCHEMA = 1
@@ -75,8 +76,14 @@ class StudyFolder:
         """Return the storage's URL as noted when the study was begun."""
         try:
             content = json.loads(self.description.read_text(encoding="utf-8"))
-            url = str(content["storage"])
-            return sqlite_url(self.database) if url == _OWN else hide_password(url)
+            url, beside = str(content["storage"]), content.get("beside")
+            if url == _OWN:
+                return sqlite_url(self.database)
+            file = database_file(url)
+            if file is not None and beside is not None and not file.exists():
+                moved = self.path / str(beside)  # with the folder, as it lay
+                url = sqlite_url(Path(os.path.abspath(moved))) if moved.exists() else url
+            return hide_password(url)
         except FileNotFoundError as error:
             raise StudyError(f"there is no study in {self.path}") from error
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -86,9 +93,17 @@ class StudyFolder:
         """Return the URL of the storage to use: the given one, else the study's own, else the default.
 
         Raises:
-            StudyError: the study lies in another storage than the given one.
+            StudyError: the study lies in another storage than the given one, or in a file that is not there.
         """
         known = self.storage_url() if self.description.exists() else None
+        file = None if known is None else database_file(known)
+        if known is not None and file is not None and file != self.database.absolute() and not file.exists():
+            other = None if given is None else database_file(given)
+            if given is not None and other is not None and other.exists():
+                return given  # it has been moved
+            raise StudyError(
+                f"study {self.name!r} lies in {file}, which is not there; `storage` says where it is now"
+            )
         if given is None:
             return known or sqlite_url(self.database)
         if known is not None and hide_password(given) != known:
@@ -100,6 +115,9 @@ class StudyFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         own = storage_url == sqlite_url(self.database)  # noted without a path: the folder may be moved
         content = {"schema": SCHEMA, "storage": _OWN if own else hide_password(storage_url), "space": space}
+        if not own and (file := database_file(storage_url)) is not None:
+            with suppress(ValueError):  # on another drive
+                content["beside"] = Path(os.path.relpath(file, self.path)).as_posix()
         write_text(self.description, json_text(content, indent=2) + "\n")
 
     @property
@@ -120,7 +138,9 @@ class StudyFolder:
 
 
 def newest_study(root: Path) -> StudyFolder:
-    """Return the study under ``root`` that was written last.
+    """Return the study under ``root`` that was run last.
+
+    By the file that every run writes at its beginning: who only reads leaves traces at a database, too.
 
     Raises:
         StudyError: there is none.
@@ -129,8 +149,4 @@ def newest_study(root: Path) -> StudyFolder:
     if not studies:
         raise StudyError(f"there is no study in {root}/; start one with: iimt-search run --space FILE")
 
-    def written(folder: StudyFolder) -> float:
-        files = (folder.description, folder.database, folder.path / f"{_OWN}-wal")
-        return max(file.stat().st_mtime for file in files if file.exists())
-
-    return max(studies, key=written)
+    return max(studies, key=lambda folder: folder.description.stat().st_mtime)

@@ -1,21 +1,23 @@
 """Opens studies for the verbs that read them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from iimt_search.errors import StudyError
+from iimt_search.files import writable
 from iimt_search.records import Choice
 from iimt_search.study.folder import StudyFolder, newest_study
 from iimt_search.study.search.trial_record import TrialRecord, read_trial
 from iimt_search.study.selection.choice import read_choice
 from iimt_search.study.storage.database import (
     all_study_names,
-    check_there,
+    close_storage,
+    closed_after_errors,
     count_trials,
     database_errors,
     hide_password,
@@ -27,7 +29,7 @@ from iimt_search.study.storage.lock import Holder, database_holder
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """A study opened for reading.
+    """A study opened for reading; as a context manager it closes its storage at the end.
 
     Attributes:
         folder: its folder; on a machine that only watches, where it would be.
@@ -38,6 +40,17 @@ class OpenStudy:
     folder: StudyFolder
     studies: list[optuna.Study]
     storage: RDBStorage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close_storage(self.storage)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether its folder is here and cannot be written."""
+        return self.folder.path.exists() and not writable(self.folder.path)
 
     @property
     def place(self) -> str:
@@ -80,13 +93,19 @@ class OpenStudy:
             return None
         return read_trial(best)
 
+    def _here(self, choice: Choice) -> Choice:
+        """Return a choice whose models are where the study's folder is now."""
+        if not choice.models or not self.folder.description.exists():
+            return choice
+        return replace(choice, models=str(self.folder.models / choice.candidate))
+
     def made_choices(self) -> list[Choice]:
         """Return the choices of all of its Optuna studies.
 
         Raises:
             StudyError: one has come to none yet.
         """
-        choices = [choice for study in self.studies if (choice := read_choice(study)) is not None]
+        choices = [self._here(choice) for study in self.studies if (choice := read_choice(study)) is not None]
         if len(choices) < len(self.studies):
             raise StudyError(
                 f"study {self.folder.name!r} has not come to a choice yet; continue it with the same "
@@ -104,8 +123,8 @@ def _load(folder: StudyFolder, storage: RDBStorage) -> OpenStudy:
 
 def _open_stored(root: Path, name: str | None, url: str) -> OpenStudy:
     """Open a study of which this machine has no folder."""
-    storage = open_storage(url)
-    with database_errors(url):
+    storage = open_storage(url, to_read=True)
+    with closed_after_errors(storage), database_errors(url):
         stored = list(dict.fromkeys(stored.split(":")[0] for stored in all_study_names(storage)))
         if name is None and len(stored) == 1:
             name = stored[0]
@@ -148,6 +167,6 @@ def open_study(studies_dir: str | Path, study: str | None, storage: str | None =
     if folder is None:
         return _open_stored(Path(studies_dir), study, storage or "")
     url = folder.choose_storage(storage)
-    check_there(url)
-    with database_errors(url):
-        return _load(folder, open_storage(url))
+    opened = open_storage(url, to_read=True)
+    with closed_after_errors(opened), database_errors(url):
+        return _load(folder, opened)

@@ -4,14 +4,15 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
-from iimt_search.data.assemble import load_trainable
+from iimt_search.data.assemble import load_trainable, shared_with_target
 from iimt_search.errors import DataError, StudyInterruptedError, StudyMismatchError, collecting
 from iimt_search.plain_text import clipped, markdown
 from iimt_search.records import Choice
@@ -28,6 +29,7 @@ from iimt_search.study.scope import Scope
 from iimt_search.study.search.sampling import make_pruner
 from iimt_search.study.search.trial_record import read_trials
 from iimt_search.study.search.trials import TrialSource
+from iimt_search.study.selection.caveats import untrained
 from iimt_search.study.selection.choice import note_change, read_choice, write_choice
 from iimt_search.study.selection.confirm import Confirmation
 from iimt_search.study.storage import sql
@@ -61,6 +63,33 @@ class RunOptions:
     device: str = "cpu"
 
 
+def _identity(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes two space files the same study, of one's canonical content.
+
+    Of a domain its name, or how it is augmented: what its samples are their fingerprints say, not the paths
+    that they are read from.
+    """
+
+    def domain(spec: Any) -> Any:
+        return {key: spec.get(key) for key in ("named", "augmentation")} if isinstance(spec, dict) else spec
+
+    def task(spec: Any) -> Any:
+        if not isinstance(spec, dict):
+            return spec
+        domains = [*spec.get("source", ()), spec.get("target"), spec.get("few_shot")]
+        return spec.get("name"), [domain(each) for each in domains]
+
+    return {key: content.get(key) for key in _IDENTITY} | {"tasks": [task(t) for t in content["tasks"]]}
+
+
+def _renamed(before: dict[str, str], now: dict[str, str]) -> str:
+    """Return what to say where names of tasks have changed and their data has not; of task → fingerprint."""
+    if list(before.values()) != list(now.values()) or before.keys() == now.keys():
+        return ""
+    names = ", ".join(f"`name: {name}`" for name in before)
+    return f"the data is the same under another name: give its tasks theirs back, {names}; or "
+
+
 def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> None:
     """Check that what the storage holds under the study's name was begun with this space and data.
 
@@ -73,17 +102,21 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
         known = stored.get("space")
         if known is None:
             continue  # killed at its birth: there is nothing in it
-        known = with_defaults(known)
-        changed = [key for key in _IDENTITY if known.get(key) != content[key]]
-        values = differences({key: known.get(key) for key in changed}, {key: content[key] for key in changed})
-        told = [f"{key}: {clipped(one, 80)}, now {clipped(now, 80)}" for key, (one, now) in values.items()]
-        changed += [f"data of {task}" for task in data if stored.get("data", data).get(task) != data[task]]
+        before, now = _identity(with_defaults(known)), _identity(content)
+        changed = [key for key in _IDENTITY if before[key] != now[key]]
+        values = differences({key: before[key] for key in changed}, {key: now[key] for key in changed})
+        told = [
+            f"{key}: {clipped(one, 80)}, now {clipped(other, 80)}" for key, (one, other) in values.items()
+        ]
+        data_before = stored.get("data", data)
+        changed += [f"data of {task}" for task in data if data_before.get(task, "") not in ("", data[task])]
         if changed:
             more = f" and {len(told) - _DIFFERENCES} more" if len(told) > _DIFFERENCES else ""
             listed = f" ({'; '.join(told[:_DIFFERENCES])}{more})" if told else ""
             raise StudyMismatchError(
-                f"study {space.study!r} was begun with other {', '.join(changed)}{listed}; give this space "
-                f"file another study name (`study=NAME`), or the old values back"
+                f"study {space.study!r} was begun with other {', '.join(changed)}{listed}; "
+                f"{_renamed(data_before, data)}give this space file another study name (`study=NAME`), "
+                f"or the old values back"
             )
 
 
@@ -173,11 +206,11 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         progress.watch(running)
 
     reference = source.reference
-    runner = JobRunner(executor, stop, watch, reference.complete)
+    runner = JobRunner(executor, stop, watch, reference.complete, line)
     known = scope.stored(source_only.key)
     scored = known is not None and (scope.objective in known.validators or scope.have(source_only))
-    baseline = [] if scored else [source_only]
-    runner.run(FixedJobs(baseline, scope.objective, scope.store, line), source)
+    baseline = FixedJobs([] if scored else [source_only], scope.objective, scope.store, line)
+    runner.run(baseline, source)
     if (known := scope.stored(source_only.key)) is not None:
         if reference.wanted and not reference.made:  # every trial failed
             reference.make([source_only])
@@ -186,6 +219,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     confirmation = Confirmation(scope, line)
     progress.enter("confirm", confirmation.missing())
     choice = confirmation.run(runner)
+    choice = replace(choice, caveats=(*choice.caveats, *untrained(baseline.errors)))
     retraining = Retraining(scope, choice, line)
     progress.enter("retrain", retraining.missing())
     choice = note_change(scope.study, retraining.run(runner))
@@ -216,7 +250,7 @@ def _prepare(space: Space, listener: Listener, stop: threading.Event) -> dict[st
         listener.line(
             f"{task.name}: {source}, {target} target samples of {shape}, {len(task.classes)} classes"
         )
-        for note in task.notes:
+        for note in (*task.notes, *shared_with_target(task)):
             listener.line(f"{'warning' if note.warning else 'note'}: {note.message}")
         fingerprints[spec.name] = task.fingerprint
     if wrong:
@@ -250,6 +284,7 @@ def run_study(
         StudyMismatchError: the study was begun with another space.
         StudyInterruptedError: ``stop`` was set.
         StudyError: the storage cannot be opened, or every candidate failed.
+        MachineError: the machine fails again and again.
         DataError: a task's data cannot be made.
     """
     if has_password(options.storage_url):

@@ -152,7 +152,9 @@ class Scope(StudyTasks):
 
     def baseline(self) -> dict[str, dict[str, float]] | None:
         """Return task → validator → score of source-only, None where it is not known."""
-        stored = self.stored(self.key("baseline", SOURCE_ONLY_KEY))
+        keys = [self.key("baseline", SOURCE_ONLY_KEY)]  # where that training failed, one with a fresh seed
+        keys += [self.key("confirmation", SOURCE_ONLY_KEY, at) for at in range(self.space.confirm.seeds)]
+        stored = next((found for key in keys if (found := self.stored(key)) is not None), None)
         return None if stored is None else {task: dict(scores) for task, scores in stored.scores.items()}
 
     def stored(self, key: str) -> Evaluation | None:

@@ -14,6 +14,7 @@ from iimt_search.exporting.export_models import check_target, write_card
 from iimt_search.exporting.model_folder import export_kept
 from iimt_search.files import strict_json
 from iimt_search.space import Space
+from iimt_search.study.executors.threads import on_all_cores
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import kept_checkpoints, last_checkpoints
 from iimt_search.study.open import OpenStudy
@@ -81,23 +82,26 @@ def score_kept(
     """
     names = list(validators)
     of_pool = [name for name in names if VALIDATORS[name].cost == "pool"]
-    scores = {}
-    for task in dict.fromkeys(checkpoint.task for checkpoint in kept):
-        pool = {}
-        reference = load_reference(folder, slug(task))
-        for checkpoint in (checkpoint for checkpoint in kept if checkpoint.task == task):
-            predictions = load_kept_predictions(checkpoint.path)
-            if reference is not None and len(reference) == len(predictions.target_logits):
-                predictions = replace(predictions, reference=reference)
-            able = [name for name in names if name not in of_pool and computable(name, predictions)]
-            scores[checkpoint] = {**dict.fromkeys(names, math.nan), **score_all(able, predictions)}
-            pool[checkpoint] = predictions.target_logits
-            progress(len(scores), len(kept))
+    references = {task: load_reference(folder, slug(task)) for task in {one.task for one in kept}}
+
+    def scored(checkpoint: KeptCheckpoint) -> tuple[dict[str, float], Tensor]:
+        predictions = load_kept_predictions(checkpoint.path)
+        reference = references[checkpoint.task]
+        if reference is not None and len(reference) == len(predictions.target_logits):
+            predictions = replace(predictions, reference=reference)
+        able = [name for name in names if name not in of_pool and computable(name, predictions)]
+        scores = {**dict.fromkeys(names, math.nan), **score_all(able, predictions)}
+        return scores, predictions.target_logits
+
+    found = on_all_cores(scored, kept, lambda done: progress(done, len(kept)))
+    of_kept = dict(zip(kept, found, strict=True))
+    for task in references:
+        pool = {checkpoint: logits for checkpoint, (_, logits) in of_kept.items() if checkpoint.task == task}
         for name in of_pool:
             values = _score_comparable(name, list(pool.values()))
             for checkpoint, value in zip(pool, values, strict=True):
-                scores[checkpoint][name] = value
-    return [ScoredCheckpoint(checkpoint, known) for checkpoint, known in scores.items()]
+                of_kept[checkpoint][0][name] = value
+    return [ScoredCheckpoint(checkpoint, scores) for checkpoint, (scores, _) in of_kept.items()]
 
 
 def preferred(scored: Sequence[ScoredCheckpoint], validator: str, task: str) -> ScoredCheckpoint | None:

@@ -1,6 +1,6 @@
 """What a training reads: samples on its device, their statistics, and what is sampled for one step."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -11,10 +11,27 @@ from torch import Tensor
 from iimt_search.data.augment import Sampled
 from iimt_search.data.task import DomainTask, Unlabelled
 from iimt_search.iimt.mixup import mixing_coefficients
+from iimt_search.kinds import Kind
 from iimt_search.settings import TrainSettings
 
 # Larger sets stay memory-mapped, and each batch is read when it is needed.
 RESIDENT_BYTES = 1 << 30
+
+
+class Affine(NamedTuple):
+    """A map of each channel, x → factor · x + offset.
+
+    Attributes:
+        factor: float32, one a channel, in a shape that broadcasts over samples.
+        offset: as ``factor``.
+    """
+
+    factor: Tensor
+    offset: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the mapped samples, float32."""
+        return x.float().mul_(self.factor.to(x.device)).add_(self.offset.to(x.device))
 
 
 class Samples:
@@ -23,13 +40,18 @@ class Samples:
     Args:
         part: the samples.
         device: where batches are wanted.
+        mapped: applied to every sample.
     """
 
-    def __init__(self, part: Unlabelled, device: torch.device) -> None:
-        self._part, self._device = part, device
+    def __init__(self, part: Unlabelled, device: torch.device, mapped: Affine | None = None) -> None:
+        self._part, self._device, self._mapped = part, device, mapped
         self._resident: Tensor | None = None
         if part.nbytes <= RESIDENT_BYTES:
-            self._resident = torch.from_numpy(np.array(part.gather())).to(device)
+            self._resident = self._on_device(np.array(part.gather()))
+
+    def _on_device(self, rows: NDArray[Any]) -> Tensor:
+        x = torch.from_numpy(rows).to(self._device)
+        return x if self._mapped is None else self._mapped(x)
 
     def __len__(self) -> int:
         return len(self._part)
@@ -38,7 +60,7 @@ class Samples:
         """Return the samples at ``at``, int64 (B,), on the device."""
         if self._resident is not None:
             return self._resident[torch.from_numpy(at).to(self._device)]
-        return torch.from_numpy(self._part.rows(at)).to(self._device)
+        return self._on_device(self._part.rows(at))
 
 
 _SHARED: WeakValueDictionary[tuple[int, int, torch.device], Samples] = WeakValueDictionary()
@@ -61,21 +83,44 @@ def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, most).round().astype(np.int64)
 
 
-def channel_statistics(task: DomainTask) -> tuple[Tensor, Tensor] | None:
-    """Return the mean and standard deviation of each channel over both domains; None for images.
+# Samples of each domain that statistics are computed from.
+_MEASURED = 20_000
+
+
+def _statistics(kind: Kind, *parts: Unlabelled) -> tuple[Tensor, Tensor]:
+    """Return the mean and standard deviation of each channel over evenly spaced samples of some parts."""
+    x = torch.from_numpy(np.concatenate([part.rows(evenly_spaced(len(part), _MEASURED)) for part in parts]))
+    over = (0, 2) if kind == "series" else (0,)
+    deviation = x.double().std(dim=over, correction=0)
+    return x.double().mean(dim=over).float(), torch.where(deviation > 1e-8, deviation, 1.0).float()
+
+
+def channel_statistics(task: DomainTask, by_domain: bool = False) -> tuple[Tensor, Tensor] | None:
+    """Return the mean and standard deviation of each channel; None for images.
 
     The target's samples take part, without labels: what the channels measure is known of both. At most
     20 000 evenly spaced samples of each domain are read.
+
+    Args:
+        task: the samples.
+        by_domain: of the target alone, not over both domains.
     """
     if task.kind == "image":
         return None
-    parts = [
-        part.rows(evenly_spaced(len(part), 20_000)) for part in (task.source_train.unlabelled, task.target)
-    ]
-    x = torch.from_numpy(np.concatenate(parts)).double()
-    over = (0, 2) if task.kind == "series" else (0,)
-    deviation = x.std(dim=over, correction=0)
-    return x.mean(dim=over).float(), torch.where(deviation > 1e-8, deviation, 1.0).float()
+    parts = [task.target] if by_domain else [task.source_train.unlabelled, task.target]
+    return _statistics(task.kind, *parts)
+
+
+def source_to_target(task: DomainTask) -> Affine | None:
+    """Return what gives the source's channels the target's means and standard deviations; None for images."""
+    if task.kind == "image":
+        return None
+    (mean_s, deviation_s), (mean_t, deviation_t) = (
+        _statistics(task.kind, part) for part in (task.source_train.unlabelled, task.target)
+    )
+    factor = deviation_t / deviation_s
+    shape = (-1, *[1] * (len(task.sample_shape) - 1))
+    return Affine(factor.reshape(shape), (mean_t - factor * mean_s).reshape(shape))
 
 
 class SampledStep(NamedTuple):

@@ -1,5 +1,6 @@
 """Where a training computes, and in which arithmetic."""
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -28,6 +29,17 @@ def resolve_device(device: str) -> str:
             raise UsageError(f"`device={device}`: PyTorch finds cuda:0 to cuda:{count - 1} here")
     return device
 
+
+def local_gpus() -> list[str]:
+    """Return this machine's GPUs that PyTorch may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(at) for at in range(count)] if visible is None else visible.split(",")
+    return [name.strip() for name in names][:count]
+
+
+# In which a training's products are computed; its weights and losses are float32 in any case.
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 # bfloat16 in hardware halves a step at least; without it, it is slower. Nothing lies near this bound.
 _WORTH_IT = 1.3

@@ -134,14 +134,24 @@ class KeptModel:
         model: in evaluation mode.
         settings: the configuration.
         seed: of the training.
+        arithmetic: in which its products were computed, ``float32`` or ``bfloat16``; "" where an earlier
+            version has not recorded it.
     """
 
     model: Model
     settings: TrainSettings
     seed: int
+    arithmetic: str = ""
 
 
-def save_kept(path: Path, predictions: Predictions, model: Model, settings: TrainSettings, seed: int) -> None:
+def save_kept(
+    path: Path,
+    predictions: Predictions,
+    model: Model,
+    settings: TrainSettings,
+    seed: int,
+    arithmetic: str = "",
+) -> None:
     """Write a checkpoint's predictions and its model's weights, beside and renamed."""
     tensors = {name: _half(value) for name, value in _flat(predictions).items()}
     for name, weight in model.state_dict().items():
@@ -151,6 +161,7 @@ def save_kept(path: Path, predictions: Predictions, model: Model, settings: Trai
         "architecture": json.dumps(model.architecture._asdict()),
         "settings": settings.model_dump_json(),
         "seed": str(seed),
+        "arithmetic": arithmetic,
     }
     with atomic_write(path) as beside:
         save_file(tensors, beside, metadata=about)
@@ -193,6 +204,6 @@ def load_kept_model(path: Path) -> KeptModel:
             about = content.metadata()
         model = trained_model(Architecture(**json.loads(about["architecture"])), weights)
         settings = TrainSettings.model_validate_json(about["settings"])
-        return KeptModel(model.eval(), settings, int(about["seed"]))
+        return KeptModel(model.eval(), settings, int(about["seed"]), about.get("arithmetic", ""))
     except (LookupError, TypeError, ValueError, RuntimeError, MemoryError, SafetensorError) as error:
         raise ModelFileError(f"{path} is not a whole kept checkpoint: {error}") from error

@@ -185,6 +185,7 @@ def shape_of(training: TaskTraining) -> Hashable:
         settings.augment_inputs,
         settings.batch_size,
         settings.joint_batch_norm,
+        settings.statistics,
         settings.ema_decay > 0,
         tuple(training.terms),
         training.bfloat16,

@@ -54,4 +54,4 @@ def reverse_logits(forward: TaskTraining, short: bool = False) -> Tensor:
     if short:
         training.warm_start(forward.evaluated_model())
     training.advance(settings.steps)
-    return training.predict_validation()
+    return training.predict_validation(as_target=True)

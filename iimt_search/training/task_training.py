@@ -26,8 +26,9 @@ from iimt_search.training.batches import (
     evenly_spaced,
     sample_step,
     shared_samples,
+    source_to_target,
 )
-from iimt_search.training.device import resolve_device, use_bfloat16
+from iimt_search.training.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
 from iimt_search.training.objective import (
     Batch,
     loss_terms,
@@ -79,9 +80,15 @@ class TaskTraining:
         self.task, self.settings, self.seed = task, settings, seed
         self.device = torch.device(resolve_device(device))
         self.step = 0
-        self._source = shared_samples(task.source_train.unlabelled, self.device)
+        by_domain = settings.statistics == "by_domain"
+        mapped = source_to_target(task) if by_domain else None
+        self._source, self._val = (
+            shared_samples(part.unlabelled, self.device)
+            if mapped is None
+            else Samples(part.unlabelled, self.device, mapped)
+            for part in (task.source_train, task.source_val)
+        )
         self._source_y = torch.from_numpy(task.source_train.y).to(self.device)
-        self._val = shared_samples(task.source_val.unlabelled, self.device)
         self._target = shared_samples(task.target, self.device)
         few_shot = task.few_shot
         self._few_shot = None if few_shot is None else Samples(few_shot.unlabelled, self.device)
@@ -98,7 +105,7 @@ class TaskTraining:
         # Layers draw their weights from the global generator; the caller's is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "weights"))
-            self.model = Model(architecture, *(channel_statistics(task) or ()))
+            self.model = Model(architecture, *(channel_statistics(task, by_domain) or ()))
             self.discriminator = Discriminator(self.model.embedding_dim, settings.discriminator_width)
         self.model.to(self.device)
         self.discriminator.to(self.device)
@@ -125,6 +132,11 @@ class TaskTraining:
         self.terms = list(active_terms(settings))
         # Read when evaluated, not at each step: that would wait for the device.
         self.first_bad = torch.full((len(self.terms),), -1, dtype=torch.int64, device=self.device)
+
+    @property
+    def arithmetic(self) -> str:
+        """In which its products are computed: ``float32`` or ``bfloat16``."""
+        return BFLOAT16 if self.bfloat16 else FLOAT32
 
     def source_rows(self, at: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return normalised source samples (B, ...) and their one-hot labels (B, C)."""
@@ -285,15 +297,25 @@ class TaskTraining:
         """Return logits (N_t, C) of all target samples."""
         return predict(self.evaluated_model(), self._target)[0]
 
-    def predict_validation(self) -> Tensor:
-        """Return logits of the source validation samples that validators score."""
-        return predict(self.evaluated_model(), self._val, self._scored_val)[0]
+    def predict_validation(self, as_target: bool = False) -> Tensor:
+        """Return logits of the source validation samples that validators score.
+
+        Args:
+            as_target: they are of the target's domain, as those of a reverse task are.
+        """
+        samples = shared_samples(self.task.source_val.unlabelled, self.device) if as_target else self._val
+        return predict(self.evaluated_model(), samples, self._scored_val)[0]
 
     def warm_start(self, model: Model) -> None:
-        """Begin with another model's weights; its embedding and classes must be the same."""
-        self.model.load_state_dict(model.state_dict())
-        if self.average is not None:
-            cast(Model, self.average.module).load_state_dict(model.state_dict())
+        """Begin with another model's weights; its embedding and classes must be the same.
+
+        What it normalises by goes with them, unless each domain has its own.
+        """
+        average = [] if self.average is None else [cast(Model, self.average.module)]
+        by_domain = self.settings.statistics == "by_domain"
+        for ours in (self.model, *average):
+            own = {"shift": ours.shift, "scale": ours.scale} if by_domain else {}
+            ours.load_state_dict({**model.state_dict(), **own})
 
     def random_state(self) -> dict[str, Any]:
         """Return the state of the training's random streams."""

@@ -11,8 +11,9 @@ from iimt_search.data.assemble import load_task
 from iimt_search.methods import active_terms
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
-from iimt_search.settings import OLD_NAMES, TrainSettings
+from iimt_search.settings import LATER, OLD_NAMES, TrainSettings
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
+from iimt_search.training.device import BFLOAT16
 from iimt_search.training.kept import rounded, save_kept
 from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.task_training import TaskTraining
@@ -37,11 +38,13 @@ class Trainable:
         job: what is run.
         history: evaluations made so far.
         trainings: of the job's tasks, in their order.
+        notes: what a user should be told: why a checkpoint was not gone on from.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.history: list[Evaluation] = []
+        self.notes: list[str] = []
         self._folder = Path(job.folder)
         self._steps = evaluation_steps(job.settings)
         self.trainings = [
@@ -54,27 +57,42 @@ class Trainable:
             )
             for spec in job.tasks
         ]
-        if (checkpoint := load_checkpoint(self._folder, self._identity)) is not None:
-            self.history, states = checkpoint
+        checkpoint = load_checkpoint(self._folder, self._identity, self.notes.append)
+        if checkpoint is not None:
+            self.history, states, arithmetic = checkpoint
             for training in self.trainings:
                 training.restore(states[training.task.name])
+                training.bfloat16 = arithmetic == BFLOAT16 if arithmetic else training.bfloat16
         elif job.kept:
             shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
 
-    def _identity(self, step: int) -> str:
+    @property
+    def arithmetic(self) -> str:
+        """In which its products are computed: ``float32`` or ``bfloat16``."""
+        return self.trainings[0].arithmetic
+
+    def _identity(self, step: int, arithmetic: str) -> str:
         """Return what decides every number that this job computes up to a step.
 
-        A training that changes ``lambda_max`` only later shares it: one may go on as the other.
+        A training that changes ``lambda_max`` only later shares it: one may go on as the other. Where the
+        precision is left to the machine, what a training began in goes on.
+
+        Args:
+            step: so far.
+            arithmetic: that of the numbers; "" where it was not recorded, by earlier versions.
         """
         job, settings = self.job, self.job.settings
         progress = step / settings.steps
         earlier = [(until, value) for until, value in settings.lambda_schedule if until < progress]
         now = next((v for until, v in settings.lambda_schedule if until >= progress), settings.lambda_max)
-        named = settings.model_dump_json(exclude={"lambda_max", "lambda_schedule"})
+        later = {name for name in LATER if name not in settings.model_dump(exclude_defaults=True)}
+        named = settings.model_dump_json(exclude={"lambda_max", "lambda_schedule"} | later)
         for old, new in OLD_NAMES.items():  # checkpoints of earlier versions know them by these
             named = named.replace(f'"{new}":', f'"{old}":')
         parts = [named, str((earlier, now))]
         parts += [str(job.seed), *job.validators, *sorted(active_terms(settings))]
+        if arithmetic:
+            parts.append(arithmetic if settings.precision == "auto" else self.arithmetic)
         if job.teacher:
             parts.append(hashlib.sha256(Path(job.teacher).read_bytes()).hexdigest())
         for training in self.trainings:
@@ -96,7 +114,14 @@ class Trainable:
         predictions = rounded(predictions)
         if self.job.kept:
             path = self.job.kept_file(training.task.name, training.step)
-            save_kept(path, predictions, training.evaluated_model(), training.settings, training.seed)
+            save_kept(
+                path,
+                predictions,
+                training.evaluated_model(),
+                training.settings,
+                training.seed,
+                training.arithmetic,
+            )
         now = [name for name in costs if last or not at_the_end(name)]
         return score_all(now, predictions)
 
@@ -130,5 +155,6 @@ class Trainable:
         )
         self.history.append(evaluation)
         states = {training.task.name: training.state() for training in self.trainings}
-        save_checkpoint(self._folder, self._identity(step), self.history, states)
+        arithmetic = self.arithmetic
+        save_checkpoint(self._folder, self._identity(step, arithmetic), self.history, states, arithmetic)
         return evaluation

@@ -50,7 +50,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, tiny_space_text: str) -> Iter
 def best_json(root: Path, *more: str) -> dict[str, Any]:
     result = invoke("best", "--studies-dir", root / "s", "--json", *more)
     assert result.exit_code == 0, result.output
-    content: dict[str, Any] = json.loads(result.output)
+    content: dict[str, Any] = json.loads(result.stdout)
     return content
 
 
@@ -117,7 +117,7 @@ def test_predict_reads_images_of_any_mode_and_size(root: Path, mode: str) -> Non
     path = root / f"{mode}.png"
     Image.fromarray(pixels).convert(mode).save(path)
     folder = content["exported"]["digits->digits-m"]
-    (found,) = json.loads(invoke("predict", folder, path, "--json").output)
+    (found,) = json.loads(invoke("predict", folder, path, "--json").stdout)
     assert found["image"] == str(path) and found["class"] in "0123456789"
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert f": {found['class']}  (" in invoke("predict", folder, path).output
@@ -141,7 +141,7 @@ def test_predict_says_what_is_wrong(root: Path) -> None:
 
 
 def test_status(root: Path) -> None:
-    content = json.loads(invoke("status", "--studies-dir", root / "s", "--json").output)
+    content = json.loads(invoke("status", "--studies-dir", root / "s", "--json").stdout)
     assert content["driver"] is None
     (part,) = content["parts"]
     assert sum(part["trials"].values()) == 3 and part["trials"]["running"] == 0
@@ -153,7 +153,7 @@ def test_status(root: Path) -> None:
 def test_audit(root: Path) -> None:
     before = best_json(root)
     result = invoke("audit", "--studies-dir", root / "s", "--json")
-    content = json.loads(result.output)
+    content = json.loads(result.stdout)
     assert set(content["tasks"]) == {"digits->digits-m", "digits->syn-digits"}
     for row in content["tasks"].values():
         for value in (row["source_only"], row["choice"]["target_accuracy"], row["default"], row["ceiling"]):

@@ -49,7 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, tiny_space_text: str) -> Path
 def compared(root: Path, *names: str) -> dict[str, Any]:
     result = invoke("compare", *names, "--studies-dir", str(root), "--json")
     assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.output)
+    found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 

@@ -48,7 +48,7 @@ def own_space(tmp_path: Path) -> Path:
 
 
 def listed() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(invoke("list", "--json").output)
+    content: dict[str, Any] = json.loads(invoke("list", "--json").stdout)
     return content
 
 
@@ -178,7 +178,7 @@ def test_check() -> None:
 
 
 def test_check_json_of_a_space(tiny_space: Path) -> None:
-    tasks = json.loads(invoke("check", "--space", tiny_space, "--json").output)["tasks"]
+    tasks = json.loads(invoke("check", "--space", tiny_space, "--json").stdout)["tasks"]
     assert [row["task"] for row in tasks] == ["digits->digits-m", "digits->syn-digits"]
     assert tasks[0]["sample_shape"] == [3, 8, 8] and tasks[0]["target"]["train"] == 1347
     assert "classes" not in tasks[0]["target"]

@@ -56,14 +56,14 @@ def test_from_folders_to_an_exported_model(folders: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "lab->field: 19 + 5 source, 24 target samples of 3×16×16, 2 classes" in result.output
     out = folders / "out"
-    exported = json.loads(invoke("best", "--studies-dir", folders / "s", "--export", out, "--json").output)
+    exported = json.loads(invoke("best", "--studies-dir", folders / "s", "--export", out, "--json").stdout)
     folder = Path(exported["exported"]["lab->field"])
     described = json.loads((folder / "model.json").read_text())
     assert described["classes"] == ["left", "right"]
     image = folders / "held" / "left" / "0.png"
-    (found,) = json.loads(invoke("predict", folder, image, "--json").output)
+    (found,) = json.loads(invoke("predict", folder, image, "--json").stdout)
     assert found["class"] in ("left", "right")
-    audit = json.loads(invoke("audit", "--studies-dir", folders / "s", "--json").output)
+    audit = json.loads(invoke("audit", "--studies-dir", folders / "s", "--json").stdout)
     assert audit["tasks"]["lab->field"]["test_samples"] == 10
     assert audit["tasks"]["lab->field"]["unseen"] is True
 
@@ -111,16 +111,16 @@ def test_series_from_arrays(tmp_path: Path) -> None:
     result = run(tmp_path, space + SMALL)
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
-    exported = json.loads(invoke("best", "--studies-dir", tmp_path / "s", "--export", out, "--json").output)
+    exported = json.loads(invoke("best", "--studies-dir", tmp_path / "s", "--export", out, "--json").stdout)
     folder = exported["exported"]["watch->phone"]
     model = iimt_search.load_model(folder)
     assert (model.kind, model.sample_shape, model.classes) == ("series", (2, 40), ("run", "walk"))
     assert model(torch.from_numpy(5 * x[:3] + 1).float()).shape == (3, 2)
     with pytest.raises(ValueError, match=r"samples must be \(B, 2, 40\), got \(3, 2, 39\)"):
         model(torch.zeros(3, 2, 39))
-    found = json.loads(invoke("predict", folder, tmp_path / "phone.npz", "--json").output)
+    found = json.loads(invoke("predict", folder, tmp_path / "phone.npz", "--json").stdout)
     assert len(found) == 30 and all(row["class"] in ("run", "walk") for row in found)
-    audit = json.loads(invoke("audit", "--studies-dir", tmp_path / "s", "--json").output)
+    audit = json.loads(invoke("audit", "--studies-dir", tmp_path / "s", "--json").stdout)
     assert audit["tasks"]["watch->phone"]["unseen"] is False
 
 
@@ -144,7 +144,7 @@ def test_what_was_left_out_is_told_by_check_and_before_a_run(folders: Path) -> N
     assert warning in before and note in before
     checked = invoke("data", "check", "--space", folders / "own.yaml")
     assert warning in checked.output and note in checked.output
-    (task,) = json.loads(invoke("data", "check", "--space", folders / "own.yaml", "--json").output)["tasks"]
+    (task,) = json.loads(invoke("data", "check", "--space", folders / "own.yaml", "--json").stdout)["tasks"]
     assert [f"note: {text}\n" for text in task["notes"]] == [note]
     assert {"kind": "skipped", "message": warning[9:-1]} in task["warnings"]
 
@@ -227,7 +227,7 @@ def test_wrist_recordings_from_search_to_audit(tmp_path: Path) -> None:
     space = Path(__file__).parents[2] / "spaces" / "motions.yaml"
     where = ("--workers", "0", "--studies-dir", tmp_path / "s")
     assert invoke("run", "--space", space, "--steps", "60", "--trials", "2", *where).exit_code == 0
-    audit = json.loads(invoke("audit", "--studies-dir", tmp_path / "s", "--json").output)
+    audit = json.loads(invoke("audit", "--studies-dir", tmp_path / "s", "--json").stdout)
     assert set(audit["tasks"]) == {"motions->motions-turned", "motions-turned->motions"}
     assert all(row["test_samples"] == 12 for row in audit["tasks"].values())
     # Chance is 25 %.

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from iimt_search.cli.printing import print_json, print_table, shown
+from iimt_search.cli.printing import Count, print_json, print_table, shown
 
 
 def test_json_has_null_where_a_value_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,3 +44,17 @@ def test_a_narrow_table_folds_and_keeps_the_first_column_whole(
 
 def test_a_number_that_is_not_there_is_a_dash() -> None:
     assert (shown(None, ".1f"), shown(12.345, "+.1f"), shown(0.0, ".2f")) == ("–", "+12.3", "0.00")
+
+
+def test_without_a_terminal_a_count_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    count = Count()
+    for done in range(1, 46):
+        now += 1
+        count("scored", done, 45)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == ["scored 15/45", "scored 30/45", "scored 45/45"]

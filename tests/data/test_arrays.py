@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from iimt_search.data.arrays import open_array
-from iimt_search.data.open import open_domain
+from iimt_search.data.open import open_with_labels
 from iimt_search.data.task import Domain, Labelled, Unlabelled
 from iimt_search.errors import DataError
 from iimt_search.space.task_spec import DomainSpec
@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 def saved(tmp_path: Path, x: Any, y: Any = None, **more: Any) -> Domain:
     path = tmp_path / "a.npz"
     np.savez_compressed(path, x=x, **({} if y is None else {"y": y}))
-    return open_domain(DomainSpec.model_validate({"arrays": str(path), **more}), 6)
+    return open_with_labels(DomainSpec.model_validate({"arrays": str(path), **more}), 6)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_fortran_order(
     expected = saved(tmp_path, x).train.x
     path = tmp_path / f"f.{file}"
     np.savez(path, x=np.asfortranarray(x)) if file == "npz" else np.save(path, np.asfortranarray(x))
-    domain = open_domain(DomainSpec(arrays=str(path)), 6)
+    domain = open_with_labels(DomainSpec(arrays=str(path)), 6)
     assert np.array_equal(domain.train.x, expected)
     path.write_bytes(path.read_bytes()[: -8 * x.size // 2] if file == "npy" else b"")
     with pytest.raises(DataError, match=rf"f\.{file}"):
-        open_domain(DomainSpec(arrays=str(path)), 6)
+        open_with_labels(DomainSpec(arrays=str(path)), 6)
 
 
 def test_labels_may_be_left_unread(tmp_path: Path) -> None:
@@ -238,11 +238,11 @@ def test_npy_files_and_a_test_part(tmp_path: Path) -> None:
     }.items():
         np.save(tmp_path / f"{name}.npy", array)
     at = {k: str(tmp_path / f"{v}.npy") for k, v in (("arrays", "x"), ("labels", "y"), ("test", "tx"))}
-    domain = open_domain(DomainSpec.model_validate({**at, "test_labels": str(tmp_path / "ty.npy")}), 0)
+    domain = open_with_labels(DomainSpec.model_validate({**at, "test_labels": str(tmp_path / "ty.npy")}), 0)
     assert domain.classes == ("a", "b", "c")
     assert isinstance(domain.train, Labelled) and domain.train.y.tolist() == [1, 0, 1]
     assert isinstance(domain.test, Labelled) and domain.test.y.tolist() == [2, 0]
-    assert isinstance(open_domain(DomainSpec.model_validate(at), 0).test, Unlabelled)
+    assert isinstance(open_with_labels(DomainSpec.model_validate(at), 0).test, Unlabelled)
 
 
 GOOD = np.ones((4, 3, 9), np.float32)
@@ -285,24 +285,24 @@ def test_what_is_wrong_is_told(tmp_path: Path, x: Any, y: Any, message: str) -> 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     with pytest.raises(DataError, match=r"there is no file .*a\.npz"):
-        open_domain(DomainSpec(arrays=str(path)), 0)
+        open_with_labels(DomainSpec(arrays=str(path)), 0)
     path.write_bytes(b"not a zip")
     with pytest.raises(DataError, match=r"a\.npz is no whole \.npz"):
-        open_domain(DomainSpec(arrays=str(path)), 0)
+        open_with_labels(DomainSpec(arrays=str(path)), 0)
     np.savez(path, images=np.ones((2, 2)))
     with pytest.raises(DataError, match="holds no array 'x'"):
-        open_domain(DomainSpec(arrays=str(path)), 0)
+        open_with_labels(DomainSpec(arrays=str(path)), 0)
     plain = tmp_path / "b.npy"
     np.save(plain, np.ones((100, 7), np.float32))
     plain.write_bytes(plain.read_bytes()[:-50])
     with pytest.raises(DataError, match=r"b\.npy is cut short"):
-        open_domain(DomainSpec(arrays=str(plain)), 0)
+        open_with_labels(DomainSpec(arrays=str(plain)), 0)
     np.savez(path, x=np.arange(4000, dtype=np.float32).reshape(100, 40))
     whole = bytearray(path.read_bytes())
     whole[3000] ^= 255
     path.write_bytes(whole)
     with pytest.raises(DataError, match=r"a\.npz .*CRC"):
-        open_domain(DomainSpec(arrays=str(path)), 0)
+        open_with_labels(DomainSpec(arrays=str(path)), 0)
 
 
 def test_a_large_file_is_read_in_pieces(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_large_file_is_read_in_pieces(tmp_path: Path) -> None:
             file.write(rows.tobytes())
     assert open_array(path, "x").shape == (50_000, 1000)
     tracemalloc.start()
-    domain = open_domain(DomainSpec(arrays=str(path)), 0)
+    domain = open_with_labels(DomainSpec(arrays=str(path)), 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(domain.train) == 50_000
@@ -353,15 +353,15 @@ def test_python_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "own_domains.py").write_text(PYTHON)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    domain = open_domain(DomainSpec(python="own_domains:good"), 0)
+    domain = open_with_labels(DomainSpec(python="own_domains:good"), 0)
     assert domain.classes == ("a", "b") and len(domain.fingerprint) == 64
-    meant = open_domain(DomainSpec(python="own_domains:meant"), 4)
+    meant = open_with_labels(DomainSpec(python="own_domains:meant"), 4)
     assert meant.train.x.shape == (3, 3, 4, 4) and np.unique(meant.train.x).tolist() == [9]
     with pytest.raises(DataError, match="samples of 1 dimensions of float32, got 1 of float64"):
-        open_domain(DomainSpec(python="own_domains:wrong_type"), 0)
+        open_with_labels(DomainSpec(python="own_domains:wrong_type"), 0)
     with pytest.raises(DataError, match="label 2 at 2 is out of range for 2 classes"):
-        open_domain(DomainSpec(python="own_domains:out_of_range"), 0)
+        open_with_labels(DomainSpec(python="own_domains:out_of_range"), 0)
     with pytest.raises(DataError, match="must return an iimt_search.data.task.Domain, got int"):
-        open_domain(DomainSpec(python="own_domains:nothing"), 0)
+        open_with_labels(DomainSpec(python="own_domains:nothing"), 0)
     with pytest.raises(DataError, match="own_domains:absent cannot be found"):
-        open_domain(DomainSpec(python="own_domains:absent"), 0)
+        open_with_labels(DomainSpec(python="own_domains:absent"), 0)

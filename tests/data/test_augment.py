@@ -27,6 +27,7 @@ IMAGES = ["digits", "image", "objects"]
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     **{name: [(6, 3, 8, 8), (1, 3, 16, 16), (4, 1, 9, 12)] for name in IMAGES},
     "series": [(6, 3, 40), (1, 9, 128), (5, 1, 8)],
+    "motion": [(6, 3, 40), (1, 9, 128), (5, 7, 8)],
     "noise": [(6, 5), (1, 64), (4, 1)],
     "none": [(6, 3, 8, 8), (6, 3, 40), (6, 5)],
 }
@@ -239,3 +240,20 @@ def test_noise_has_its_standard_deviation(strength: float) -> None:
     vectors = augment_noise(torch.full((100, 100), 7.0), strength, seeded()) - 7
     assert vectors.std().item() == pytest.approx(0.1 * strength, rel=0.05)
     assert vectors.mean().abs() < 0.006 * strength
+
+
+def test_motion_turns_each_three_axes_alike_and_leaves_the_rest() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 8, 16, generator=generator)
+    factor, roll, noise, axis, u = AUGMENTATIONS["motion"].load().sample(x, 1.0, generator)
+    alone = (factor * 0, roll * 0, noise * 0, axis, u)
+    turned = AUGMENTATIONS["motion"].load().apply(x, 1.0, alone)
+    before, after = x[:, :6].reshape(4, 2, 3, 16), turned[:, :6].reshape(4, 2, 3, 16)
+    assert torch.allclose(before.norm(dim=2), after.norm(dim=2), atol=1e-5)
+    # What lies along the axis stays, by no more than 30° does anything turn.
+    assert torch.allclose((before * axis[:, None]).sum(2), (after * axis[:, None]).sum(2), atol=1e-5)
+    cosine = torch.cosine_similarity(before, after, dim=2)
+    assert math.cos(math.radians(30)) - 1e-5 <= float(cosine.min()) < 0.99
+    assert torch.equal(turned[:, 6:], x[:, 6:])
+    two = (factor[:, :2] * 0, roll * 0, noise[:, :2] * 0, axis, u)
+    assert torch.equal(AUGMENTATIONS["motion"].load().apply(x[:, :2], 1.0, two), x[:, :2])

@@ -101,7 +101,7 @@ def test_a_wrong_key_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="did you mean 'folder'") as caught:
         load_space(path, KnownNames(("a", "b"), ("consensus",)))
     assert caught.value.line == 6
-    with pytest.raises(ValidationError, match="give exactly one of named, arrays, folder, python"):
+    with pytest.raises(ValidationError, match="give exactly one of named, arrays, folder, list, python"):
         task({"source": "a", "target": "b", "few_shot": {}})
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iimt_search.data.open import open_domain
+from iimt_search.data.open import open_with_labels
 from iimt_search.data.task import Domain, Labelled
 from iimt_search.errors import DataError
 from iimt_search.space.task_spec import DomainSpec
@@ -12,7 +12,7 @@ from iimt_search.space.task_spec import DomainSpec
 
 def saved(tmp_path: Path, x: Any, y: Any) -> Domain:
     np.savez(tmp_path / "a.npz", x=x, y=y)
-    return open_domain(DomainSpec(arrays=str(tmp_path / "a.npz")), 0)
+    return open_with_labels(DomainSpec(arrays=str(tmp_path / "a.npz")), 0)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_labels_in_every_form(tmp_path: Path, y: Any, classes: tuple[str, ...], 
     assert not any(note.warning for note in domain.notes)
     np.save(tmp_path / "x.npy", np.ones((4, 2)))
     np.save(tmp_path / "y.npy", y)
-    beside = open_domain(DomainSpec(arrays=str(tmp_path / "x.npy"), labels=str(tmp_path / "y.npy")), 0)
+    beside = open_with_labels(DomainSpec(arrays=str(tmp_path / "x.npy"), labels=str(tmp_path / "y.npy")), 0)
     assert beside.classes == classes
 
 

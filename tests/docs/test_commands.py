@@ -53,7 +53,9 @@ NOT_RUN = {
     r"pytest$": "is what runs now",
     r"(\w+=\S+ )?python -m benchmarks": "takes minutes to hours",
     r"iimt-search data prepare mnist svhn$": "downloads",
-    r"iimt-search run --space spaces/(paper-digits|real-digits)\.yaml": "needs what was downloaded",
+    r"iimt-search (run|data check) --space spaces/(paper-digits|real-digits|office31)\.yaml": (
+        "needs what was downloaded"
+    ),
     r"iimt-search run .*--ray-address": "needs a cluster",
     r"iimt-search .*--storage (postgresql|…)": "needs a server; tests/study/test_postgresql.py",
     r"export IIMT_STORAGE_PASSWORD=": "the same server's",

@@ -21,7 +21,9 @@ SPACE = Space.model_validate(
     {
         "schema": 1,
         "study": "own",
-        "tasks": [{"source": {"folder": "/home/somebody/lab"}, "target": {"folder": "/home/somebody/field"}}],
+        "tasks": [
+            {"source": {"folder": "/home/somebody/lab"}, "target": {"list": "/home/somebody/field.txt"}}
+        ],
     }
 )
 CHOICE = Choice(

@@ -16,7 +16,7 @@ class Executor(Protocol):
     The life of a job: :meth:`submit`, then for each evaluation a
     :class:`~iimt_search.records.Report` out of :meth:`wait` and one :meth:`answer`, then one
     :class:`~iimt_search.records.Finished`. A stopped job ends as ``stopped``, one that raised
-    as ``failed``, one whose process died as ``lost``.
+    as ``failed``, one that the machine failed as ``lost``: its process died, or there was no memory or disk.
     """
 
     @property

@@ -1,7 +1,6 @@
 """The executor that a run asks for: processes on this machine, or Ray Tune."""
 
 import ast
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from iimt_search.cores import usable_cores
 from iimt_search.errors import UsageError
 from iimt_search.space import Space
 from iimt_search.space.schema import Resources
@@ -100,13 +100,6 @@ class ExecutorChoice:
     spawns: bool
 
 
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def default_workers(cores: int) -> int:
     """Return one worker a core, at most 8: small networks gain more by trials than by threads."""
     return max(1, min(cores, _MAX_WORKERS))
@@ -154,7 +147,7 @@ def choose_executor(
 def _local(space: Space, backend: Backend) -> ExecutorChoice:
     from iimt_search.study.executors.inline import InlineExecutor
     from iimt_search.study.executors.local import LocalExecutor
-    from iimt_search.training.device import resolve_device
+    from iimt_search.training.device import local_gpus, resolve_device
 
     space.pruner.check_without_ray()
     resolve_device(backend.device)  # an error of it is raised once, before anything is begun
@@ -162,15 +155,17 @@ def _local(space: Space, backend: Backend) -> ExecutorChoice:
     if population < 1:
         raise UsageError(f"`population >= 1` must hold, got {population}")
     # A population is there to fill the device that several workers would have to share.
-    default = default_workers(cores) if population == 1 else 1
+    gpus = local_gpus() if backend.device in ("auto", "cuda") else []
+    default = max(default_workers(cores) if population == 1 else 1, len(gpus))
     count = default if backend.workers is None else backend.workers
     if count < 0:
         raise UsageError(f"`workers >= 0` must hold, got {count}")
     text = f"{count} workers on {cores} cores" + (f", {population} trials in each" if population > 1 else "")
+    text += f", {len(gpus)} GPUs" if len(gpus) > 1 else ""
     if count == 0:
         return ExecutorChoice(partial(InlineExecutor, backend.debug, population), text, False)
     threads = max(1, cores // count)
-    return ExecutorChoice(partial(LocalExecutor, count, threads, backend.debug, population), text, True)
+    return ExecutorChoice(partial(LocalExecutor, count, threads, backend.debug, population, gpus), text, True)
 
 
 def _ray(space: Space, folder: Path, backend: Backend, line: Callable[[str], None]) -> ExecutorChoice:

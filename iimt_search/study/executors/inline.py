@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iimt_search.errors import describe
-from iimt_search.records import Evaluation, Event, Finished, Job, Report
+from iimt_search.errors import describe, machine_failed
+from iimt_search.records import Evaluation, Event, Finished, Job, Report, Status
 
 if TYPE_CHECKING:
     from iimt_search.training.trainable import Trainable
@@ -24,6 +24,14 @@ class _Member:
     go_on: bool = True
 
 
+def _report(member: _Member, evaluation: Evaluation) -> Report:
+    """Return a job's report, with what there is to be told of it, once."""
+    notes = [] if member.trainable is None else member.trainable.notes
+    told = "; ".join(notes)
+    notes.clear()
+    return Report(member.job.key, evaluation, told)
+
+
 def _without_training(member: _Member) -> Event | None:
     """Return a job's event that needs no training; None where it is ready to train."""
     if not member.go_on:
@@ -34,13 +42,13 @@ def _without_training(member: _Member) -> Event | None:
         member.trainable = Trainable(member.job)
         member.unreported.extend(member.trainable.history)
     if member.unreported:
-        return Report(member.job.key, member.unreported.popleft())
+        return _report(member, member.unreported.popleft())
     return Finished(member.job.key, "complete") if member.trainable.done else None
 
 
 def _train(member: _Member) -> Event | None:
     """Train a job up to its next evaluation, and evaluate it."""
-    return None if member.trainable is None else Report(member.job.key, member.trainable.advance())
+    return None if member.trainable is None else _report(member, member.trainable.advance())
 
 
 def _train_together(trainables: "list[Trainable]") -> None:
@@ -54,7 +62,7 @@ class InlineExecutor:
     """An executor without processes.
 
     Evaluations that a checkpoint already holds are reported again first, so that a driver which lost them
-    gets the whole curve. A job that raises fails alone.
+    gets the whole curve. A job that raises ends alone: ``failed``, or ``lost`` where the machine failed it.
 
     Args:
         debug: the error of a failed job is its traceback.
@@ -107,7 +115,8 @@ class InlineExecutor:
 
     def _fail(self, member: _Member, error: Exception) -> Event:
         del self._members[member.job.key]
-        return Finished(member.job.key, "failed", describe(error, self._debug))
+        status: Status = "lost" if machine_failed(error) else "failed"
+        return Finished(member.job.key, status, describe(error, self._debug))
 
     def wait(self, timeout: float) -> list[Event]:
         """Train the jobs that wait for no answer up to their next evaluation, whatever ``timeout`` is.

@@ -3,16 +3,23 @@
 import math
 import shutil
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from iimt_search.errors import StudyInterruptedError
+from iimt_search.errors import MachineError, StudyInterruptedError
 from iimt_search.records import Evaluation, Finished, Job
 from iimt_search.study.executors.base import Executor
+from iimt_search.study.scope import SOURCE_ONLY_KEY
 
-MAX_RETRIES = 2
+# Seconds before each time that a job which the machine failed is tried again.
+PAUSES = (0.0, 5.0, 20.0)
+# After so many failures of the machine with no evaluation in between, it is not the jobs' fault; after more
+# where more jobs run at once.
+MOST_IN_A_ROW = 12
 _POLL_SECONDS = 0.5
 
 
@@ -48,11 +55,20 @@ class JobSource(Protocol):
         """Take an evaluation; returns whether the job shall go on."""
 
     def finished(self, job: Job, outcome: Finished) -> None:
-        """Take a job's end; it is never ``lost``."""
+        """Take a job's end; ``lost`` where the machine failed it each time that it was tried."""
+
+
+_CONTINUE = "what is finished is kept; run again to continue"
+
+
+# How often a training of source-only that fails is tried again: without it nothing can be compared.
+BASELINE_RETRIES = 2
 
 
 class FixedJobs:
     """A source of jobs known beforehand, none of which is stopped early.
+
+    One of source-only's that fails is tried again.
 
     Args:
         jobs: what to run, in order.
@@ -74,6 +90,7 @@ class FixedJobs:
         self._jobs = list(jobs)
         self._objective, self._store, self._line = objective, store, line
         self._last: dict[str, Evaluation] = {}
+        self._failures: Counter[str] = Counter()
         self.errors: dict[str, str] = {}
 
     def next_job(self) -> Job | None:
@@ -86,7 +103,13 @@ class FixedJobs:
         return True
 
     def finished(self, job: Job, outcome: Finished) -> None:
-        """Store the last evaluation, or note the failure."""
+        """Store the last evaluation, or note the failure.
+
+        Raises:
+            MachineError: the machine failed it each time: that says nothing of its configuration.
+        """
+        if outcome.status == "lost":
+            raise MachineError(f"{job.key} could not be trained, {outcome.error}; {_CONTINUE}")
         error, evaluation = outcome.error, self._last.get(job.key)
         if outcome.status == "complete" and evaluation is not None:
             known = self._objective in evaluation.validators  # a reference may come later
@@ -96,6 +119,11 @@ class FixedJobs:
                 self._line(f"{job.key:<18s} {f'{self._objective} {value:.4f}' if known else 'trained'}")
                 return
             error = f"{self._objective} was {value} at its end"
+        self._failures[job.key] += 1
+        if job.candidate == SOURCE_ONLY_KEY and self._failures[job.key] <= BASELINE_RETRIES:
+            self._line(f"{job.key} failed, tried again: {error}")
+            self._jobs.insert(0, job)
+            return
         self.errors[job.key] = error
         self._line(f"{job.key} failed: {error}")
 
@@ -109,6 +137,7 @@ class JobRunner:
         watch: called after every event with the jobs under way by key.
         score: takes a job and an evaluation that it reports, and returns the evaluation with what only the
             driver can score.
+        line: takes a line of text for what a job says of itself, and for each failure of the machine.
     """
 
     def __init__(
@@ -117,27 +146,37 @@ class JobRunner:
         stop: threading.Event,
         watch: Callable[[Mapping[str, UnderWay]], None],
         score: Callable[[Job, Evaluation], Evaluation] = lambda _, evaluation: evaluation,
+        line: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._executor, self._stop, self._watch, self._score = executor, stop, watch, score
+        self._line = line
         self._running: dict[str, UnderWay] = {}
+        self._again: list[tuple[float, UnderWay]] = []
+        self._in_a_row = 0
 
     def run(self, *sources: JobSource) -> None:
         """Run all jobs of all sources, those of earlier sources first.
 
         Raises:
             StudyInterruptedError: ``stop`` was set.
+            MachineError: the machine fails again and again.
         """
         while True:
             if self._stop.is_set():
                 raise StudyInterruptedError("stopped")
             self._fill(sources)
             if not self._running:
-                return
+                if not self._again:
+                    return
+                self._stop.wait(_POLL_SECONDS)
+                continue
             for event in self._executor.wait(_POLL_SECONDS):
                 if isinstance(event, Finished):
                     self._end(event)
                 else:
-                    running = self._running[event.key]
+                    running, self._in_a_row = self._running[event.key], 0
+                    if event.note:
+                        self._line(f"{event.key}: {event.note}")
                     evaluation = self._score(running.job, event.evaluation)
                     running.curve.append(evaluation)
                     go_on = running.source.evaluated(running.job, evaluation)
@@ -145,8 +184,14 @@ class JobRunner:
             self._watch(self._running)
 
     def _fill(self, sources: Iterable[JobSource]) -> None:
+        now = time.monotonic()
+        due, self._again = (
+            [each for each in self._again if (each[0] <= now) is wanted] for wanted in (True, False)
+        )
+        for _, running in due:
+            self._start(running)
         for source in sources:
-            while len(self._running) < self._executor.capacity:
+            while len(self._running) + len(self._again) < self._executor.capacity:
                 job = source.next_job()
                 if job is None:
                     break
@@ -160,10 +205,19 @@ class JobRunner:
         running = self._running.pop(outcome.key)
         job, tries = running.job, running.tries
         if outcome.status == "lost":
-            if tries <= MAX_RETRIES:
-                self._start(UnderWay(job, running.source, tries + 1))
+            self._in_a_row += 1
+            if self._in_a_row >= max(MOST_IN_A_ROW, self._executor.capacity * (len(PAUSES) + 1)):
+                raise MachineError(
+                    f"the machine failed {self._in_a_row} times in a row, last {job.key}: {outcome.error}; "
+                    f"{_CONTINUE}"
+                )
+            if tries <= len(PAUSES):
+                pause = PAUSES[tries - 1]
+                when = f"in {pause:g} s" if pause else "at once"
+                self._line(f"{job.key}: the machine failed, tried again {when}: {outcome.error}")
+                self._again.append((time.monotonic() + pause, UnderWay(job, running.source, tries + 1)))
                 return
-            outcome = Finished(job.key, "failed", f"{outcome.error} ({tries} times)")
+            outcome = replace(outcome, error=f"the machine failed {tries} times: {outcome.error}")
         running.source.finished(job, outcome)
         # Its scores are in the study by now; the checkpoint has served.
         shutil.rmtree(Path(job.folder), ignore_errors=True)

@@ -15,6 +15,7 @@ from iimt_search.study.retraining.members import TrainedModel, choose_models, tr
 from iimt_search.study.retraining.teacher import Teacher
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import settings_for, source_only_settings
+from iimt_search.study.selection.caveats import untrained
 from iimt_search.study.selection.trained import TrainedModels
 from iimt_search.training.kept import load_kept_model, load_kept_predictions
 from iimt_search.validators.few_shot import wilson_interval
@@ -93,7 +94,11 @@ class Retraining:
             members={task: tuple(model.kept.job for model in models) for task, (models, _) in mine.items()},
             retrained={task: dict(models[0].scores) for task, (models, _) in mine.items()},
             few_shot={task: measured for task, measured in few_shot.items() if measured is not None},
-            caveats=(*self._choice.caveats, *(caveat for _, caveat in mine.values() if caveat)),
+            caveats=(
+                *self._choice.caveats,
+                *(caveat for _, caveat in mine.values() if caveat),
+                *untrained(errors),
+            ),
         )
 
     def _settle(self, candidate: str, jobs: Sequence[Job]) -> tuple[list[TrainedModel], str]:

@@ -7,6 +7,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from iimt_search.study.search.forks import forked_at
 
+# The trial attribute that says that the machine failed the trial, which therefore does not count.
+MACHINE = "machine"
+
 
 class BudgetTracker:
     """What a search's trials have used, and the best of them.
@@ -28,6 +31,7 @@ class BudgetTracker:
     def __init__(self, trials: Iterable[FrozenTrial], whole: int, higher_is_better: bool) -> None:
         self._whole, self._sign = whole, 1.0 if higher_is_better else -1.0
         self._reached: dict[int, int] = {}
+        self._forked: dict[int, int] = {}
         self.begun = self.over = self.held = self.steps = 0
         self.states: Counter[str] = Counter()
         self.best: tuple[int, float] | None = None
@@ -36,7 +40,7 @@ class BudgetTracker:
                 self.begin(trial.number, forked_at(trial))
                 self.reach(trial.number, max(trial.intermediate_values, default=0))
             if trial.state.is_finished():
-                self.end(trial.number, trial.state, trial.value)
+                self.end(trial.number, trial.state, trial.value, counts=MACHINE not in trial.user_attrs)
 
     def begin(self, number: int, forked_at: int = 0) -> None:
         """Count a trial that begins; a fork takes the place of the one that ended for it."""
@@ -44,18 +48,23 @@ class BudgetTracker:
             self.over -= 1
         else:
             self.begun += 1
-        self._reached[number] = forked_at
+        self._reached[number] = self._forked[number] = forked_at
 
     def reach(self, number: int, step: int) -> None:
         """Count the steps of a trial that is under way."""
         self.steps += max(0, step - self._reached[number])
         self._reached[number] = max(step, self._reached[number])
 
-    def end(self, number: int, state: TrialState, value: float | None) -> None:
-        """Count a trial's end."""
-        self.over += 1
+    def end(self, number: int, state: TrialState, value: float | None, counts: bool = True) -> None:
+        """Count a trial's end; one that does not count, since the machine failed it, uses up nothing."""
         self.states[state.name.lower()] += 1
-        if self._reached.pop(number) == 0 and state is TrialState.FAIL:
+        reached, forked_at = self._reached.pop(number), self._forked.pop(number)
+        if not counts and not forked_at:
+            self.begun -= 1
+            self.steps -= reached
+            return
+        self.over += 1
+        if reached == 0 and state is TrialState.FAIL:
             self.steps += self._whole
         if state is not TrialState.COMPLETE or value is None:
             return

@@ -16,7 +16,7 @@ from iimt_search.records import Evaluation, Finished, Fork, Job
 from iimt_search.settings import shown_value, with_new_names
 from iimt_search.study import notes
 from iimt_search.study.scope import Scope
-from iimt_search.study.search.budget import BudgetTracker
+from iimt_search.study.search.budget import MACHINE, BudgetTracker
 from iimt_search.study.search.forks import EARLIER, FORKED_AT, SEED, branch_off, forked_at
 from iimt_search.study.search.reference import Reference
 from iimt_search.study.search.sampling import default_params, distributions, make_sampler
@@ -37,6 +37,10 @@ def _suggest(trial: Trial, name: str, dist: optuna.distributions.BaseDistributio
             return trial.suggest_categorical(name, dist.choices)
         case _:
             raise TypeError(f"no such distribution: {dist!r}")
+
+
+# The origin of a configuration that the space file lists.
+_NAMED = "space file"
 
 
 @dataclass
@@ -99,11 +103,20 @@ class TrialSource:
         self.budget = BudgetTracker(trials, self._space.train.steps, scope.higher_is_better)
         self._left_running = [trial for trial in trials if trial.state is TrialState.RUNNING]
         self._baseline: dict[str, dict[str, float]] | None = None
-        if not trials:
-            default = default_params(self._space)
-            self._study.enqueue_trial(default, user_attrs={"origin": DEFAULT_ORIGIN})
-            for row in self._space.first:
-                self._study.enqueue_trial({**default, **row}, user_attrs={"origin": "space file"})
+        self._enqueue_first(trials)
+
+    def _enqueue_first(self, trials: list[FrozenTrial]) -> None:
+        """Enqueue the default configuration and those of the space file that are not there.
+
+        In one transaction where the storage can; where it cannot, a kill in between leaves the first few.
+        """
+        default = default_params(self._space)
+        rows = [(default, DEFAULT_ORIGIN), *(({**default, **row}, _NAMED) for row in self._space.first)]
+        if any(trial.user_attrs.get("origin") not in (DEFAULT_ORIGIN, _NAMED) for trial in trials):
+            return  # the search has gone on since
+        with transaction(self._study):
+            for params, origin in rows[len(trials) :]:
+                self._study.enqueue_trial(params, user_attrs={"origin": origin})
 
     def _budget_left(self) -> bool:
         budget, tracker = self._space.budget, self.budget
@@ -267,13 +280,16 @@ class TrialSource:
             state, value = TrialState.COMPLETE, evaluation.mean(self._space.objective)
         # A driver that is killed before this trial's end is written goes on with both.
         branched = "" if outcome.fork is None else self._branch(outcome.fork)
+        lost = outcome.status == "lost"  # the machine's fault: no verdict on the configuration
         with transaction(self._study):
+            if lost:
+                trial.set_user_attr(MACHINE, True)
             vetoed = self._note(trial, job, evaluation, error)
             origin = trial.user_attrs.get("origin", "")
             notes.note_trial(trial, job, running.params, origin, evaluation, error, vetoed)
             self._study.tell(trial, value, state=state)
-        self.budget.end(trial.number, state, value)
-        self._line(self._describe(running, state, error))
+        self.budget.end(trial.number, state, value, counts=not lost)
+        self._line(self._describe(running, state, error) + ("; it does not count" if lost else ""))
         if branched:
             self._line(branched)
         self._ended(job.key)
@@ -287,8 +303,10 @@ class TrialSource:
             job = self._scope.trial_job(number, donor.trial.params)
             attributes = branch_off(donor.job, donor.trial.number, Path(job.folder))
             shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
-        if donor is None or attributes is None:
+        if donor is None:
             return f"no fork of {fork.donor}, which has ended meanwhile"
+        if attributes is None:
+            return f"no fork of {fork.donor}: it has no checkpoint that can be read, or little left to train"
         self._study.enqueue_trial({**donor.trial.params, "lambda_max": fork.lambda_max}, attributes)
         return f"trial {number:<3d} {attributes['origin']}, lambda_max {fork.lambda_max:.4g}"
 

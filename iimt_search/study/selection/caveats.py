@@ -9,6 +9,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
+from iimt_search.study.scope import SOURCE_ONLY_KEY
 from iimt_search.study.search.sampling import distributions
 from iimt_search.validators.registry import VALIDATORS
 
@@ -71,6 +72,15 @@ def shifted_shares(shares: Mapping[str, Mapping[str, Mapping[str, float]]]) -> l
             )
             texts.append(f"{task}: the target's classes seem to have other shares than the source's: {named}")
     return texts
+
+
+def untrained(errors: Mapping[str, str]) -> list[str]:
+    """Return a caveat for each training of source-only that failed, of job → what went wrong."""
+    return [
+        f"{key}, of the model without adaptation, could not be trained: {error}; run again to try again"
+        for key, error in errors.items()
+        if SOURCE_ONLY_KEY in key
+    ]
 
 
 def caveats(space: Space, params: Mapping[str, Any]) -> tuple[str, ...]:

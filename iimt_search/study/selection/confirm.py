@@ -13,7 +13,7 @@ from iimt_search.study.executors.runner import FixedJobs, JobRunner
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import settings_for, source_only_settings
 from iimt_search.study.search.trial_record import TrialRecord, default_trial, read_trials
-from iimt_search.study.selection.caveats import caveats, shifted_shares
+from iimt_search.study.selection.caveats import caveats, shifted_shares, untrained
 from iimt_search.study.selection.decide import decide
 from iimt_search.study.selection.trained import TrainedModels
 from iimt_search.study.veto import veto
@@ -143,6 +143,7 @@ class Confirmation:
             caveats=(
                 *(caveats(scope.space, params) if decision.answer == "trial" else ()),
                 *shifted_shares(trained.shares()),
+                *untrained(missing.errors),
             ),
             vetoed=self._vetoed,
             agreement=trained.by_task(),

@@ -42,7 +42,7 @@ class Decision:
 
     Attributes:
         answer: ``trial``, ``source-only``, or ``none`` for no confident choice: source-only is handed
-            out then, as the safest.
+            out then, as the safest; the best candidate where there is no source-only.
         winner: the candidate that is handed out.
         reason: why, for people.
     """
@@ -76,7 +76,8 @@ def decide(
     """Decide among confirmed candidates.
 
     Those that a veto meets are out. The best mean objective over the fresh seeds wins, unless the models
-    without adaptation agree more with each other than those with it.
+    without adaptation agree more with each other than those with it. Where source-only is missing, nothing
+    was compared with it, and the answer is ``none``.
 
     Args:
         candidates: at least one; source-only among them unless it failed.
@@ -93,6 +94,9 @@ def decide(
         fallback = baseline or ranked[0]
         return Decision("none", fallback, f"every candidate was vetoed; {ranked[0].name}: {ranked[0].veto}")
     best = standing[0]
+    if baseline is None:
+        why = "the model without adaptation could not be trained, so nothing shows that adaptation helps"
+        return Decision("none", best, f"{why}; best mean {objective} of the others")
     out = len(ranked) - len(standing)
     vetoed = f"; {out} vetoed" if out else ""
     if best is baseline:

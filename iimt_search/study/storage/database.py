@@ -2,11 +2,15 @@
 
 import os
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
@@ -17,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from iimt_search.errors import StudyError, UsageError
+from iimt_search.files import writable
 
 PASSWORD_VARIABLE = "IIMT_STORAGE_PASSWORD"
 _EXAMPLES = "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
@@ -58,12 +63,14 @@ def has_password(url: str) -> bool:
 
 
 def hide_password(url: str) -> str:
-    """Return a database URL that may be shown and kept: without its password.
+    """Return a database URL that may be shown and kept: without its password, a file's path absolute.
 
     Raises:
         UsageError: it is no database URL.
     """
     parsed = _parse(url)
+    if (file := database_file(url)) is not None:
+        parsed = parsed.set(database=str(file))
     return URL.create(
         parsed.drivername,
         username=parsed.username,
@@ -72,6 +79,15 @@ def hide_password(url: str) -> str:
         database=parsed.database,
         query={name: value for name, value in parsed.query.items() if name not in _SECRET_OPTIONS},
     ).render_as_string()
+
+
+def database_file(url: str) -> Path | None:
+    """Return the file of an SQLite database, absolute; None where it is another database, or in no file."""
+    parsed = _parse(url)
+    name = parsed.database or ""
+    if parsed.get_backend_name() != "sqlite" or name in ("", ":memory:") or name.startswith("file:"):
+        return None
+    return Path(os.path.abspath(name))
 
 
 def sqlite_url(path: Path) -> str:
@@ -143,28 +159,44 @@ def database_errors(url: str) -> Iterator[None]:
         raise StudyError(f"the storage {hide_password(url)} failed: {reason(error)}") from error
 
 
-def check_there(url: str) -> None:
-    """Check that a database file is there: who only reads makes none, wherever a study says that it lies.
+def _read_only_url(file: Path) -> tuple[str, tempfile.TemporaryDirectory[str] | None]:
+    """Return the URL of a database that this process may not write, and the copy that it is of, if any.
 
-    Raises:
-        StudyError: it is not.
+    Readers of a WAL database write beside it, too. While a driver has it open, what it has there will do;
+    after its end there is nothing there, and the file alone is whole; a log alone is read in a copy.
     """
-    path = _parse(url).database
-    if _parse(url).get_backend_name() == "sqlite" and not Path(path or "").is_file():
-        raise StudyError(f"there is no database {path}")
+    log, index = (file.with_name(file.name + ending) for ending in ("-wal", "-shm"))
+    address = f"sqlite:///file:{quote(str(file))}?mode=ro&uri=true"
+    if log.exists() and index.exists():
+        return address, None
+    if not log.exists() or log.stat().st_size == 0:
+        return f"{address}&immutable=1", None
+    copy = tempfile.TemporaryDirectory(prefix="iimt-search-")
+    for each in (file, log):
+        shutil.copyfile(each, Path(copy.name) / each.name)
+    return sqlite_url(Path(copy.name) / file.name), copy
 
 
-def open_storage(url: str) -> RDBStorage:
+def open_storage(url: str, to_read: bool = False) -> RDBStorage:
     """Open an Optuna storage; SQLite in WAL mode, so that readers never wait for the driver.
 
     A password that the URL leaves out is taken from $IIMT_STORAGE_PASSWORD, else from where PostgreSQL's
     own programs take it: $PGPASSWORD, or the user's password file.
+
+    Args:
+        url: the database.
+        to_read: nothing need be written: a file will do that this process may not write, and none is made.
 
     Raises:
         UsageError: ``url`` is not a database URL, or its driver is not installed.
         StudyError: the database cannot be opened.
     """
     parsed = _parse(url)
+    file = database_file(url)
+    if to_read and file is not None and not file.is_file():
+        raise StudyError(f"there is no database {file}")
+    if to_read and file is not None and not _writable(file):
+        return _open_read_only(url, file)
     if parsed.get_backend_name() == "sqlite":
         engine = {"connect_args": {"timeout": 60}, "pool_events": [(_set_pragmas, "connect")]}
     else:
@@ -176,6 +208,37 @@ def open_storage(url: str) -> RDBStorage:
         return RDBStorage(whole.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine)
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, LookupError) as error:
         raise StudyError(f"cannot open the storage {hide_password(url)}: {reason(error)}") from error
+
+
+def close_storage(storage: RDBStorage) -> None:
+    """Close a storage's connections, that of this thread's session too."""
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+@contextmanager
+def closed_after_errors(storage: RDBStorage) -> Iterator[None]:
+    """Close a storage where the block raises."""
+    try:
+        yield
+    except BaseException:
+        close_storage(storage)
+        raise
+
+
+def _writable(file: Path) -> bool:
+    return writable(file) and writable(file.parent)
+
+
+def _open_read_only(url: str, file: Path) -> RDBStorage:
+    try:
+        read_only, copy = _read_only_url(file)
+        storage = RDBStorage(read_only.replace("{", "{{").replace("}", "}}"), skip_table_creation=True)
+    except (SQLAlchemyError, StorageInternalError, OSError, RuntimeError) as error:
+        raise StudyError(f"cannot read the storage {hide_password(url)}: {reason(error)}") from error
+    if copy is not None:
+        weakref.finalize(storage, copy.cleanup)
+    return storage
 
 
 @contextmanager
@@ -191,7 +254,7 @@ def opened_storage(url: str) -> Iterator[RDBStorage]:
         with database_errors(url):
             yield storage
     finally:
-        storage.engine.dispose()
+        close_storage(storage)
 
 
 def optuna_study_names(storage: RDBStorage, name: str) -> list[str]:

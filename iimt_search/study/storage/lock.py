@@ -54,6 +54,20 @@ def _refuse(study: str, holder: Holder) -> StudyLockedError:
     )
 
 
+def _held_by_another(path: Path) -> bool:
+    """Return whether a lock file that may be read only is held, where the system can tell."""
+    try:
+        import fcntl
+
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # ended by closing it
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        pass
+    return False
+
+
 class LockFile:
     """A lock among the processes of one machine, with a note of who holds it.
 
@@ -71,8 +85,12 @@ class LockFile:
         """Return who holds the lock now, None where nobody does."""
         if not self._lock.exists():
             return None
-        with suppress(Timeout), FileLock(self._lock, timeout=0):
-            return None
+        try:
+            with suppress(Timeout), FileLock(self._lock, timeout=0):
+                return None
+        except OSError:  # it may not be written here
+            if not _held_by_another(self._lock):
+                return None
         try:
             return Holder(**json.loads(self._note.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError):
@@ -84,13 +102,19 @@ class LockFile:
 
         Raises:
             StudyLockedError: somebody else holds it; says who.
+            StudyError: its folder cannot be written.
         """
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock)
         try:
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=1)  # who only asks for the driver holds it for a moment
         except Timeout as error:
             raise _refuse(self._study, self.holder() or Holder()) from error
+        except OSError as error:
+            raise StudyError(
+                f"study {self._study!r} cannot be written in {self._lock.parent}/: "
+                f"{error.strerror or error}; `studies_dir` says where else"
+            ) from error
         try:
             write_text(self._note, json.dumps(asdict(Holder.me())))
             yield

@@ -7,7 +7,7 @@ import pytest
 
 from iimt_search.data.domains import syn_digits
 from iimt_search.data.domains.syn_digits import render
-from iimt_search.data.open import open_domain
+from iimt_search.data.open import open_with_labels
 from iimt_search.data.registry import load_domain
 from iimt_search.errors import DataError
 from iimt_search.space.task_spec import DomainSpec
@@ -90,11 +90,11 @@ def test_build_renders_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_count_in_a_space_file() -> None:
     spec = DomainSpec.model_validate({"named": "syn-digits", "count": 120})
-    domain = open_domain(spec, 8)
+    domain = open_with_labels(spec, 8)
     assert len(domain.train) == 120
     assert np.array_equal(domain.train.x, load_domain("syn-digits", 8).train.x[:120])
     with pytest.raises(DataError, match="`count` goes with syn-digits"):
-        open_domain(DomainSpec.model_validate({"named": "digits", "count": 120}), 8)
+        open_with_labels(DomainSpec.model_validate({"named": "digits", "count": 120}), 8)
 
 
 def test_classes_are_those_of_the_other_digits() -> None:

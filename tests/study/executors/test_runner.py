@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from iimt_search.errors import StudyInterruptedError
+from iimt_search.errors import MachineError, StudyInterruptedError
 from iimt_search.records import Evaluation, Event, Finished, Job, Report
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.study.executors.runner import MAX_RETRIES, FixedJobs, JobRunner
+from iimt_search.study.executors.runner import PAUSES, FixedJobs, JobRunner
 
 
 class ScriptedExecutor:
@@ -74,10 +74,67 @@ def test_a_lost_job_is_run_again(tmp_path: Path) -> None:
     assert executor.submitted == ["a", "a"] and stored == {"a": 2.0} and failed == {}
 
 
-def test_a_job_lost_too_often_fails(tmp_path: Path) -> None:
-    executor = ScriptedExecutor({"a": [["lost"] for _ in range(MAX_RETRIES + 1)]})
-    stored, failed = run(executor, [job("a", tmp_path)])
-    assert stored == {} and failed == {"a": f"why ({MAX_RETRIES + 1} times)"}
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iimt_search.study.executors.runner.PAUSES", (0.0,) * len(PAUSES))
+    monkeypatch.setattr("iimt_search.study.executors.runner._POLL_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_job_that_the_machine_fails_each_time_stops_the_run(tmp_path: Path) -> None:
+    executor = ScriptedExecutor({"a": [["1", "lost"] for _ in range(len(PAUSES) + 1)]})
+    with pytest.raises(MachineError, match="a could not be trained, the machine failed 4 times: why; what"):
+        run(executor, [job("a", tmp_path)])
+    assert executor.submitted == ["a"] * 4 and (tmp_path / "a").exists()  # its checkpoint is kept
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_many_failures_of_the_machine_in_a_row_stop_the_run(tmp_path: Path) -> None:
+    class Patient(FixedJobs):
+        def finished(self, job: Job, outcome: Finished) -> None:
+            ended.append((job.key, outcome.status))
+
+    ended: list[tuple[str, str]] = []
+    executor = ScriptedExecutor({key: [["lost"] for _ in PAUSES] + [["lost"]] for key in "abcd"}, 1)
+    source = Patient([job(key, tmp_path) for key in "abcd"], "entropy", lambda *_: None, lambda _: None)
+    lines: list[str] = []
+    runner = JobRunner(executor, threading.Event(), lambda _: None, line=lines.append)
+    with pytest.raises(MachineError, match="the machine failed 12 times in a row, last c: why; what"):
+        runner.run(source)
+    assert ended == [("a", "lost"), ("b", "lost")]  # c goes on at the next run
+    assert lines[0] == "a: the machine failed, tried again at once: why"
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_an_evaluation_in_between_is_no_row(tmp_path: Path) -> None:
+    scripts = {str(n): [["lost"], ["lost"], ["1", "2", "complete"]] for n in range(9)}
+    stored, _ = run(ScriptedExecutor(scripts, 1), [job(key, tmp_path) for key in scripts])
+    assert len(stored) == 9
+
+
+def test_a_job_waits_before_it_is_tried_again_while_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("iimt_search.study.executors.runner.time.monotonic", lambda: now[0])
+    scripts = {"a": [["lost"], ["lost"], ["1", "complete"]], "b": [["1"] * 9 + ["complete"]]}
+    executor = ScriptedExecutor(scripts)
+
+    def watch(_: object) -> None:
+        now[0] += 1.0
+
+    source = FixedJobs([job(key, tmp_path) for key in "ab"], "entropy", lambda *_: None, lambda _: None)
+    JobRunner(executor, threading.Event(), watch).run(source)
+    assert executor.submitted == ["a", "b", "a", "a"] and now[0] >= 6 + PAUSES[1] - 1
+
+
+def test_source_only_is_tried_again_where_it_fails(tmp_path: Path) -> None:
+    scripts = {"source-only": [["failed"], ["failed"], ["1", "complete"]], "a": [["failed"]]}
+    stored, errors = run(ScriptedExecutor(scripts), [job(key, tmp_path) for key in scripts])
+    assert stored == {"source-only": 1.0} and errors == {"a": "why"}
+    (tmp_path / "again").mkdir()
+    never = ScriptedExecutor({"source-only": [["failed"] for _ in range(3)]})
+    assert run(never, [job("source-only", tmp_path / "again")]) == ({}, {"source-only": "why"})
 
 
 def test_a_job_whose_objective_is_not_a_number_has_failed(tmp_path: Path) -> None:

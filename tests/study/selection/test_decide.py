@@ -63,6 +63,12 @@ def test_vetoed_candidates_are_out() -> None:
     assert reason(*worse).endswith("with fresh seeds; 1 vetoed") and reason(*worse).startswith("no config")
 
 
+def test_none_where_source_only_could_not_be_trained() -> None:
+    given = (trial(1, 0.5, 0.5), trial(2, 0.9, 0.9))
+    assert answer(*given) == ("none", "trial-2")
+    assert reason(*given).startswith("the model without adaptation could not be trained, so nothing shows")
+
+
 def test_none_where_every_candidate_is_vetoed() -> None:
     given = (source_only(0.5, 0.5, veto="x"), trial(1, 0.9, 0.9, veto="a->b: collapsed"))
     assert answer(*given) == ("none", "source-only")
@@ -109,10 +115,6 @@ def test_source_only_need_not_agree_with_itself() -> None:
 def test_one_seed_has_no_error_and_any_lead_will_do() -> None:
     assert answer(source_only(0.5, agreement=None), trial(1, 0.5001, agreement=None)) == ("trial", "trial-1")
     assert answer(source_only(0.5, agreement=None), trial(1, 0.4999, agreement=None))[0] == "source-only"
-
-
-def test_without_source_only_the_best_stands_alone() -> None:
-    assert answer(trial(1, 0.1, 0.9), trial(2, 0.4, 0.4)) == ("trial", "trial-1")
 
 
 def test_the_mean_is_over_the_fresh_seeds() -> None:

@@ -147,10 +147,10 @@ def test_a_study_is_watched_without_its_folder_and_may_not_be_changed(
     url = server.url.replace("owner@", "watcher@")
     there = ["--storage", url, "--studies-dir", tmp_path / "there"]
     for named in (["--study", "tiny"], []):
-        content = json.loads(invoke("status", *named, *there, "--json").output)
+        content = json.loads(invoke("status", *named, *there, "--json").stdout)
         assert content["study"] == "tiny" and content["driver"] is None
         assert sum(content["parts"][0]["trials"].values()) == 3
-        content = json.loads(invoke("best", *named, *there, "--json").output)
+        content = json.loads(invoke("best", *named, *there, "--json").stdout)
         assert content["score"] == finished[0].score
     assert f"study 'tiny' in {url}, not running" in invoke("status", *there).output
     for verb in (["best", "--export"], ["score"], ["audit"]):

@@ -1,6 +1,7 @@
 """Tune's side: the searcher that suggests the driver's jobs, and the scheduler that asks the driver."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from iimt_search.errors import MachineError
 from iimt_search.records import Evaluation, Finished, Report
 from iimt_search.study.executors.ray.channel import Channel
 from iimt_search.study.executors.ray.schedules import Schedule, job_of
@@ -68,6 +70,8 @@ _KNOWN = {
 
 def failure_reason(text: str) -> str:
     """Return one line on why a process died, from Ray's account of it, which is many lines."""
+    if said := re.findall(rf"{MachineError.__name__}: (.+)", text):
+        return str(said[-1]).strip()
     for mark, reason in _KNOWN.items():
         if mark in text.lower():
             return reason
@@ -117,7 +121,7 @@ class DriverScheduler(FIFOScheduler):
         key = job_of(trial).key
         if "ended" in result:
             return self._end(trial, Finished(key, result["ended"], result["error"]))
-        answer = self._channel.request(Report(key, result["evaluation"]))
+        answer = self._channel.request(Report(key, result["evaluation"], result["note"]))
         if answer is None:  # closing: Tune stops every trial by itself
             return str(TrialScheduler.NOOP)
         go_on, scored = answer

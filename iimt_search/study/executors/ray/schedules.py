@@ -13,6 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialSch
 
 from iimt_search.methods import used_settings
 from iimt_search.records import Evaluation, Finished, Fork, Job
+from iimt_search.seeding import derive_seed, seeded_globals
 from iimt_search.space import Space
 from iimt_search.study.search.sampling import distributions
 from iimt_search.validators.registry import VALIDATORS
@@ -20,6 +21,7 @@ from iimt_search.validators.registry import VALIDATORS
 _STEP, _OBJECTIVE = "step", "objective"
 _SEARCHED = "lambda_max"
 _QUANTILE = 0.25
+_HALF = 2
 _ATTEMPTS = 20
 # What they look at of Tune's controller: no search algorithm of Tune's, and no trial that waits.
 _CONTROLLER: Any = SimpleNamespace(search_alg=None, get_trials=list)
@@ -50,7 +52,7 @@ class ForkingPopulation(PopulationBasedTraining):
     """
 
     def __init__(self, space: Space, when: dict[str, Any], interval: int, warmup: int) -> None:
-        self._distribution = distributions(space)[_SEARCHED]
+        self._distribution, self._seed = distributions(space)[_SEARCHED], space.seed
         self._sign = 1.0 if when["mode"] == "max" else -1.0
         super().__init__(
             **when,
@@ -99,7 +101,9 @@ class ForkingPopulation(PopulationBasedTraining):
         """Return STOP for a trial whose place :attr:`fork` shall take."""
         self._step, self.fork = result[_STEP], None
         self._curves[trial][self._step] = self._sign * result[_OBJECTIVE]
-        super().on_trial_result(_CONTROLLER, trial, result)
+        # Tune draws from the global generators: by a seed of ours, the same for the same trial and step.
+        with seeded_globals(derive_seed(self._seed, "pbt", job_of(trial).key, self._step)):
+            super().on_trial_result(_CONTROLLER, trial, result)
         return str(TrialScheduler.CONTINUE if self.fork is None else TrialScheduler.STOP)
 
     def _quantiles(self) -> tuple[list[Trial], list[Trial]]:
@@ -116,7 +120,7 @@ class ForkingPopulation(PopulationBasedTraining):
         """Note the fork of a better trial that shall take the place of one of the worst."""
         if trial not in lower_quantile:
             return
-        donor = random.choice(upper_quantile)
+        donor = random.choice(sorted(upper_quantile, key=lambda other: job_of(other).key))
         if self._curves[donor][self._step] <= self._curves[trial][self._step]:
             return
         job = job_of(donor)
@@ -130,6 +134,34 @@ class ForkingPopulation(PopulationBasedTraining):
                 return
 
 
+class Halving(ASHAScheduler):
+    """Tune's ASHA, which compares only scores of about the same step.
+
+    Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934). Tune's own class takes the next score
+    of a trial for each rung that it has none of, however late. Trials here may have none at a rung: those
+    under way while the study's reference is made, and those that go on after an interruption. They are not
+    judged at that rung.
+
+    Args:
+        when: Tune's names of a result's step and objective, and ``max`` or ``min``.
+        steps: of a whole training.
+        interval: steps between two evaluations.
+        first: the first rung's step; each further one is twice as far.
+    """
+
+    def __init__(self, when: dict[str, Any], steps: int, interval: int, first: int) -> None:
+        super().__init__(**when, max_t=steps, grace_period=first, reduction_factor=_HALF)
+        self._interval = interval
+        self._milestones = [first * _HALF**power for power in range(int(math.log(steps / first, _HALF)) + 1)]
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return STOP for a trial that is in the worse half at the rung which it has just come to."""
+        step = result[_STEP]
+        if not any(step - self._interval < milestone <= step for milestone in self._milestones):
+            return str(TrialScheduler.CONTINUE)
+        return str(super().on_trial_result(_CONTROLLER, trial, result))
+
+
 class Schedule:
     """A Tune schedule for each Optuna study of ours: with ``scope: per_task`` tasks are not compared.
 
@@ -138,11 +170,11 @@ class Schedule:
         objective: the validator that it goes by.
     """
 
-    def __init__(self, make: Callable[[], ASHAScheduler | ForkingPopulation], objective: str) -> None:
+    def __init__(self, make: Callable[[], Halving | ForkingPopulation], objective: str) -> None:
         self._make, self.objective = make, objective
-        self._of: dict[str, ASHAScheduler | ForkingPopulation] = {}
+        self._of: dict[str, Halving | ForkingPopulation] = {}
 
-    def _for(self, trial: Trial) -> ASHAScheduler | ForkingPopulation | None:
+    def _for(self, trial: Trial) -> Halving | ForkingPopulation | None:
         """Return what decides on a trial, None where nothing does: only trials of the search end early."""
         job = job_of(trial)
         if job.purpose != "trial":
@@ -186,13 +218,13 @@ def make_schedule(space: Space) -> Schedule | None:
     if not space.pruner.of_ray:
         return None
     steps = space.train.steps
-    first, warmup = max(1, steps // space.train.evaluations), int(space.pruner.warmup * steps)
+    interval, warmup = max(1, steps // space.train.evaluations), int(space.pruner.warmup * steps)
     mode = "max" if VALIDATORS[space.objective].higher_is_better else "min"
     when: dict[str, Any] = {"time_attr": _STEP, "metric": _OBJECTIVE, "mode": mode}
 
-    def make() -> ASHAScheduler | ForkingPopulation:
+    def make() -> Halving | ForkingPopulation:
         if space.pruner.name == "pbt":
-            return ForkingPopulation(space, when, first, warmup)
-        return ASHAScheduler(**when, max_t=steps, grace_period=max(first, warmup), reduction_factor=2)
+            return ForkingPopulation(space, when, interval, warmup)
+        return Halving(when, steps, interval, max(interval, warmup))
 
     return Schedule(make, space.objective)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from iimt_search.errors import describe
+from iimt_search.errors import MachineError, describe, machine_failed
 from iimt_search.records import Job, Report
 from iimt_search.study.executors.inline import InlineExecutor
 
@@ -24,7 +24,8 @@ class JobTrainable(tune.Trainable):
     (variables that this process takes over where it has none of its own), ``storage`` (the shared one, or
     None) and ``study`` (its folder there).
 
-    An error of the job's own is a result, not an exception: the process serves the next job.
+    An error of the job's own is a result, not an exception: the process serves the next job. One of the
+    machine's ends the process.
     """
 
     _files: "NodeFiles | None" = None
@@ -73,10 +74,14 @@ class JobTrainable(tune.Trainable):
             if isinstance(event, Report):
                 if self._files is not None:
                     self._files.upload(event.evaluation)
-                return {"evaluation": event.evaluation}
+                return {"evaluation": event.evaluation, "note": event.note}
         except Exception as error:  # of the shared storage, or the data: it fails this job, not its process
             self._jobs = None
+            if machine_failed(error):
+                raise
             return {"ended": "failed", "error": describe(error, self._config["debug"])}
+        if event.status == "lost":  # a device that failed stays so for its process: Tune replaces it
+            raise MachineError(event.error)
         self._jobs = None  # the process may wait for its next job for long
         return {"ended": event.status, "error": event.error}
 

@@ -54,9 +54,11 @@ def test_a_trial_that_runs_out_of_memory_fails_with_that_word_and_the_search_goe
         return type(job)(**{**job.__dict__, "settings": settings})
 
     monkeypatch.setattr(Scope, "trial_job", too_large)
+    monkeypatch.setattr("iimt_search.study.executors.runner.PAUSES", (0.0,))
     trials = run_on(small_space(), lambda: RayExecutor(RayOptions(tmp_path / "tiny")))
-    assert [trial.state is TrialState.FAIL for trial in trials] == [False, True, False]
-    assert "out of memory" in trials[1].user_attrs["error"]
+    # It is tried again and does not count in the budget: another trial takes its place.
+    assert [trial.state is TrialState.FAIL for trial in trials] == [False, True, False, False]
+    assert "the machine failed 2 times: out of memory" in trials[1].user_attrs["error"]
 
 
 def test_asha_stops_trials_as_pruned_with_their_last_report(

@@ -1,11 +1,13 @@
 """Tune's population-based training, as forks of a study's trials."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
 
@@ -28,7 +30,7 @@ class FakeTrial:
     def __init__(self, number: int, lambda_max: float = 1.0, known_step: int = 0) -> None:
         settings = TrainSettings(steps=60, lambda_max=lambda_max)
         job = Job(f"trial-{number}", (), settings, 0, ("entropy",), "", known_step=known_step)
-        self.config = {"job": job}
+        self.config, self.trial_id = {"job": job}, str(number)
         self.experiment_tag, self.status, self.last_result = "", "RUNNING", dict[str, Any]()
         keep = SimpleNamespace(num_to_keep=None)
         self.run_metadata = SimpleNamespace(checkpoint_manager=SimpleNamespace(checkpoint_config=keep))
@@ -49,6 +51,11 @@ def made(small_space: Callable[..., Space]) -> Callable[..., Any]:
         )
 
     return make
+
+
+def drawn_so_far() -> tuple[Any, Any]:
+    numpy_state: Any = np.random.get_state()
+    return random.getstate(), numpy_state[1].tolist()
 
 
 def hear(schedule: Any, trial: Any, step: int, value: float, decided: int = 0) -> Finished | None:
@@ -77,6 +84,25 @@ def test_one_of_the_worst_goes_on_as_a_fork_of_one_of_the_best(
         assert value in searched["choices"]
     else:
         assert searched["low"] <= value <= searched["high"] and not value % searched.get("step", value)
+
+
+def test_what_is_drawn_depends_on_the_studys_seed_alone(made: Callable[..., Any]) -> None:
+    found = []
+    for at in range(3):
+        schedule = made()
+        trials: list[Any] = [FakeTrial(number) for number in range(8)]
+        for trial in trials:
+            schedule.add(trial)
+        random.seed(at)
+        np.random.seed(at)
+        before = drawn_so_far()
+        for number, trial in enumerate(trials[1:], 1):
+            assert hear(schedule, trial, 10, number / 10) is None
+        ended = hear(schedule, trials[0], 10, 0.0)
+        assert drawn_so_far() == before
+        assert ended is not None and ended.fork is not None
+        found.append(ended.fork)
+    assert found[0] == found[1] == found[2]
 
 
 def test_only_scores_at_the_same_step_and_of_trials_under_way_are_compared(made: Callable[..., Any]) -> None:
@@ -186,3 +212,24 @@ def test_a_study_by_population_based_training(
         assert {k: v for k, v in fork.params.items() if k != "lambda_max"} == {
             k: v for k, v in donor.params.items() if k != "lambda_max"
         }
+
+
+def test_asha_compares_scores_of_the_same_rung_only(small_space: Callable[..., Space]) -> None:
+    space = small_space(
+        train={"steps": 60, "evaluations": 6},
+        pruner={"name": "asha", "warmup": 0},
+        objective="source_accuracy",
+    )
+    schedule = make_schedule(space)
+    good, unscored, bad, late = trials = [FakeTrial(number) for number in range(4)]
+    for trial in trials:
+        schedule.add(trial)  # type: ignore[union-attr, arg-type]
+    assert all(hear(schedule, good, step, 0.8) is None for step in (10, 20, 30, 40, 50))
+    # The objective came only after its second rung: it is judged at the third one.
+    assert hear(schedule, unscored, 30, 0.1) is None
+    ended = hear(schedule, unscored, 40, 0.1)
+    assert ended is not None and ended.status == "stopped"
+    # At rungs only, and what was not judged at one is not made up for later.
+    assert hear(schedule, bad, 10, 0.9) is None and hear(schedule, bad, 30, 0.0) is None
+    assert hear(schedule, bad, 40, 0.9) is None and hear(schedule, bad, 50, 0.0) is None
+    assert hear(schedule, late, 10, 0.1) is not None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from iimt_search.errors import MachineError
 from iimt_search.records import Evaluation, Job
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
@@ -95,3 +96,17 @@ def test_a_reset_trainable_runs_the_next_job_also_after_an_error(
     assert found == [] and ended.startswith("failed") and "not finite" in ended
     assert trainable.reset_config(config("good"))
     assert results(trainable)[1] == "complete"
+
+
+def test_a_machine_that_fails_ends_the_process_and_an_error_of_the_jobs_own_does_not(
+    config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error: list[Exception] = [torch.OutOfMemoryError("CUDA out of memory"), ValueError("k")]
+
+    def failing(*_: object) -> None:
+        raise error.pop(0)
+
+    monkeypatch.setattr("iimt_search.training.trainable.Trainable.advance", failing)
+    with pytest.raises(MachineError, match="out of memory"):
+        JobTrainable(config("a")).step()
+    assert JobTrainable(config("b")).step() == {"ended": "failed", "error": "ValueError: k"}

@@ -1,5 +1,6 @@
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iimt_search import cores
 from iimt_search.data.assemble import load_task
-from iimt_search.data.folder import ImageFolder
-from iimt_search.data.open import open_domain
-from iimt_search.data.task import DomainTask, Labelled, Unlabelled
+from iimt_search.data.image_files import files
+from iimt_search.data.image_files.folder import image_folder
+from iimt_search.data.open import open_with_labels
+from iimt_search.data.store import file_key
+from iimt_search.data.task import DomainTask, Labelled, Samples, Unlabelled
 from iimt_search.errors import DataError
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 
@@ -41,7 +45,7 @@ def test_class_folders(paint: Paint, tmp_path: Path) -> None:
     ):
         paint(name, value)
     (tmp_path / "d" / "cat" / "notes.txt").write_text("not an image")
-    domain = open_domain(domain_of(tmp_path / "d"), 8)
+    domain = open_with_labels(domain_of(tmp_path / "d"), 8)
     assert domain.classes == ("cat", "dog") and isinstance(domain.train, Labelled)
     assert domain.train.x.shape == (3, 3, 8, 8) and domain.train.x.dtype == np.uint8
     assert domain.train.y.tolist() == [0, 0, 1]
@@ -52,7 +56,7 @@ def test_class_folders(paint: Paint, tmp_path: Path) -> None:
 def test_flat_folder_has_no_labels(paint: Paint, tmp_path: Path) -> None:
     paint("d/1.png", 1)
     paint("d/2.png", 2)
-    domain = open_domain(domain_of(tmp_path / "d", augmentation="objects"), 8)
+    domain = open_with_labels(domain_of(tmp_path / "d", augmentation="objects"), 8)
     assert domain.classes is None and isinstance(domain.train, Unlabelled)
     assert domain.augmentation == "objects"
 
@@ -60,42 +64,42 @@ def test_flat_folder_has_no_labels(paint: Paint, tmp_path: Path) -> None:
 def test_test_folder(paint: Paint, tmp_path: Path) -> None:
     for name in ("d/cat/1.png", "d/dog/1.png", "t/cat/1.png", "t/dog/2.png"):
         paint(name, 5)
-    domain = open_domain(domain_of(tmp_path / "d", test=str(tmp_path / "t")), 8)
+    domain = open_with_labels(domain_of(tmp_path / "d", test=str(tmp_path / "t")), 8)
     assert isinstance(domain.test, Labelled) and domain.test.y.tolist() == [0, 1]
     paint("t/fox/1.png", 5)
     with pytest.raises(DataError, match="its training and test folders have other classes"):
-        open_domain(domain_of(tmp_path / "d", test=str(tmp_path / "t")), 8)
+        open_with_labels(domain_of(tmp_path / "d", test=str(tmp_path / "t")), 8)
 
 
 def test_a_changed_file_is_read_again(paint: Paint, tmp_path: Path) -> None:
     paint("d/cat/1.png", 1)
     paint("d/dog/1.png", 1)
-    first = open_domain(domain_of(tmp_path / "d"), 8)
+    first = open_with_labels(domain_of(tmp_path / "d"), 8)
     paint("d/dog/2.png", 7)
-    second = open_domain(domain_of(tmp_path / "d"), 8)
+    second = open_with_labels(domain_of(tmp_path / "d"), 8)
     assert (len(first.train), len(second.train)) == (2, 3)
     assert first.fingerprint != second.fingerprint
 
 
 def test_what_is_wrong_is_told(paint: Paint, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no folder .*absent"):
-        open_domain(domain_of(tmp_path / "absent"), 8)
+        open_with_labels(domain_of(tmp_path / "absent"), 8)
     with pytest.raises(DataError, match=r"1\.png is a file; `folder` names"):
-        open_domain(domain_of(paint("d/1.png", 1)), 8)
+        open_with_labels(domain_of(paint("d/1.png", 1)), 8)
     (tmp_path / "d" / "1.png").unlink()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no image .* and no class folder"):
-        open_domain(domain_of(tmp_path / "empty"), 8)
+        open_with_labels(domain_of(tmp_path / "empty"), 8)
     paint("d/cat/1.png", 1)
     (tmp_path / "d" / "dog").mkdir()
     paint("d/dog/1.png", 1)
     loose = paint("d/loose.png", 1)
     with pytest.raises(DataError, match=r"holds images \(loose.png\) beside class folders \(cat/\)"):
-        open_domain(domain_of(tmp_path / "d"), 8)
+        open_with_labels(domain_of(tmp_path / "d"), 8)
     loose.unlink()
     (tmp_path / "d" / "dog" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
     with pytest.raises(DataError, match=r"dog/broken\.png"):
-        open_domain(domain_of(tmp_path / "d"), 8)
+        open_with_labels(domain_of(tmp_path / "d"), 8)
 
 
 def task_of(source: Path, target: Path, **more: object) -> DomainTask:
@@ -148,9 +152,45 @@ def test_classes_one_folder_deeper_are_told(lab: Path, paint: Paint, tmp_path: P
     assert (
         "its 2 class folders hold folders of the same names (clean, rust); if those are the classes" in nested
     )
-    shutil.rmtree(tmp_path / "whole" / "val")
-    with pytest.raises(DataError, match=r"has 1 class, .* of the same names \(clean, rust\)"):
-        task_of(tmp_path / "whole", target)
+
+
+def test_class_folders_lie_in_the_only_folder_within(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    shutil.copytree(lab, tmp_path / "office" / "amazon" / "images")
+    (tmp_path / "office" / "amazon" / "notes.txt").write_text("mine")
+    paint("field/a.png", 200)
+    task = task_of(tmp_path / "office", tmp_path / "field")
+    assert task.classes == ("clean", "rust") and len(task.source_train) + len(task.source_val) == 8
+    assert told(task)[0] == f"{tmp_path}/office: the classes are the folders in amazon/images/"
+    assert told(task)[1].endswith("skipped files that are no images of a type that is read: 1 .txt")
+    # What holds no image beside `images` is passed by; with images it is a class of its own, as before.
+    (tmp_path / "office" / "amazon" / "points").mkdir()
+    (tmp_path / "office" / "amazon" / "points" / "a.mat").write_bytes(b"")
+    assert image_folder(tmp_path / "office").classes == ("clean", "rust")
+    paint("office/amazon/points/b.png", 3)
+    assert image_folder(tmp_path / "office").classes == ("images", "points")
+
+
+def test_the_only_class_folder_is_one(lab: Path, paint: Paint, tmp_path: Path) -> None:
+    paint("field/rust/1.png", 4)
+    paint("field/rust/deep/2.png", 4)
+    assert image_folder(tmp_path / "field").classes == ("rust",)
+    paint("flat/images/1.png", 4)
+    assert image_folder(tmp_path / "flat").classes == ("images",)
+    paint("one/images/rust/1.png", 4)
+    assert image_folder(tmp_path / "one").classes == ("rust",)
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "again").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match="again is a link to a folder that it is in, a loop"):
+        image_folder(tmp_path / "loop")
+
+
+def test_classes_found_deeper_are_not_those_that_were_prepared_before(lab: Path, tmp_path: Path) -> None:
+    # The key of what an earlier version has prepared of the same files, as one class.
+    files = image_folder(lab).files
+    shutil.copytree(lab, tmp_path / "whole" / "images")
+    deeper = image_folder(tmp_path / "whole")
+    assert file_key(deeper.files, deeper.labelling) != file_key(deeper.files)
+    assert file_key(files, image_folder(lab).labelling) == file_key(files)
 
 
 def test_files_that_are_no_known_image_are_counted_by_ending(lab: Path, paint: Paint, tmp_path: Path) -> None:
@@ -181,7 +221,7 @@ def test_dead_links_folders_called_like_images_and_loops_are_all_named(lab: Path
     os.mkfifo(lab / "clean" / "pipe.png")
     os.mkfifo(lab / "clean" / "other.sock")
     with pytest.raises(DataError, match="6 things are wrong") as caught:
-        ImageFolder(lab)
+        image_folder(lab)
     assert sorted(cause.removeprefix(f"{lab}/") for cause in caught.value.causes) == [
         "clean/loop is a link to a folder that it is in, a loop",
         "clean/pipe.png is neither a file nor a folder",
@@ -196,7 +236,7 @@ def test_links_are_followed(lab: Path, paint: Paint, tmp_path: Path) -> None:
     elsewhere = paint("disk/far/1.png", 9)
     (lab / "far").symlink_to(elsewhere.parent)
     (lab / "rust" / "linked.png").symlink_to(elsewhere)
-    assert ImageFolder(lab).classes == ("clean", "far", "rust") and len(ImageFolder(lab).files) == 10
+    assert image_folder(lab).classes == ("clean", "far", "rust") and len(image_folder(lab).files) == 10
 
 
 def test_what_systems_leave_behind_is_skipped_and_told(lab: Path, paint: Paint, tmp_path: Path) -> None:
@@ -248,7 +288,7 @@ def test_a_folder_without_permission_is_named(lab: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "scandir", refusing)  # root may read everything
     with pytest.raises(DataError, match="rust cannot be read: Permission denied"):
-        ImageFolder(lab)
+        image_folder(lab)
 
 
 def test_a_test_folder_within_the_training_folder(lab: Path, paint: Paint, tmp_path: Path) -> None:
@@ -272,9 +312,34 @@ def test_all_broken_files_are_listed_with_a_limit(lab: Path, tmp_path: Path) -> 
     for index in range(20):
         (lab / "rust" / f"{index}.png").write_bytes(b"broken")
     with pytest.raises(DataError) as caught:
-        open_domain(domain_of(lab), 8)
+        open_with_labels(domain_of(lab), 8)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("20 things") and len(lines) == 12 and lines[-1] == "  and 10 more"
+
+
+def test_images_are_read_on_every_core_in_order_and_piece_by_piece(
+    paint: Paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = threading.Barrier(2)  # two threads read, or the test fails
+    read = files.read_image
+
+    def together(path: Path, size: int, level: float | None) -> Samples:
+        at_once.wait(timeout=30)
+        return read(path, size, level)
+
+    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+    monkeypatch.setattr(files, "read_image", together)
+    monkeypatch.setattr(files, "_CHUNK_BYTES", 3 * 8 * 8 * 4)
+    for index in range(10):
+        paint(f"d/{index}.png", 20 * index)
+    (tmp_path / "d" / "7.png").write_bytes(b"broken")
+    (tmp_path / "d" / "3.png").write_bytes(b"broken")
+    broken: list[str] = []
+    chunks = list(image_folder(tmp_path / "d").stream(8, None, broken).chunks())
+    assert [len(chunk) for chunk in chunks] == [4, 4, 2]
+    means = [int(image.mean()) for chunk in chunks for image in chunk]
+    assert means == [0, 20, 40, 0, 80, 100, 120, 0, 160, 180]
+    assert [Path(told.split(" is not")[0]).name for told in broken] == ["3.png", "7.png"]
 
 
 def grey(path: Path, values: np.ndarray) -> None:
