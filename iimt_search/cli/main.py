@@ -4,7 +4,6 @@ import io
 import sys
 import traceback
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -61,13 +60,6 @@ class Verbs(click.Group):
             ctx.exit(error.exit_code)
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
-        except OSError as error:
-            if ctx.params.get("debug"):
-                raise
-            named = f"{shown(error.filename)}: " if isinstance(error.filename, (str, bytes, Path)) else ""
-            reason = error.strerror or f"{type(error).__name__}: {error}"
-            click.echo(f"error: {named}{reason}  (--debug shows where)", err=True)
-            ctx.exit(1)
         except Exception as error:
             if ctx.params.get("debug"):
                 raise

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -58,8 +58,9 @@ def _stopped_by_signals(say: Callable[[str], None], came: list[str]) -> Iterator
         came.append(signal.Signals(signum).name)
         if came[-1] == "SIGHUP":
             _let_go_of_terminal()
-        say("stopping…")
         stop.set()
+        with suppress(RuntimeError):  # it came in the midst of another line
+            say("stopping…")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     if threading.current_thread() is not threading.main_thread():

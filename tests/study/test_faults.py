@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -39,6 +41,7 @@ from iimt_search.study.storage.guard import GuardedWrites
 from iimt_search.study.storage.lock import DriverSession
 from iimt_search.validators.registry import VALIDATORS
 
+SPACES = [shutil.which("unshare"), "-rm"] if shutil.which("unshare") else []
 CHANGES: dict[str, Any] = {"tasks": ["digits->digits-m"], "objective": "entropy", "validators": []}
 
 
@@ -160,6 +163,19 @@ def test_a_database_that_is_removed_or_replaced_is_told_at_once(
     )
 
 
+def test_a_database_that_is_damaged_while_the_study_runs_is_told(tiny_space: Path, tmp_path: Path) -> None:
+    def damage() -> None:
+        with sqlite3.connect(tmp_path / "tiny" / "study.db") as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with (tmp_path / "tiny" / "study.db").open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            file.write(os.urandom(size))
+
+    with pytest.raises(StudyError, match=r"refuses to be written to: .*(malformed|not a database)"):
+        run(load(tiny_space), tmp_path, Once(4, damage))
+
+
 @pytest.mark.parametrize("at", [0, 20, 100, 4096, 30_000])
 def test_a_damaged_database_is_told_as_one(tiny_space: Path, tmp_path: Path, at: int) -> None:
     from benchmarks.scale import make_study
@@ -235,6 +251,22 @@ def test_a_clock_that_goes_back_changes_nothing(
     for verb in ("status", "best", "report"):
         result = CliRunner().invoke(cli, [verb, "--study", "tiny", "--studies-dir", str(tmp_path)])
         assert result.exit_code == 0, result.output
+
+
+# Two drivers.
+
+
+def test_a_second_driver_is_refused_and_says_who_runs_the_study(tiny_space: Path, tmp_path: Path) -> None:
+    given = ["run", "--space", str(tiny_space), "--workers", "0", "--studies-dir", str(tmp_path)]
+    refused = []
+
+    def again() -> None:
+        refused.append(CliRunner().invoke(cli, given))
+
+    run(load(tiny_space), tmp_path, Once(2, again))
+    (result,) = refused
+    assert result.exit_code == 1
+    assert f"error: study 'tiny' is being run by process {os.getpid()} on " in result.output
 
 
 # Signals.
@@ -317,16 +349,8 @@ def test_what_cannot_be_written_is_named_in_one_line(
     tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    given = [
-        "run",
-        "--space",
-        str(tiny_space),
-        "--workers",
-        "0",
-        "--studies-dir",
-        str(tmp_path / "file" / "s"),
-    ]
-    result = CliRunner().invoke(cli, given)
+    below = ["--workers", "0", "--studies-dir", str(tmp_path / "file" / "s")]
+    result = CliRunner().invoke(cli, ["run", "--space", str(tiny_space), *below])
     assert result.exit_code == 1 and len(result.output.strip().splitlines()) <= 2
     assert "error: " in result.output and "Not a directory" in result.output
 
@@ -343,3 +367,26 @@ def test_what_cannot_be_written_is_named_in_one_line(
     assert result.exit_code == 1
     assert result.output.strip().endswith("report.html: No space left on device  (--debug shows where)")
     assert not list((tmp_path / "tiny").glob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_ends_the_run_and_with_room_it_goes_on(tiny_space: Path, tmp_path: Path) -> None:
+    """On a file system of its own, which a namespace of its own may mount."""
+    if not SPACES or subprocess.run([*SPACES, "true"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [sys.executable, "-m", "iimt_search", "run", "--space", tiny_space, "--workers", "0"]
+    command += ["--studies-dir", disk]
+    run_it = shlex.join(map(str, command))
+    script = f"""
+    mount -t tmpfs -o size=400k tmpfs {disk}
+    {run_it} > {tmp_path}/full 2>&1; echo $? >> {tmp_path}/full
+    mount -o remount,size=100m {disk}
+    {run_it} > {tmp_path}/room 2>&1; echo $? >> {tmp_path}/room
+    """
+    subprocess.run([*SPACES, "sh", "-c", script], check=True, timeout=300)
+    full, room = ((tmp_path / name).read_text() for name in ("full", "room"))
+    assert full.splitlines()[-1] == "1" and "Traceback" not in full, full
+    assert "error: " in full.splitlines()[-2] and ("is full" in full or "No space left" in full), full
+    assert room.splitlines()[-1] == "0", room

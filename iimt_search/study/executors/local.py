@@ -76,6 +76,7 @@ class _Worker:
     gpu: str
     keys: list[str] = field(default_factory=list)
     asked: float = 0.0  # when it was told last what to do; 0 where it waits to be told
+    evaluations: int = 1  # the most that one of its jobs has
     hung: bool = False
 
 
@@ -93,7 +94,7 @@ class LocalExecutor:
         population: how many jobs each worker trains side by side, as one batched computation.
         gpus: as CUDA names them, shared out among the workers in turn; empty where each sees them all.
         patience: seconds without a word from a worker before it may be taken to hang. The first report of
-            all may take ten times as long.
+            all may take 48 times as long.
 
     Raises:
         ValueError: there are no workers, or no places in them.
@@ -154,6 +155,7 @@ class LocalExecutor:
             self._unsent.append(Finished(job.key, "lost", f"its process cannot be reached: {error}"))
         else:
             worker.keys.append(job.key)
+            worker.evaluations = max(worker.evaluations, job.settings.evaluations)
             worker.asked = time.monotonic()
 
     def _replace(self, worker: _Worker) -> None:
@@ -197,9 +199,14 @@ class LocalExecutor:
         return [*events, *(Finished(key, "lost", reason) for key in lost)]
 
     def _end_what_hangs(self, silent: Iterable[_Worker]) -> None:
-        """Kill workers that are silent for much longer than the slowest report has taken."""
-        limit = max(self._patience, 20 * self._slowest) if self._slowest else 10 * self._patience
+        """Kill workers that are silent for much longer than the slowest report has taken.
+
+        A training's last evaluation may take as long as the whole of it: a validator trains in reverse.
+        """
         for worker in silent:
+            limit = max(self._patience, max(20, 3 * worker.evaluations) * self._slowest)
+            if not self._slowest:
+                limit = 48 * self._patience
             if worker.asked and time.monotonic() - worker.asked > limit:
                 worker.hung = True
                 worker.process.kill()
