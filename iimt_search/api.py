@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import IimtSearchError, StudyError, UsageError
-from iimt_search.plain_text import clipped
+from iimt_search.plain_text import clipped, without_passwords
 from iimt_search.space import KnownNames, Space
 from iimt_search.space import load_space as read_space
 from iimt_search.validators.registry import VALIDATORS
@@ -105,6 +105,7 @@ class _Lines:
 
     def line(self, text: str) -> None:
         """Pass the line on; to an output that is not UTF-8 with other letters in the place of some."""
+        text = without_passwords(text)
         try:
             self._line(text)
         except UnicodeEncodeError:

@@ -23,19 +23,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from iimt_search.plain_text import clipped, visible
+from iimt_search.plain_text import clipped, visible, without_passwords
 
 
 class IimtSearchError(Exception):
     """Base of every error that this package raises on purpose.
 
-    What others wrote stands in messages, too: nothing in one steers a terminal.
+    What others wrote stands in messages, too: nothing in one steers a terminal, or is a URL's password.
     """
 
     exit_code = 1
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(visible(clipped(message, 3500), newlines=True))
+        super().__init__(visible(clipped(without_passwords(str(message)), 3500), newlines=True))
 
 
 class UsageError(IimtSearchError):
@@ -173,9 +173,9 @@ def describe(error: BaseException, debug: bool) -> str:
     "out of memory" stands in it where that is what happened.
     """
     name = "" if isinstance(error, IimtSearchError) else f"{type(error).__name__}: "
-    text = f"{name}{error}".replace("\n", " ")
+    text = without_passwords(f"{name}{error}".replace("\n", " "))
     if debug:
-        text = "".join(traceback.format_exception(error)).rstrip()
+        text = without_passwords("".join(traceback.format_exception(error)).rstrip())
     low = text.lower()
     if "out of memory" not in low and (isinstance(error, MemoryError) or any(m in low for m in _NO_MEMORY)):
         return f"out of memory: {text}"

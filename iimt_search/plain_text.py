@@ -26,6 +26,25 @@ def visible(text: str, newlines: bool = False) -> str:
     return (_STEERING_BUT_NEWLINES if newlines else _STEERING).sub(_escaped, text)
 
 
+# In a URL up to the last "@" of a word: who writes one by hand may forget to quote an "@" in it. Not a port.
+_PASSWORDS = (
+    (re.compile(r"(\w://[^\s/:@]*):(?!\d{1,5}/)[^\s'\"]*@"), r"\1@"),
+    (re.compile(r"((?:^|[?&\s;'\"])(?:ssl)?password=)[^\s&;'\"]+", re.IGNORECASE), r"\1…"),
+)
+
+
+def without_passwords(text: str) -> str:
+    """Return a text without the passwords of the URLs and connection strings in it.
+
+    Example:
+        >>> without_passwords("cannot reach postgresql://me:secret@host/db?sslpassword=x")
+        'cannot reach postgresql://me@host/db?sslpassword=…'
+    """
+    for pattern, shown in _PASSWORDS:
+        text = pattern.sub(shown, text)
+    return text
+
+
 def clipped(text: object, most: int = 1000) -> str:
     """Return a text of at most about ``most`` letters, cut in its middle.
 

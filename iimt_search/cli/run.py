@@ -19,6 +19,7 @@ from iimt_search.api import load_space, run
 from iimt_search.cli.options import data_root_option, device_option, json_option, where_options
 from iimt_search.cli.progress import PlainProgress, duration, make_progress
 from iimt_search.errors import StudyInterruptedError, UsageError
+from iimt_search.plain_text import without_passwords
 
 
 def _custom(given: tuple[str, ...]) -> dict[str, float]:
@@ -89,7 +90,8 @@ def _same_command(ctx: click.Context) -> str:
 
             value = hide_password(str(value))
         for one in value if isinstance(value, tuple) else (value,):
-            words += [option.opts[0]] if isinstance(one, bool) else [option.opts[0], str(one)]
+            given = [] if isinstance(one, bool) else [without_passwords(str(one))]
+            words += [option.opts[0], *given]
     return shlex.join(words)
 
 
