@@ -4,7 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iimt_search.api import audit, best, compare, export, load_space, run, score, status, write_report
+    from iimt_search.api import (
+        audit,
+        best,
+        compare,
+        export,
+        load_space,
+        rerun,
+        run,
+        score,
+        status,
+        write_report,
+    )
     from iimt_search.exporting.load import load_model
 
 __version__ = "0.1.0"
@@ -16,6 +27,7 @@ __all__ = [
     "export",
     "load_model",
     "load_space",
+    "rerun",
     "run",
     "score",
     "status",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from iimt_search.report.write import WrittenFigures
     from iimt_search.study.open import OpenStudy
     from iimt_search.study.progress import Listener, Snapshot
+    from iimt_search.study.rerun import Rerun
     from iimt_search.study.scoring import StudyScores
 
 Count = Callable[[str, int, int], None]
@@ -327,6 +328,39 @@ def score(
             None if export is None else Path(export),
             partial(progress or _ignore, "scored"),
         )
+
+
+@_reads
+def rerun(
+    trial: int,
+    study: str | None = None,
+    *,
+    device: str = "auto",
+    data_root: str | Path | None = None,
+    progress: Count | None = None,
+    studies_dir: str | Path = "studies",
+    storage: str | None = None,
+) -> "list[Rerun]":
+    """Train a trial again from its record, and tell whether it came out the same; changes nothing.
+
+    As far as it had come: one that was pruned up to there. Compared are the objective at every step, every
+    validator's last score, its error, and what it predicted where that was kept.
+
+    Args:
+        trial: its number.
+
+    Returns:
+        What came out; one, with ``scope: per_task`` one for each task that has such a trial.
+
+    Raises:
+        StudyError: there is no such trial, or it has not ended.
+        StudyMismatchError: the data is not what the study was run with.
+        DataError: a task's data cannot be made.
+    """
+    from iimt_search.study.rerun import rerun_trial
+
+    with _open(studies_dir, study, storage) as opened, _data_in(data_root):
+        return rerun_trial(opened, trial, device, partial(progress or _ignore, "trained"))
 
 
 @dataclass(frozen=True)

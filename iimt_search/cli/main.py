@@ -24,6 +24,7 @@ VERBS = {
     "compare": "Show two studies side by side.",
     "report": "Write a study's report: one HTML file that needs no network.",
     "score": "Score the kept checkpoints by any validator, without training.",
+    "rerun": "Train a trial again from its record; say whether it came out the same.",
     "validators": "List the label-free validators and how each fails.",
     "predict": "Classify images and arrays with an exported model.",
     "dashboard": "Open the Optuna dashboard on a study, on loopback.",
