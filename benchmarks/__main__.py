@@ -244,5 +244,21 @@ def kills(points: int, moments: int, worker_moments: int, seed: int) -> None:
     raise SystemExit(bool(found.wrong))
 
 
+@main.command()
+@click.option("--trials", default=2000, show_default=True, type=click.IntRange(min=8))
+@click.option("--worker/--no-worker", default=True, show_default=True, help="In a worker process.")
+@json_option
+def soak(trials: int, worker: bool, as_json: bool) -> None:
+    """Many short trials in one run: what each adds to memory, handles, and the database."""
+    from benchmarks.soak import measure_soak
+
+    found = measure_soak(trials, worker)
+    lines = [f"{found['trials']:.0f} trials, {found['seconds']:.3f} s each"]
+    lines += [f"database {found['database'] / 1000:+.2f} kB a trial"]
+    for name in ("driver", "worker") if worker else ("driver",):
+        lines.append(f"{name} {found[name] / 1000:+.2f} kB a trial, {found[f'{name}_handles']:+.1f} handles")
+    _print(found, as_json, lines)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")
