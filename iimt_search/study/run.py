@@ -13,14 +13,23 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
 from iimt_search.data.assemble import load_trainable, shared_with_target
-from iimt_search.errors import DataError, StudyInterruptedError, StudyMismatchError, collecting
+from iimt_search.errors import (
+    DataError,
+    IimtSearchError,
+    MachineError,
+    StudyInterruptedError,
+    StudyMismatchError,
+    collecting,
+    describe,
+    machine_failed,
+)
 from iimt_search.plain_text import clipped, markdown
 from iimt_search.records import Choice
 from iimt_search.space import Space, with_defaults
 from iimt_search.study import notes
 from iimt_search.study.compare import differences
 from iimt_search.study.executors.base import Executor
-from iimt_search.study.executors.runner import FixedJobs, JobRunner, UnderWay
+from iimt_search.study.executors.runner import CONTINUE, FixedJobs, JobRunner, UnderWay
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import KeptLimit
 from iimt_search.study.progress import Listener, RunProgress
@@ -311,5 +320,9 @@ def run_study(
                 return choices
             except StudyInterruptedError as error:
                 raise StudyInterruptedError(f"study {space.study!r} is stopped; nothing is lost") from error
+            except Exception as error:  # of the driver's own files
+                if isinstance(error, IimtSearchError) or not machine_failed(error):
+                    raise
+                raise MachineError(f"the machine failed: {describe(error, False)}; {CONTINUE}") from error
             finally:
                 executor.close()

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Engine
 from iimt_search.cli.main import cli
 from iimt_search.cli.run import _stopped_by_signals
 from iimt_search.data.registry import DOMAINS
-from iimt_search.errors import StudyError, StudyInterruptedError, StudyMismatchError
+from iimt_search.errors import MachineError, StudyError, StudyInterruptedError, StudyMismatchError
 from iimt_search.records import Choice, Finished, Job, Report
 from iimt_search.settings import TrainSettings
 from iimt_search.space import KnownNames, Space, load_space
@@ -343,6 +343,24 @@ def test_what_changed_in_a_space_is_told_with_both_values(tiny_space: Path, tmp_
 
 
 # Files.
+
+
+def test_a_disk_that_is_full_for_the_drivers_own_files_says_how_to_go_on(
+    tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import SafetensorError
+
+    from iimt_search.study.search import reference
+
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(reference, "save_file", full)
+    space = load(tiny_space, objective="consensus", reference={"trials": 1})
+    with pytest.raises(MachineError, match=r"No space left .*; what is finished is kept; run again"):
+        run(space, tmp_path)
+    monkeypatch.undo()
+    run(space, tmp_path)
 
 
 def test_what_cannot_be_written_is_named_in_one_line(
