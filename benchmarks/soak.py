@@ -1,7 +1,9 @@
 """Many short trials in one run: what each adds to memory, open handles, and the study on disk."""
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -51,6 +53,13 @@ def _handles(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def _database(path: Path) -> int:
+    """Return the bytes of a database, with what its log holds of it."""
+    with closing(sqlite3.connect(path)) as database:
+        pages = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")]
+    return int(pages[0] * pages[1])
+
+
 @dataclass
 class Watch(Silent):
     """Measures at every trial's end.
@@ -70,9 +79,8 @@ class Watch(Silent):
         ended = sum(snapshot.states.values())
         if snapshot.phase != "search" or (self.rows and self.rows[-1][0] == ended):
             return
-        database = sum(path.stat().st_size for path in self.folder.glob("study.db*"))
         sizes = [value for pid in self.pids for value in (_memory(pid), _handles(pid))]
-        self.rows.append([ended, time.monotonic(), database, *sizes])
+        self.rows.append([ended, time.monotonic(), _database(self.folder / "study.db"), *sizes])
 
 
 def measure_soak(trials: int, worker: bool = True) -> dict[str, float]:

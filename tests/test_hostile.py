@@ -335,7 +335,7 @@ def test_a_study_that_names_another_database_makes_none(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     outside = tmp_path / "outside.db"
     (tmp_path / "a" / "study.json").write_text(json.dumps({"schema": 1, "storage": f"sqlite:///{outside}"}))
-    with pytest.raises(StudyError, match="no database"):
+    with pytest.raises(StudyError, match="is not there"):
         api.status("a", studies_dir=tmp_path)
     assert not outside.exists()
 

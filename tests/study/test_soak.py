@@ -13,5 +13,5 @@ def test_memory_handles_and_database_stay_flat() -> None:
     found = measure_soak(60, worker=False)
     assert found["trials"] == 60
     assert abs(found["driver_handles"]) < 2
-    assert found["database"] < 20_000, "bytes a trial"
+    assert found["database"] < 10_000, "bytes a trial"
     assert found["driver"] < 60_000, "bytes a trial"
