@@ -109,3 +109,16 @@ def test_what_cannot_be_trained_again_is_refused(studies: Path, monkeypatch: pyt
     monkeypatch.setattr(module, "load_trainable", lambda *_: Other)
     with pytest.raises(StudyMismatchError, match="the data of digits->digits-m is not what the study was"):
         iimt_search.rerun(0, studies_dir=studies)
+
+
+@pytest.mark.slow
+def test_with_a_scope_for_each_task_each_has_its_own(tmp_path: Path) -> None:
+    both = {"tasks": ["digits->digits-m", "digits->syn-digits"], "scope": "per_task", "budget": {"trials": 1}}
+    folder = StudyFolder(tmp_path / "again")
+    options = RunOptions(folder.choose_storage(None))
+    run_study(
+        Space.model_validate({**SPACE, **both}), folder, options, InlineExecutor, Silent(), threading.Event()
+    )
+    reruns = iimt_search.rerun(0, studies_dir=tmp_path, device="cpu")
+    assert [each.study for each in reruns] == ["again:digits->digits-m", "again:digits->syn-digits"]
+    assert all(each.same for each in reruns)
