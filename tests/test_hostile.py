@@ -308,6 +308,15 @@ def test_settings_of_a_later_version_do_not_matter(tmp_path: Path) -> None:
     assert len(load_model(made).members) == 2
 
 
+def test_settings_that_a_model_json_does_not_have_are_the_default_ones(tmp_path: Path) -> None:
+    from iimt_search.exporting.card import model_card
+
+    made = exported(tmp_path)
+    content = json.loads((made / "model.json").read_text())
+    (made / "model.json").write_text(json.dumps({**content, "hyperparameters": {}}))
+    assert "of 200 steps" in model_card(load_model(made).metadata, None)
+
+
 @pytest.mark.parametrize("network", ["conv9-large", "small", "series", "mlp"])
 def test_an_architecture_that_its_weights_do_not_have_costs_no_memory(network: str) -> None:
     kind, shape = {"series": ("series", (9, 10**6)), "mlp": ("vector", (10**9,))}.get(

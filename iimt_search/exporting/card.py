@@ -80,6 +80,7 @@ def model_card(metadata: Mapping[str, Any], provenance: Provenance | None) -> st
             source, target = ", ".join(map(_domain, spec.source)), _domain(spec.target)
     searched = choice.params if choice else {}
     defaults = TrainSettings().model_dump(mode="json")
+    named = defaults | with_new_names(settings)  # another version may have known fewer
     fixed = {name: value for name, value in settings.items() if value != defaults.get(name)}
     rows = [(name, shown_value(settings[name]), "searched") for name in searched]
     rows += [(name, shown_value(value), "fixed") for name, value in fixed.items() if name not in searched]
@@ -89,9 +90,10 @@ def model_card(metadata: Mapping[str, Any], provenance: Provenance | None) -> st
         source=source,
         target=target,
         samples=metadata.get("samples", {}),
-        data_fraction=with_new_names(settings)["data_fraction"],
+        data_fraction=named["data_fraction"],
         settings=rows,
-        method=method_title(with_new_names(settings)),
+        steps=named["steps"],
+        method=method_title(named),
         accuracy=audited_accuracy(metadata, provenance),
         audit=(audit or {}).get(task),
         few_shot=choice.few_shot.get(task) if choice else None,
