@@ -142,6 +142,7 @@ class TrialSource:
                 return job
             running.last = self._scope.stored(job.key)  # it was held when the driver died
             self._hold(running)
+            self._settle()  # before the next is asked for, as where no driver has died
         self._settle(none_follows=not self._running)
         return None
 
