@@ -246,5 +246,55 @@ def photographs(
     _print(found, as_json, lines)
 
 
+@main.command()
+@click.option("--inputs", default=100_000, show_default=True, help="Of all surfaces together.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--surface", "names", multiple=True, help="This one alone; may be given again.")
+@click.option("--examples", is_flag=True, help="Show the first input of each finding, with its traceback.")
+def hostile(inputs: int, seed: int, names: tuple[str, ...], examples: bool) -> None:
+    """Changed inputs of everything that is read: what ends in anything but a clear error."""
+    from benchmarks.hostile import measure_hostile
+
+    found = measure_hostile(inputs, seed, names)
+    for name, each in found.items():
+        for what, (data, told) in each.examples.items() if examples else ():
+            click.echo(f"{name}: {what}\n{data[:600]!r}\n{told}")
+    wrong = sum(each.findings.total() for each in found.values())
+    click.echo(f"{sum(each.tried for each in found.values())} inputs, {wrong} findings")
+    raise SystemExit(wrong > 0)
+
+
+@main.command()
+@click.option(
+    "--points", default=1000, show_default=True, help="Writes at which a run is killed; at most all."
+)
+@click.option("--moments", default=100, show_default=True, help="Random moments, of a driver alone.")
+@click.option("--worker-moments", default=30, show_default=True, help="Of a worker, its driver, or both.")
+@click.option("--seed", default=0, show_default=True)
+def kills(points: int, moments: int, worker_moments: int, seed: int) -> None:
+    """Runs that are killed, at every write and at random moments, against an uninterrupted one."""
+    from benchmarks.kills import line, measure_kills
+
+    found = measure_kills(points, moments, worker_moments, seed)
+    click.echo("\n".join([*found.wrong, line(found)]))
+    raise SystemExit(bool(found.wrong))
+
+
+@main.command()
+@click.option("--trials", default=2000, show_default=True, type=click.IntRange(min=8))
+@click.option("--worker/--no-worker", default=True, show_default=True, help="In a worker process.")
+@json_option
+def soak(trials: int, worker: bool, as_json: bool) -> None:
+    """Many short trials in one run: what each adds to memory, handles, and the database."""
+    from benchmarks.soak import measure_soak
+
+    found = measure_soak(trials, worker)
+    lines = [f"{found['trials']:.0f} trials, {found['seconds']:.3f} s each"]
+    lines += [f"database {found['database'] / 1000:+.2f} kB a trial"]
+    for name in ("driver", "worker") if worker else ("driver",):
+        lines.append(f"{name} {found[name] / 1000:+.2f} kB a trial, {found[f'{name}_handles']:+.1f} handles")
+    _print(found, as_json, lines)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

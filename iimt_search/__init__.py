@@ -4,7 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iimt_search.api import audit, best, compare, export, load_space, run, score, status, write_report
+    from iimt_search.api import (
+        audit,
+        best,
+        compare,
+        export,
+        load_space,
+        rerun,
+        run,
+        score,
+        status,
+        write_report,
+    )
     from iimt_search.auditing.models import audit_models
     from iimt_search.estimators.classifier import IIMTClassifier
     from iimt_search.estimators.scorer import validator_scorer
@@ -23,6 +34,7 @@ __all__ = [
     "export",
     "load_model",
     "load_space",
+    "rerun",
     "run",
     "score",
     "status",

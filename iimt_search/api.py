@@ -19,14 +19,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
 from iimt_search.data.registry import DOMAINS
-from iimt_search.errors import UsageError
+from iimt_search.errors import IimtSearchError, StudyError, UsageError
+from iimt_search.plain_text import clipped, without_passwords
 from iimt_search.space import KnownNames, Space
 from iimt_search.space import load_space as read_space
 from iimt_search.validators.registry import VALIDATORS
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
     from iimt_search.report.write import WrittenFigures
     from iimt_search.study.open import OpenStudy
     from iimt_search.study.progress import Listener, Snapshot
+    from iimt_search.study.rerun import Rerun
     from iimt_search.study.scoring import StudyScores
 
 Count = Callable[[str, int, int], None]
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def known_names() -> KnownNames:
@@ -104,6 +108,7 @@ class _Lines:
 
     def line(self, text: str) -> None:
         """Pass the line on; to an output that is not UTF-8 with other letters in the place of some."""
+        text = without_passwords(text)
         try:
             self._line(text)
         except UnicodeEncodeError:
@@ -206,6 +211,24 @@ def run(
     return choices
 
 
+def _reads(read: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Tell what a damaged study's records raise, which may be anything, as an error of the study."""
+
+    @wraps(read)
+    def told(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return read(*args, **kwargs)
+        except (IimtSearchError, OSError, MemoryError, ImportError):
+            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
+                raise  # torch's, as of a device
+            text = clipped(f"{type(error).__name__}: {error}", 300)
+            raise StudyError(f"what the study holds is damaged, or of a later version: {text}") from error
+
+    return told
+
+
 def _ignore(*_: object) -> None:
     return
 
@@ -216,6 +239,7 @@ def _open(studies_dir: str | Path, study: str | None, storage: str | None) -> "O
     return open_study(studies_dir, study, storage)
 
 
+@_reads
 def best(
     study: str | None = None, *, studies_dir: str | Path = "studies", storage: str | None = None
 ) -> "list[Choice]":
@@ -231,6 +255,7 @@ def best(
         return opened.made_choices()
 
 
+@_reads
 def status(
     study: str | None = None, *, studies_dir: str | Path = "studies", storage: str | None = None
 ) -> dict[str, Any]:
@@ -247,6 +272,7 @@ def status(
         return study_status(opened)
 
 
+@_reads
 def compare(
     first: str, second: str, *, studies_dir: str | Path = "studies", storage: str | None = None
 ) -> dict[str, Any]:
@@ -271,6 +297,7 @@ def compare(
         return compare_studies(one, other)
 
 
+@_reads
 def score(
     study: str | None = None,
     *,
@@ -310,6 +337,39 @@ def score(
         )
 
 
+@_reads
+def rerun(
+    trial: int,
+    study: str | None = None,
+    *,
+    device: str = "auto",
+    data_root: str | Path | None = None,
+    progress: Count | None = None,
+    studies_dir: str | Path = "studies",
+    storage: str | None = None,
+) -> "list[Rerun]":
+    """Train a trial again from its record, and tell whether it came out the same; changes nothing.
+
+    As far as it had come: one that was pruned up to there. Compared are the objective at every step, every
+    validator's last score, its error, and what it predicted where that was kept.
+
+    Args:
+        trial: its number.
+
+    Returns:
+        What came out; one, with ``scope: per_task`` one for each task that has such a trial.
+
+    Raises:
+        StudyError: there is no such trial, or it has not ended.
+        StudyMismatchError: the data is not what the study was run with.
+        DataError: a task's data cannot be made.
+    """
+    from iimt_search.study.rerun import rerun_trial
+
+    with _open(studies_dir, study, storage) as opened, _data_in(data_root):
+        return rerun_trial(opened, trial, device, partial(progress or _ignore, "trained"))
+
+
 @dataclass(frozen=True)
 class WrittenReport:
     """A study's report, as it was written.
@@ -336,6 +396,7 @@ def _report_path(opened: "OpenStudy") -> Path:
     return opened.folder.path / "report.html"
 
 
+@_reads
 def write_report(
     study: str | None = None,
     *,
@@ -369,6 +430,7 @@ def write_report(
         return WrittenReport(opened.folder.name, path, names, files, publish_parts(opened, parts))
 
 
+@_reads
 def export(
     folder: str | Path,
     study: str | None = None,

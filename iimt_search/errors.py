@@ -23,11 +23,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from iimt_search.plain_text import clipped, visible, without_passwords
+
 
 class IimtSearchError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    What others wrote stands in messages, too: nothing in one steers a terminal, or is a URL's password.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(visible(clipped(without_passwords(str(message)), 3500), newlines=True))
 
 
 class UsageError(IimtSearchError):
@@ -43,7 +51,7 @@ class SpaceError(UsageError):
         self.path = path
         self.line = line
         where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
-        super().__init__(where + message)
+        super().__init__(where + clipped(message))
 
 
 # So many causes are shown in one message.
@@ -58,7 +66,7 @@ class DataError(IimtSearchError):
     """
 
     def __init__(self, *causes: str) -> None:
-        self.causes = tuple(dict.fromkeys(causes))
+        self.causes = tuple(dict.fromkeys(map(clipped, causes)))
         more = len(self.causes) - _SHOWN
         lines = [f"{len(self.causes)} things are wrong with the data", *self.causes[:_SHOWN]]
         lines += [f"and {more} more"] if more > 0 else []
@@ -118,6 +126,9 @@ class NonFiniteLossError(TrainingError):
 class ModelFileError(IimtSearchError):
     """An exported model could not be read."""
 
+    def __init__(self, message: object = "") -> None:
+        super().__init__(clipped(message))
+
 
 # How torch says that the processor's memory is used up.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
@@ -162,9 +173,9 @@ def describe(error: BaseException, debug: bool) -> str:
     "out of memory" stands in it where that is what happened.
     """
     name = "" if isinstance(error, IimtSearchError) else f"{type(error).__name__}: "
-    text = f"{name}{error}".replace("\n", " ")
+    text = without_passwords(f"{name}{error}".replace("\n", " "))
     if debug:
-        text = "".join(traceback.format_exception(error)).rstrip()
+        text = without_passwords("".join(traceback.format_exception(error)).rstrip())
     low = text.lower()
     if "out of memory" not in low and (isinstance(error, MemoryError) or any(m in low for m in _NO_MEMORY)):
         return f"out of memory: {text}"

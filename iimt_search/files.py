@@ -3,16 +3,22 @@
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from iimt_search.plain_text import visible
 
-def shown(path: str | Path) -> str:
-    r"""Return a path as text that any output takes: a byte that is not UTF-8 becomes ``\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+def shown(path: str | bytes | Path) -> str:
+    r"""Return a path as text that any output takes: a byte that is not UTF-8 becomes ``\xNN``.
+
+    So does a character that would steer a terminal.
+    """
+    return visible(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def writable(path: Path) -> bool:
@@ -26,6 +32,21 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+_HALF = re.compile(r".+\.[0-9a-f]{8}\.tmp")
+
+
+def remove_half_files(folder: Path, names: str = "") -> None:
+    """Delete what killed writes of :func:`atomic_write` have left.
+
+    Args:
+        folder: at any depth of it, and nobody is writing there.
+        names: only beginnings of these files, right in the folder.
+    """
+    for path in list(folder.glob(f"{names}.*.tmp") if names else folder.rglob("*.tmp")):
+        if _HALF.fullmatch(path.name):
+            remove(path)
 
 
 @contextmanager

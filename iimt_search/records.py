@@ -44,6 +44,10 @@ class Evaluation:
         return tuple(name for name in first if all(name in scores for scores in others))
 
 
+# No file system takes a longer name than 255 bytes; keys are ASCII.
+_LONGEST_KEY = 240
+
+
 def job_key(purpose: Purpose, candidate: str, index: int = 0, *, prefix: str = "", task: str = "") -> str:
     """Return the unique name of a job within its study's folder.
 
@@ -59,13 +63,17 @@ def job_key(purpose: Purpose, candidate: str, index: int = 0, *, prefix: str = "
     """
     match purpose:
         case "confirmation":
-            return f"{prefix}confirm-{candidate}-{index}"
+            key = f"{prefix}confirm-{candidate}-{index}"
         case "retraining":
-            return f"{prefix}retrain-{candidate}-{task}" + (f"-{index}" if index else "")
+            key = f"{prefix}retrain-{candidate}-{task}" + (f"-{index}" if index else "")
         case "fine-tuning":
-            return f"{prefix}fine-tune-{candidate}-{task}"
+            key = f"{prefix}fine-tune-{candidate}-{task}"
         case _:
-            return prefix + candidate
+            key = prefix + candidate
+    if len(key) <= _LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return f"{key[: _LONGEST_KEY - len(digest) - 1]}-{digest}"
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory, tiny_space_text: str) -> I
 
 
 def test_the_public_names() -> None:
-    names = {"audit", "best", "compare", "export", "load_model", "load_space", "run", "score", "status"}
-    names |= {"IIMTClassifier", "audit_models", "choose", "validator_scorer", "write_report"}
+    names = {"audit", "best", "compare", "export", "load_model", "load_space", "rerun", "run", "score"}
+    names |= {"status", "IIMTClassifier", "audit_models", "choose", "validator_scorer", "write_report"}
     assert set(iimt_search.__all__) == names | {"__version__"}
     for name in names:
         assert getattr(iimt_search, name).__doc__

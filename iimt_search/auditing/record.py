@@ -62,5 +62,5 @@ def read_audit(folder: Path) -> AuditRecord | None:
         )
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path} is damaged: {error!r}; `iimt-search audit` writes it anew") from error

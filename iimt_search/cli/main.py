@@ -1,6 +1,7 @@
 """The group of verbs, and how errors end."""
 
 import io
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -12,6 +13,7 @@ from iimt_search import __version__
 from iimt_search.cli.options import by_options
 from iimt_search.errors import IimtSearchError
 from iimt_search.files import shown
+from iimt_search.plain_text import without_passwords
 
 # Verb, the name of its module too, which is imported when used: `--help` loads neither torch nor Ray.
 VERBS = {
@@ -23,6 +25,7 @@ VERBS = {
     "report": "Write a study's report: one HTML file that needs no network.",
     "score": "Score the kept checkpoints by any validator, without training.",
     "choose": "Choose among models that others trained, by files of what they predict.",
+    "rerun": "Train a trial again from its record; say whether it came out the same.",
     "validators": "List the label-free validators and how each fails.",
     "predict": "Classify images and arrays with an exported model.",
     "dashboard": "Open the Optuna dashboard on a study, on loopback.",
@@ -55,7 +58,7 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except IimtSearchError as error:
             if ctx.params.get("debug"):
-                traceback.print_exc()
+                click.echo(without_passwords(traceback.format_exc()).rstrip(), err=True)
             else:
                 click.echo(f"error: {by_options(str(error))}", err=True)
             ctx.exit(error.exit_code)
@@ -63,11 +66,12 @@ class Verbs(click.Group):
             raise
         except Exception as error:
             if ctx.params.get("debug"):
-                raise
+                click.echo(without_passwords(traceback.format_exc()).rstrip(), err=True)
+                ctx.exit(1)
             name = f"{type(error).__name__}: {error}"
             if isinstance(error, OSError) and error.filename is not None and error.strerror:
                 name = f"{shown(error.filename)}: {error.strerror}"
-            click.echo(f"error: {name}  (--debug shows where)", err=True)
+            click.echo(f"error: {without_passwords(name)}  (--debug shows where)", err=True)
             ctx.exit(1)
 
 
@@ -78,8 +82,25 @@ def cli(debug: bool) -> None:
     """Find the hyperparameters of a domain-adaptation training without a single target label."""
 
 
+def _hide_passwords() -> None:
+    """Begin again without the password of a database URL: every user of a machine can list its processes."""
+    words = list(sys.orig_argv)
+    if os.name != "posix" or not any("postgresql" in word for word in words):
+        return
+    from iimt_search.study.storage.database import PASSWORD_VARIABLE, hide_password, password_of
+
+    for at, word in enumerate(words):
+        option, given, url = word.rpartition("--storage=")
+        if not option and url.startswith("postgresql") and (password := password_of(url)):
+            os.environ[PASSWORD_VARIABLE] = password
+            words[at] = given + hide_password(url)
+    if words != sys.orig_argv:
+        os.execv(sys.executable, words)
+
+
 def main() -> None:
     """Run the command line and exit; an output that does not take a letter gets another in its place."""
+    _hide_passwords()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")

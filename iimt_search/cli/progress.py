@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from iimt_search.cli.options import by_options
 from iimt_search.cli.printing import PLAIN_EVERY
+from iimt_search.plain_text import without_passwords
 from iimt_search.study.progress import Snapshot
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -81,7 +82,7 @@ class PlainProgress:
     def line(self, text: str) -> None:
         """Print the line; a pipe that is closed or a full disk behind it ends no run."""
         with suppress(OSError):
-            click.echo(by_options(text), err=self._to_stderr)
+            click.echo(without_passwords(by_options(text)), err=self._to_stderr)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Print where the run stands, at most every 15 seconds."""
@@ -118,7 +119,7 @@ class RichProgress:
 
     def line(self, text: str) -> None:
         """Print the line above the bars."""
-        self._console.print(by_options(text), highlight=False, markup=False)
+        self._console.print(without_passwords(by_options(text)), highlight=False, markup=False)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Move the bars."""

@@ -1,12 +1,13 @@
 """``iimt-search run``."""
 
+import os
 import re
 import shlex
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ from iimt_search.api import load_space, run
 from iimt_search.cli.options import data_root_option, device_option, json_option, where_options
 from iimt_search.cli.progress import PlainProgress, duration, make_progress
 from iimt_search.errors import StudyInterruptedError, UsageError
+from iimt_search.plain_text import without_passwords
 
 
 def _custom(given: tuple[str, ...]) -> dict[str, float]:
@@ -30,20 +32,45 @@ def _custom(given: tuple[str, ...]) -> dict[str, float]:
     return resources
 
 
+# By these a system ends what it runs: the end that was asked for is no failure.
+_ASKED_TO_END = {"SIGTERM", "SIGHUP"}
+
+
+def _let_go_of_terminal() -> None:
+    """Write no more to a terminal that is closed: every line would fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        if os.isatty(number):
+            os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 @contextmanager
-def _stopped_by_signals(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into a set event; a second Ctrl-C interrupts at once."""
+def _stopped_by_signals(say: Callable[[str], None], came: list[str]) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a set event; a second Ctrl-C interrupts at once.
+
+    Args:
+        say: takes a line of text.
+        came: is told the signals that have come.
+    """
     stop = threading.Event()
 
-    def handle(_signum: int, _frame: FrameType | None) -> None:
-        say("stopping…")
+    def handle(signum: int, _frame: FrameType | None) -> None:
+        came.append(signal.Signals(signum).name)
+        if came[-1] == "SIGHUP":
+            _let_go_of_terminal()
         stop.set()
+        with suppress(RuntimeError):  # it came in the midst of another line
+            say("stopping…")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", *_ASKED_TO_END) if hasattr(signal, name)]
+    # What nohup has told to be ignored stays so.
+    kept = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in kept}
     try:
         yield stop
     finally:
@@ -63,7 +90,8 @@ def _same_command(ctx: click.Context) -> str:
 
             value = hide_password(str(value))
         for one in value if isinstance(value, tuple) else (value,):
-            words += [option.opts[0]] if isinstance(one, bool) else [option.opts[0], str(one)]
+            given = [] if isinstance(one, bool) else [without_passwords(str(one))]
+            words += [option.opts[0], *given]
     return shlex.join(words)
 
 
@@ -139,9 +167,9 @@ def command(
     resources = {name: options.pop(name) for name in ("cpus", "gpus", "memory")}
     resources["custom"] = _custom(custom) or None
     progress = PlainProgress(to_stderr=True) if as_json else make_progress()
-    began = time.monotonic()
+    began, came = time.monotonic(), list[str]()
     try:
-        with progress, _stopped_by_signals(progress.line) as stop:
+        with progress, _stopped_by_signals(progress.line, came) as stop:
             choices = run(
                 space,
                 resources={name: value for name, value in resources.items() if value is not None},
@@ -151,7 +179,11 @@ def command(
                 **options,
             )
     except StudyInterruptedError as error:
-        raise StudyInterruptedError(f"{error}. Continue with: {_same_command(ctx)}") from error
+        told = f"{error}. Continue with: {_same_command(ctx)}"
+        if not _ASKED_TO_END.intersection(came):
+            raise StudyInterruptedError(told) from error
+        click.echo(told, err=True)
+        return
     progress.line(f"done in {duration(time.monotonic() - began)}")
 
     from iimt_search.cli.best import print_choices

@@ -1,6 +1,8 @@
 """A domain from ``.npz`` or ``.npy`` files, read in pieces, and what their shapes and types are taken for."""
 
 import math
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from iimt_search.data.images import scaled, to_square, white_level_of
+from iimt_search.data.images import regular_size, scaled, to_square, white_level_of
 from iimt_search.data.store import PartStream
 from iimt_search.data.task import Labels, Note, Samples
 from iimt_search.errors import DataError
 from iimt_search.files import shown
 from iimt_search.kinds import Kind
+from iimt_search.plain_text import clipped
 from iimt_search.space.task_spec import ChannelOrder
 
 _CHUNK_BYTES = 1 << 24
+# No sample is larger; a small archive may announce, and unpack to, one that no memory holds.
+_SAMPLE_BYTES = 1 << 28
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -54,7 +59,7 @@ class ArrayFile:
         return f"{shown(self.path)} ({self.member})" if self.member else shown(self.path)
 
     def chunks(self) -> Iterator[NDArray[Any]]:
-        """Read the rows in pieces of about 16 MB; a member in Fortran order is read whole.
+        """Read the rows in pieces of about 16 MB; a member in Fortran order is unpacked to disk first.
 
         Raises:
             DataError: the file is cut short or damaged.
@@ -62,9 +67,9 @@ class ArrayFile:
         if self.fortran:
             yield from self._turned()
             return
-        row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
         count = max(1, _CHUNK_BYTES // max(row, 1))
-        with _opened(self.path, self.member) as file:
+        with _opened(self.path, self.member) as (file, _):
             _header(file)
             for start in range(0, self.shape[0], count):
                 rows = min(count, self.shape[0] - start)
@@ -77,20 +82,17 @@ class ArrayFile:
 
     def raw(self, limit: int) -> bytes:
         """Return at most ``limit`` of the bytes behind the header."""
-        with _opened(self.path, self.member) as file:
+        with _opened(self.path, self.member) as (file, _):
             _header(file)
             return file.read(limit)
 
     def _turned(self) -> Iterator[NDArray[Any]]:
-        with _opened(self.path, self.member) as file:
+        with _opened(self.path, self.member) as (file, _), tempfile.TemporaryFile() as unpacked:
             _header(file)
             whole: NDArray[Any]
             if self.member:
-                size = int(np.prod(self.shape)) * self.dtype.itemsize
-                data = file.read(size)
-                if len(data) != size:
-                    raise DataError(f"{self} is cut short: {size} bytes announced, {len(data)} there")
-                whole = np.frombuffer(data, self.dtype).reshape(self.shape, order="F")
+                shutil.copyfileobj(file, unpacked, 1 << 20)
+                whole = np.memmap(unpacked, self.dtype, "r", 0, self.shape, order="F")
             else:
                 whole = np.memmap(self.path, self.dtype, "r", file.tell(), self.shape, order="F")
             count = max(1, _CHUNK_BYTES // max(1, whole.nbytes // len(whole)))
@@ -103,14 +105,16 @@ class ArrayFile:
 
 
 @contextmanager
-def _opened(path: Path, member: str) -> Iterator[IO[bytes]]:
+def _opened(path: Path, member: str) -> Iterator[tuple[IO[bytes], int]]:
+    """Open an array's file; gives it and its size in bytes."""
     try:
+        size = regular_size(path)
         if not member:
             with path.open("rb") as file:
-                yield file
+                yield file, size
             return
         with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
-            yield file
+            yield file, archive.getinfo(f"{member}.npy").file_size
     except FileNotFoundError as error:
         raise DataError(f"there is no file {shown(path)}") from error
     except KeyError as error:
@@ -122,7 +126,8 @@ def _opened(path: Path, member: str) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # zlib, zipfile and numpy raise whatever they meet in a damaged file
-        raise DataError(f"{shown(path)} is no whole .npz or .npy file: {error}") from error
+        reason = clipped(error or type(error).__name__, 200)
+        raise DataError(f"{shown(path)} is no whole .npz or .npy file: {reason}") from error
 
 
 def open_array(path: Path, member: str = "") -> ArrayFile:
@@ -131,11 +136,17 @@ def open_array(path: Path, member: str = "") -> ArrayFile:
     Raises:
         DataError: no such file or member, damaged, or empty.
     """
-    with _opened(path, member) as file:
+    with _opened(path, member) as (file, size):
         shape, fortran, dtype = _header(file)
+        held = size - file.tell()
     array = ArrayFile(path, member, shape, dtype, fortran)
     if not shape or math.prod(shape) == 0:
         raise DataError(f"{array} is empty: shape {shape}")
+    sample = math.prod(shape[1:]) * dtype.itemsize
+    if min(shape) < 0 or (not dtype.hasobject and shape[0] * sample > held):
+        raise DataError(f"{array} is cut short: it announces {shape} of {dtype}, and holds {held} bytes")
+    if sample > _SAMPLE_BYTES:
+        raise DataError(f"{array}: a sample has at most {_SAMPLE_BYTES >> 20} MB, these have {sample >> 20}")
     return array
 
 

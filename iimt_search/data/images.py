@@ -1,9 +1,12 @@
 """Image files and arrays to square images of one size: the same way for training and for prediction."""
 
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import numpy as np
@@ -86,6 +89,42 @@ def few_levels(where: str, extremes: NDArray[np.uint8], white_level: float | Non
             yield Note("few-levels", f"{where}: {message}; {hint}")
 
 
+# The formats of these endings, whatever a file's ending: Pillow knows others, of which some start programs.
+_FORMATS = (
+    *("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM"),
+    *(("AVIF",) if ".avif" in SUFFIXES else ()),
+)
+# A file may say in a few bytes that it holds gigabytes: so many pixels it may have in any case, so many for
+# each of its bytes. Pillow refuses what is above 179 million.
+_PIXELS, _PIXELS_A_BYTE = 1 << 25, 100
+
+
+def regular_size(path: Path) -> int:
+    """Return the size of a file in bytes.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it is a folder, or a pipe or device, which may never end.
+    """
+    stat = path.stat()
+    if not S_ISREG(stat.st_mode):
+        if S_ISDIR(stat.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EINVAL, "it is no file, but a pipe or a device")
+    return stat.st_size
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file that is not larger than it may be."""
+    size = regular_size(path)
+    with Image.open(path, formats=_FORMATS) as image:
+        pixels = image.width * image.height
+        if pixels > max(_PIXELS, _PIXELS_A_BYTE * size):
+            raise ValueError(f"{size} bytes that hold {pixels >> 20} million pixels are taken for an attack")
+        yield image
+
+
 def _is_deep(image: Image.Image) -> bool:
     """Return whether an image has more than 8 bits a channel."""
     return image.mode.startswith("I") or image.mode == "F"
@@ -157,7 +196,7 @@ def read_image(
     Raises:
         DataError: the file is missing, truncated or no image; names it.
     """
-    with _reading(path), Image.open(path) as image:
+    with _reading(path), _opened(path) as image:
         turned = ImageOps.exif_transpose(image)
         return to_square(to_rgb(turned, white_level, same_type), size, interpolation)
 
@@ -168,13 +207,13 @@ def shorter_side(path: Path) -> int:
     Raises:
         DataError: it is missing or no image; names it.
     """
-    with _reading(path), Image.open(path) as image:
+    with _reading(path), _opened(path) as image:
         return min(image.size)
 
 
 def _deep_range(path: Path) -> tuple[float, float, bool] | None:
     """Return the smallest and the largest value of an image of more than 8 bits, and whether of floats."""
-    with suppress(DataError), _reading(path), Image.open(path) as image:
+    with suppress(DataError), _reading(path), _opened(path) as image:
         if _is_deep(image):
             values = np.asarray(image)
             if values.size and np.isfinite(values).all():

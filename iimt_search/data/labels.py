@@ -1,9 +1,11 @@
 """Reads the labels of array files: numbers or texts in whatever form they were saved."""
 
 import io
+import math
 import pickle
 import re
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +13,12 @@ from numpy.typing import NDArray
 from iimt_search.data.arrays import ArrayFile
 from iimt_search.data.task import Labels, Note
 from iimt_search.errors import DataError
+from iimt_search.plain_text import visible
 
 # A pickled label has no more bytes than this.
 _LABEL_BYTES = 4096
+_PICKLE_BYTES = 1 << 30
+_ONE_HOT_CLASSES = 100_000
 _MISSING = "is missing (where y holds no labels, say labelled: false)"
 _SCALAR = re.compile(r"[<>|=]?([fiub][1248]|U\d{1,4})")
 
@@ -49,24 +54,30 @@ def _encoded(text: str, _: str) -> bytes:
     return text.encode("latin-1")
 
 
-class _Unpickler(pickle.Unpickler):
-    """Reads a pickled array of texts and numbers; a pickle may name the stand-ins above and nothing else."""
+class _Unpickler(pickle._Unpickler):
+    """Python's, not C's: one byte of a pickle makes that reserve gigabytes.
+
+    Reads a pickled array of texts and numbers; a pickle may name the stand-ins above and nothing else.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in."""
         if module.startswith("numpy"):
-            found = {"_reconstruct": _Array, "ndarray": _Array, "dtype": _Type, "scalar": _scalar}.get(name)
+            found: Any = {"_reconstruct": _Array, "ndarray": _Array, "dtype": _Type, "scalar": _scalar}.get(
+                name
+            )
         else:
             found = {("_codecs", "encode"): _encoded}.get((module, name))
         if found is None:
             raise pickle.UnpicklingError(f"an object of {module}.{name}")
-        return found
+        # Of each its own: a pickle may set attributes of what it names.
+        return type(name, (found,), {}) if isinstance(found, type) else partial(found)
 
 
 def _objects(y: ArrayFile) -> NDArray[Any]:
     """Return labels that were saved as Python objects, as numbers or texts."""
-    count = int(np.prod(y.shape))
-    data = y.raw((count + 16) * _LABEL_BYTES)
+    count = math.prod(y.shape)
+    data = y.raw(min((count + 16) * _LABEL_BYTES, _PICKLE_BYTES))
     try:
         found = _Unpickler(io.BytesIO(data)).load()
         items = found.items
@@ -105,6 +116,10 @@ def _one_column(y: ArrayFile, values: NDArray[Any], count: int) -> NDArray[Any]:
         ones = values == 1
         if (ones.sum(axis=1) == 1).all() and ((values == 0) | ones).all():
             return np.asarray(ones.argmax(axis=1))
+    return _refuse_shape(y, count)
+
+
+def _refuse_shape(y: ArrayFile, count: int) -> NoReturn:
     raise DataError(
         f"{y} has shape {y.shape}, but there are {count} samples: labels are ({count},), or one-hot rows"
     )
@@ -135,6 +150,8 @@ def read_labels(y: ArrayFile, count: int) -> tuple[Labels, tuple[str, ...], list
     Raises:
         DataError: wrong shape, type or length, or a label that is missing.
     """
+    if count not in (y.shape[0], math.prod(y.shape)) or math.prod(y.shape[1:]) > _ONE_HOT_CLASSES:
+        _refuse_shape(y, count)
     values = _one_column(y, _objects(y) if y.dtype.hasobject else y.load(), count)
     if values.dtype.kind == "f":
         values = _whole(y, values)
@@ -146,7 +163,7 @@ def read_labels(y: ArrayFile, count: int) -> tuple[Labels, tuple[str, ...], list
         told = f"{y}: label {names[0]} is taken for a class like any other, not for a missing label"
         notes.append(Note("labels", told, warning=len(names) != 2))
     texts = tuple(
-        name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
+        visible(name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name))
         for name in names.tolist()
     )
     return index.reshape(-1).astype(np.int64), texts, notes

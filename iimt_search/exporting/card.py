@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from iimt_search.exporting.formats import FORMATS
 from iimt_search.methods import method_title
+from iimt_search.plain_text import markdown
 from iimt_search.records import Choice
 from iimt_search.settings import TrainSettings, shown_value, with_new_names
 from iimt_search.space import Space
@@ -19,14 +20,6 @@ CARD = "MODEL_CARD.md"
 # What tells a card of ours from a file that somebody else wrote.
 MARK = "library_name: iimt-search"
 UNKNOWN_ACCURACY = "No accuracy on the target is known: nothing was measured with target labels."
-
-
-def text(value: object) -> str:
-    """Return a value as Markdown text that cannot be taken for markup."""
-    escaped = str(value).replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
-    for sign in "|`*[]":
-        escaped = escaped.replace(sign, f"\\{sign}")
-    return " ".join(escaped.split())
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Provenance:
 def _domain(spec: DomainSpec) -> str:
     # By name, not by path: where somebody keeps their files is nobody else's business.
     what = {"arrays": ", arrays", "python": ", by a function"} | dict.fromkeys(("folder", "list"), ", images")
-    return text(spec.label) + what.get(spec.way, "")
+    return markdown(spec.label) + what.get(spec.way, "")
 
 
 def audited_accuracy(metadata: Mapping[str, Any], provenance: Provenance | None) -> float | None:
@@ -66,7 +59,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters.update(text=text, slug=slug, places=lambda value, count: f"{value:.{count}f}")
+_TEMPLATES.filters.update(text=markdown, slug=slug, places=lambda value, count: f"{value:.{count}f}")
 _TEMPLATES.globals.update(
     VALIDATORS=VALIDATORS, FORMATS=FORMATS, CARD=CARD, MARK=MARK, UNKNOWN_ACCURACY=UNKNOWN_ACCURACY
 )
@@ -80,13 +73,14 @@ def model_card(metadata: Mapping[str, Any], provenance: Provenance | None) -> st
         provenance: the study that chose it; None for a checkpoint that no study chose.
     """
     task, settings = metadata["task"], metadata["hyperparameters"]
-    source, target = (text(name) for name in (task.split("->")[0], task.split("->")[-1]))
+    source, target = (markdown(name) for name in (task.split("->")[0], task.split("->")[-1]))
     choice, audit = (provenance.choice, provenance.audit) if provenance else (None, None)
     for spec in provenance.space.tasks if provenance else ():
         if spec.name == task:
             source, target = ", ".join(map(_domain, spec.source)), _domain(spec.target)
     searched = choice.params if choice else {}
     defaults = TrainSettings().model_dump(mode="json")
+    named = defaults | with_new_names(settings)  # another version may have known fewer
     fixed = {name: value for name, value in settings.items() if value != defaults.get(name)}
     rows = [(name, shown_value(settings[name]), "searched") for name in searched]
     rows += [(name, shown_value(value), "fixed") for name, value in fixed.items() if name not in searched]
@@ -96,9 +90,10 @@ def model_card(metadata: Mapping[str, Any], provenance: Provenance | None) -> st
         source=source,
         target=target,
         samples=metadata.get("samples", {}),
-        data_fraction=with_new_names(settings)["data_fraction"],
+        data_fraction=named["data_fraction"],
         settings=rows,
-        method=method_title(with_new_names(settings)),
+        steps=named["steps"],
+        method=method_title(named),
         accuracy=audited_accuracy(metadata, provenance),
         audit=(audit or {}).get(task),
         few_shot=choice.few_shot.get(task) if choice else None,

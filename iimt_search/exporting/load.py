@@ -1,6 +1,5 @@
 """Exported models, ready to use."""
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ from iimt_search.errors import ModelFileError, UsageError
 from iimt_search.exporting.formats import read_metadata
 from iimt_search.exporting.model_folder import SCHEMA
 from iimt_search.kinds import OWN
-from iimt_search.models.network import Architecture, Model
+from iimt_search.models.network import Architecture, Model, trained_model
 
 
 class Predictor(nn.Module):
@@ -144,12 +143,10 @@ def load_model(
             )
         members = []
         for name in ("model.safetensors", *metadata["others"]):
-            model = Model(architecture)
-            model.load_state_dict(load_file(folder / name))
-            members.append(model)
+            members.append(trained_model(architecture, load_file(folder / name)))
         predictor = Predictor(members[0], metadata, members[1:])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelFileError(f"{error.filename} is not there; is {folder} an exported model?") from error
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError, MemoryError) as error:
         raise ModelFileError(f"{folder} is not a whole exported model: {error}") from error
     return predictor.to(device).eval()

@@ -1,7 +1,7 @@
 """Classifier, discriminator, and the model h = g ∘ f made of an encoder and the classifier."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
 from typing import NamedTuple
@@ -204,6 +204,51 @@ def of_source(model: Model, source: bool = True) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.of_source = False
+
+
+def _check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+    """Check that weights are those of an architecture, whose numbers may ask for more memory than there is.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if is_pretrained(architecture.network):
+        # Its sizes are its code's; those of the heads, and the dimension of features, come from a file.
+        heads = {
+            "classifier.weight": architecture.classes,
+            "encoder.bottleneck.0.weight": architecture.bottleneck,
+        }
+        for name, rows in heads.items():
+            there = tuple(weights[name].shape) if name in weights else ()
+            known = there[1:] if architecture.kind == "image" else (architecture.sample_shape[-1],)
+            wide = known if name != "classifier.weight" or not architecture.bottleneck else there[1:]
+            if rows and there != (rows, *wide):
+                raise ValueError(
+                    f"weight {name} is {there or 'missing'}, the architecture has {(rows, *wide)}"
+                )
+        return
+    shape, entry = tuple(architecture.sample_shape), ENCODERS[resolve_network(*architecture[:2])]
+    with torch.device("meta"):  # shapes alone
+        encoder, dimension = entry.build(shape, architecture.width or entry.width)
+        parts = {"encoder": encoder, "classifier": nn.Linear(dimension, architecture.classes)}
+    wanted = {f"{n}.{key}": w.shape for n, part in parts.items() for key, w in part.state_dict().items()}
+    wanted |= dict.fromkeys(("shift", "scale"), torch.Size([shape[0], *[1] * (len(shape) - 1)]))
+    for name, size in wanted.items():
+        if name not in weights or weights[name].shape != size or weights[name].is_complex():
+            found = f"{tuple(weights[name].shape)}" if name in weights else "missing"
+            raise ValueError(f"weight {name} is {found}, the architecture has {tuple(size)}")
+
+
+def trained_model(architecture: Architecture, weights: Mapping[str, Tensor]) -> Model:
+    """Return a model with weights that were read from a file.
+
+    Raises:
+        ValueError: the weights are not the architecture's.
+    """
+    _check_weights(architecture, weights)
+    model = Model(architecture)
+    model.load_state_dict(weights)
+    return model
 
 
 class Discriminator(nn.Module):

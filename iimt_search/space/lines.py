@@ -1,6 +1,7 @@
 """YAML with the line of every key, so that an error can say where; numbers as people write them."""
 
 import re
+from itertools import count
 from typing import Any
 
 import yaml
@@ -19,6 +20,8 @@ _TEXT_KEYS = {
 }
 _OTHER_TYPES = {f"{_TAG}{name}" for name in ("int", "float", "bool")}
 _WHOLE = re.compile(r"[-+]?[0-9][0-9_]*")
+# Many times more than any space file has: what is larger, or its aliases make larger, would take all memory.
+_LETTERS, _ENTRIES = 300_000, 100_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,6 +50,19 @@ _Loader.add_implicit_resolver(
 _Loader.add_constructor(f"{_TAG}int", _Loader.whole)
 
 
+def _whole_letters(node: yaml.Node) -> str:
+    """Return a scalar's text with each letter whole, which JSON may have written as two halves.
+
+    Raises:
+        SpaceError: a half stands alone.
+    """
+    text = str(node.value)
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{text!r} holds half a letter", line=node.start_mark.line + 1) from error
+
+
 class LineMap:
     """Where each key and list item of a YAML document stands.
 
@@ -57,6 +73,7 @@ class LineMap:
     def __init__(self, root: yaml.Node | None) -> None:
         self.lines: dict[Path, int] = {(): 1}
         self._within: list[yaml.Node] = []
+        self._count = count(1)
         if root is not None:
             self._walk(root, ())
 
@@ -65,6 +82,8 @@ class LineMap:
         if any(node is parent for parent in self._within):
             raise SpaceError("an alias refers to what it stands in, a loop", line=line)
         self.lines.setdefault(path, line)
+        if next(self._count) > _ENTRIES:
+            raise SpaceError(f"more than {_ENTRIES} entries, with what its aliases stand for", line=line)
         self._within.append(node)
         self._walk_into(node, path)
         self._within.pop()
@@ -72,8 +91,10 @@ class LineMap:
     def _walk_into(self, node: yaml.Node, path: Path) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                here = (*path, str(key.value))
                 line = key.start_mark.line + 1
+                if isinstance(key, yaml.ScalarNode):
+                    key.value = _whole_letters(key)
+                here = (*path, str(key.value))
                 if key.tag not in _TEXT_TAGS:
                     raise SpaceError(
                         f"Keys should be strings, got {key.value!r}"
@@ -91,6 +112,8 @@ class LineMap:
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 self._walk(value, (*path, index))
+        else:
+            node.value = _whole_letters(node)
 
     def line(self, path: Path) -> int:
         """Return the line of ``path``, or of its nearest ancestor that is in the document."""
@@ -109,8 +132,10 @@ def parse_yaml(text: str) -> tuple[Any, LineMap]:
         The document and its :class:`LineMap`.
 
     Raises:
-        SpaceError: not YAML, a key stands twice, or tags that safe_load refuses; with the line.
+        SpaceError: not YAML, a key stands twice, tags that safe_load refuses, or too large; with the line.
     """
+    if len(text) > _LETTERS:
+        raise SpaceError(f"a space file has less than {_LETTERS} letters, this one has {len(text)}")
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -122,3 +147,9 @@ def parse_yaml(text: str) -> tuple[Any, LineMap]:
         raise SpaceError(f"not YAML: {error.problem or error.context}", line=line) from error
     except yaml.YAMLError as error:
         raise SpaceError(f"not YAML: {error}") from error
+    except RecursionError as error:
+        raise SpaceError("its lists and mappings are nested too deeply") from error
+    except SpaceError:
+        raise
+    except Exception as error:  # PyYAML's own constructors raise anything for `!!timestamp x`
+        raise SpaceError(f"not YAML: {type(error).__name__}: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iimt_search.errors import StudyError
-from iimt_search.files import json_text, write_text
+from iimt_search.files import json_text, remove, remove_half_files, write_text
 from iimt_search.study.storage.database import database_file, hide_password, sqlite_url
 from iimt_search.study.storage.lock import Holder, LockFile
 
@@ -59,6 +59,19 @@ class StudyFolder:
         """The folder of one job's checkpoint."""
         return self.path / "jobs" / key
 
+    def clear(self, jobs: bool = False) -> None:
+        """Delete what killed drivers have left: half files, and with ``jobs`` checkpoints of ended jobs.
+
+        Not those of reports, which anybody may be writing.
+        """
+        for name in ("driver.json", "study.json"):
+            remove_half_files(self.path, name)
+        for name in ("jobs", "kept", "models", "reference", "teacher"):
+            remove_half_files(self.path / name)
+        if jobs:
+            for path in (self.path / "jobs").glob("*"):
+                remove(path)
+
     def storage_url(self) -> str:
         """Return the storage's URL as noted when the study was begun."""
         try:
@@ -73,7 +86,7 @@ class StudyFolder:
             return hide_password(url)
         except FileNotFoundError as error:
             raise StudyError(f"there is no study in {self.path}") from error
-        except (json.JSONDecodeError, KeyError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise StudyError(f"{self.description} is damaged: {error}") from error
 
     def choose_storage(self, given: str | None) -> str:

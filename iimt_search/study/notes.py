@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import Trial
 from optuna_dashboard import save_note
 
+from iimt_search.plain_text import markdown
 from iimt_search.records import Evaluation, Job
 from iimt_search.settings import shown_value
 from iimt_search.validators.registry import VALIDATORS
@@ -15,7 +16,7 @@ from iimt_search.validators.registry import VALIDATORS
 
 def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Return task → validator → score as a Markdown table, one row for each validator."""
-    rows = [["validator", *scores], ["---"] * (1 + len(scores))]
+    rows = [["validator", *map(markdown, scores)], ["---"] * (1 + len(scores))]
     for name in next(iter(scores.values())):
         rows.append([name, *(f"{values[name]:.4f}" for values in scores.values())])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -42,12 +43,13 @@ def note_trial(
     vetoed: str,
 ) -> None:
     """Note what a trial trained, how far it came, and every score of each task."""
-    lines = [f"**{job.key}**, seed {job.seed}, of [{trial.study.study_name}]({_study_link(trial.study)})"]
-    lines.append("\n".join(f"- `{name}` = {shown_value(value)}" for name, value in params.items()))
+    name = markdown(trial.study.study_name)
+    lines = [f"**{markdown(job.key)}**, seed {job.seed}, of [{name}]({_study_link(trial.study)})"]
+    lines.append("\n".join(f"- `{name}` = {markdown(shown_value(value))}" for name, value in params.items()))
     if error:
-        lines.append(f"Failed: {error}")
+        lines.append(f"Failed: {markdown(error)}")
     if vetoed:
-        lines.append(f"Vetoed, whatever its scores: {vetoed}")
+        lines.append(f"Vetoed, whatever its scores: {markdown(vetoed)}")
     if not error and evaluation is not None and evaluation.step < job.settings.steps:
         lines.append("Pruned: others were better at this step.")
     if origin:
@@ -70,9 +72,9 @@ def note_study(
     better = "higher" if validator.higher_is_better else "lower"
     name = study.study_name.split(":")[0]
     lines = [
-        f"# {study.study_name}",
+        f"# {markdown(study.study_name)}",
         "Hyperparameters of a domain-adaptation training, searched **without any target label**.",
-        f"- Tasks: {', '.join(f'`{task}`' for task in tasks)}",
+        f"- Tasks: {', '.join(map(markdown, tasks))}",
         f"- Objective: `{objective}` averaged over the tasks, {validator.unit}, {better} is better. "
         f"Known failure: {validator.failure}.",
         f"- {_with_links('trial-0', study)} is the method's default configuration. A learning curve's step "

@@ -13,13 +13,24 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
 from iimt_search.data.assemble import load_trainable, shared_with_target
-from iimt_search.errors import DataError, StudyInterruptedError, StudyMismatchError, collecting
+from iimt_search.errors import (
+    DataError,
+    IimtSearchError,
+    MachineError,
+    StudyInterruptedError,
+    StudyMismatchError,
+    collecting,
+    describe,
+    machine_failed,
+)
 from iimt_search.features.prepare import prepare_features
+from iimt_search.plain_text import clipped, markdown
 from iimt_search.records import Choice
 from iimt_search.space import Space, with_defaults
 from iimt_search.study import notes
+from iimt_search.study.compare import differences
 from iimt_search.study.executors.base import Executor
-from iimt_search.study.executors.runner import FixedJobs, JobRunner, UnderWay
+from iimt_search.study.executors.runner import CONTINUE, FixedJobs, JobRunner, UnderWay
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import KeptLimit
 from iimt_search.study.progress import Listener, RunProgress
@@ -49,6 +60,8 @@ _FEATURES_EVERY = 10.0
 
 # What makes two space files the same study: change one of these, and the trials no longer compare.
 _IDENTITY = ("tasks", "search", "first", "train", "objective", "reference", "scope", "seed")
+# So many changed values are told.
+_DIFFERENCES = 5
 
 
 @dataclass(frozen=True)
@@ -105,11 +118,17 @@ def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> 
             continue  # killed at its birth: there is nothing in it
         before, now = _identity(with_defaults(known)), _identity(content)
         changed = [key for key in _IDENTITY if before[key] != now[key]]
+        values = differences({key: before[key] for key in changed}, {key: now[key] for key in changed})
+        told = [
+            f"{key}: {clipped(one, 80)}, now {clipped(other, 80)}" for key, (one, other) in values.items()
+        ]
         data_before = stored.get("data", data)
         changed += [f"data of {task}" for task in data if data_before.get(task, "") not in ("", data[task])]
         if changed:
+            more = f" and {len(told) - _DIFFERENCES} more" if len(told) > _DIFFERENCES else ""
+            listed = f" ({'; '.join(told[:_DIFFERENCES])}{more})" if told else ""
             raise StudyMismatchError(
-                f"study {space.study!r} was begun with other {', '.join(changed)}; "
+                f"study {space.study!r} was begun with other {', '.join(changed)}{listed}; "
                 f"{_renamed(data_before, data)}give this space file another study name (`study=NAME`), "
                 f"or the old values back"
             )
@@ -190,7 +209,7 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         )
 
     previous = read_choice(scope.study)
-    note("" if previous is None else previous.reason)
+    note("" if previous is None else markdown(previous.reason))
     tracking, limit = Tracking(scope, scope.space.track, line), kept_limit(scope, line)
 
     def ended(key: str) -> None:
@@ -226,8 +245,8 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
     choice = note_change(scope.study, retraining.run(runner))
     write_choice(scope.study, choice)
     tracking.choose(choice)
-    head = f"**{choice.title}**: {choice.reason}; {choice.objective} {choice.score:.4f}"
-    listed = "".join(f"- Note: {caveat}\n" for caveat in choice.caveats)
+    head = f"**{markdown(choice.title)}**: {markdown(choice.reason)}; {choice.objective} {choice.score:.4f}"
+    listed = "".join(f"- Note: {markdown(caveat)}\n" for caveat in choice.caveats)
     note(f"{head}\n\n{listed}\n{notes.score_table(choice.scores)}")
     return choice
 
@@ -318,6 +337,7 @@ def run_study(
             f"process lists show the password in `storage`; ${PASSWORD_VARIABLE} keeps it to itself"
         )
     with folder.driver_lock():
+        folder.clear()
         # Data that cannot be made leaves no database behind.
         data = _prepare(space, options.device, listener, stop)
         with (
@@ -331,8 +351,14 @@ def run_study(
             folder.describe(options.storage_url, space.canonical())
             executor = start_executor()
             try:
-                return [_run_scope(scope, executor, listener, stop) for scope in scopes]
+                choices = [_run_scope(scope, executor, listener, stop) for scope in scopes]
+                folder.clear(jobs=True)
+                return choices
             except StudyInterruptedError as error:
                 raise StudyInterruptedError(f"study {space.study!r} is stopped; nothing is lost") from error
+            except Exception as error:  # of the driver's own files
+                if isinstance(error, IimtSearchError) or not machine_failed(error):
+                    raise
+                raise MachineError(f"the machine failed: {describe(error, False)}; {CONTINUE}") from error
             finally:
                 executor.close()

@@ -17,7 +17,10 @@ SCHEMA = 1
 _REASON = 100
 
 # Cut short, or not ours: the job then begins anew, which costs time and loses nothing else, and says so.
-_UNUSABLE = (OSError, EOFError, LookupError, TypeError, RuntimeError, UnpicklingError, zipfile.BadZipFile)
+_UNUSABLE = (
+    *(OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError),
+    *(UnpicklingError, zipfile.BadZipFile),
+)
 
 
 def checkpoint_path(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from iimt_search.errors import ModelFileError
 from iimt_search.files import atomic_write
-from iimt_search.models.network import Architecture, Model
+from iimt_search.models.network import Architecture, Model, trained_model
 from iimt_search.settings import TrainSettings
 from iimt_search.validators.contract import FewShot, Mixed, Predictions
 
@@ -47,6 +47,48 @@ def _built(tensors: Mapping[str, Tensor]) -> Predictions:
         if parts:
             content[group] = kind(**parts)
     return Predictions(**content)
+
+
+def _check_shapes(predictions: Predictions) -> None:
+    """Check that the parts fit each other.
+
+    Raises:
+        ValueError: they do not; names the first that does not.
+    """
+    p, sizes = predictions, {"C": len(predictions.classifier_weight)}
+    mixed, few = p.mixed, p.few_shot
+    parts: tuple[tuple[str, Tensor | None, str], ...] = (
+        ("classifier_weight", p.classifier_weight, "CD"),
+        ("source_logits", p.source_logits, "SC"),
+        ("source_labels", p.source_labels, "S"),
+        ("source_embeddings", p.source_embeddings, "SD"),
+        ("target_logits", p.target_logits, "TC"),
+        ("target_embeddings", p.target_embeddings, "TD"),
+        ("reverse_logits", p.reverse_logits, "SC"),
+        ("short_reverse_logits", p.short_reverse_logits, "SC"),
+        ("mixed.logits", None if mixed is None else mixed.logits, "MC"),
+        ("mixed.labels", None if mixed is None else mixed.labels, "M"),
+        ("mixed.same", None if mixed is None else mixed.same, "M"),
+        ("few_shot.logits", None if few is None else few.logits, "FC"),
+        ("few_shot.labels", None if few is None else few.labels, "F"),
+    )
+    for name, tensor, wanted in parts:
+        if tensor is None:
+            continue
+        fits = tensor.dim() == len(wanted) and all(
+            sizes.setdefault(side, length) == length
+            for side, length in zip(wanted, tensor.shape, strict=True)
+        )
+        if name.endswith("labels"):
+            fits = (
+                fits and tensor.dtype == torch.int64 and bool(((tensor >= 0) & (tensor < sizes["C"])).all())
+            )
+        elif name != "mixed.same":
+            fits = fits and tensor.dtype == torch.float32
+        if not fits:
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, which does not fit the others"
+            )
 
 
 def _half(value: Tensor) -> Tensor:
@@ -143,8 +185,10 @@ def load_kept_predictions(path: Path) -> Predictions:
         ModelFileError: the file is missing or damaged.
     """
     try:
-        return _built({name: _full(value) for name, value in _read(path, weights=False).items()})
-    except TypeError as error:
+        predictions = _built({name: _full(value) for name, value in _read(path, weights=False).items()})
+        _check_shapes(predictions)
+        return predictions
+    except (TypeError, ValueError) as error:
         raise ModelFileError(f"{path} is not a whole kept checkpoint: {error}") from error
 
 
@@ -158,9 +202,8 @@ def load_kept_model(path: Path) -> KeptModel:
     try:
         with safe_open(path, framework="pt") as content:
             about = content.metadata()
-        model = Model(Architecture(**json.loads(about["architecture"])))
-        model.load_state_dict(weights)
+        model = trained_model(Architecture(**json.loads(about["architecture"])), weights)
         settings = TrainSettings.model_validate_json(about["settings"])
         return KeptModel(model.eval(), settings, int(about["seed"]), about.get("arithmetic", ""))
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, MemoryError, SafetensorError) as error:
         raise ModelFileError(f"{path} is not a whole kept checkpoint: {error}") from error

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from iimt_search.errors import NonFiniteLossError
+from iimt_search.errors import TrainingError
 from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.methods import needs_virtual_labels
 from iimt_search.models.network import Discriminator, Model
@@ -360,9 +360,13 @@ class Population:
 
 def _advance_population(members: Sequence[TaskTraining], steps: int) -> None:
     """Train members of one shape together, in halves where the device's memory does not hold all."""
-    if len(members) == 1:
-        with suppress(NonFiniteLossError):
-            members[0].advance(members[0].step + steps)
+    first = members[0]
+    # torch's batched BatchNorm takes no bfloat16 of vectors on a processor.
+    alone = first.bfloat16 and first.task.kind == "vector" and first.device.type == "cpu"
+    if len(members) == 1 or alone:
+        for member in members:
+            with suppress(TrainingError):
+                member.advance(member.step + steps)
         return
     try:
         Population(members).advance(steps)

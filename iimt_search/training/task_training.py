@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from iimt_search.data.task import DomainTask
 from iimt_search.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
-from iimt_search.errors import NonFiniteLossError
+from iimt_search.errors import NonFiniteLossError, TrainingError
 from iimt_search.iimt.schedule import warmup_cosine
 from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.kinds import AUGMENTATIONS, is_pretrained
@@ -253,7 +253,7 @@ class TaskTraining:
         """Train until ``step`` steps are done.
 
         Raises:
-            NonFiniteLossError: a loss term became NaN or infinite; names the first such term and step.
+            TrainingError: as :meth:`check_finite`.
         """
         self.model.train()
         self.discriminator.train()
@@ -269,15 +269,20 @@ class TaskTraining:
         self.check_finite()
 
     def check_finite(self) -> None:
-        """Check that every loss term was finite so far.
+        """Check that every loss term was finite so far, and that every weight is.
 
         Raises:
-            NonFiniteLossError: one was not; names the first such term and step.
+            NonFiniteLossError: a term was not; names the first such term and step.
+            TrainingError: a weight is not, of an infinite gradient in the last step; no term has seen it yet.
         """
         bad = {name: at for name, at in zip(self.terms, self.first_bad.tolist(), strict=True) if at >= 0}
         if bad:
             term = min(bad, key=lambda name: bad[name])
             raise NonFiniteLossError(term, bad[term], self.task.name)
+        for part in (self.model, self.discriminator, self.average):
+            wrong = {} if part is None else part.state_dict()
+            if name := next((name for name, value in wrong.items() if not value.isfinite().all()), ""):
+                raise TrainingError(f"weight {name} of {self.task.name} is not finite after step {self.step}")
 
     def evaluated_model(self) -> Model:
         """Return the model that evaluations and the export use: the weight average, where there is one."""

@@ -138,7 +138,7 @@ class Trainable:
         """Train every task up to the next evaluation, one after the other, and evaluate.
 
         Raises:
-            NonFiniteLossError: a loss term became NaN or infinite.
+            TrainingError: a loss term or a weight became NaN or infinite.
         """
         for training in self.trainings:
             training.advance(self.next_step)
@@ -148,7 +148,7 @@ class Trainable:
         """Score every task, whose trainings have come to :attr:`next_step`, and write a checkpoint.
 
         Raises:
-            NonFiniteLossError: a loss term became NaN or infinite.
+            TrainingError: a loss term or a weight became NaN or infinite.
         """
         step = self.next_step
         for training in self.trainings:

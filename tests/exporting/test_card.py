@@ -9,8 +9,8 @@ from iimt_search.exporting.card import (
     audited_accuracy,
     folder_card,
     model_card,
-    text,
 )
+from iimt_search.plain_text import markdown
 from iimt_search.records import Candidate, Choice
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
@@ -194,4 +194,4 @@ def test_the_input_of_each_kind(kind: str, shape: list[int], words: tuple[str, .
 
 
 def test_a_cell_stays_one_cell() -> None:
-    assert text("x|y") == "x\\|y"
+    assert markdown("x|y") == "x\\|y"

@@ -85,7 +85,9 @@ SORTS: dict[str, Callable[[], Predictions]] = {
         mixed=Mixed(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), torch.zeros(0).bool())
     ),
     "not finite, very large and small": lambda: make_predictions(
-        target_logits=torch.tensor(SPECIAL).reshape(-1, 3), source_logits=torch.full((6, 3), math.nan)
+        target_logits=torch.tensor(SPECIAL).reshape(-1, 3),
+        target_embeddings=torch.zeros(len(SPECIAL) // 3, 4),
+        source_logits=torch.full((6, 3), math.nan),
     ),
 }
 
@@ -245,3 +247,21 @@ def test_a_file_without_a_part_of_its_model(drop: str, about: dict[str, str], tm
     with pytest.raises(ModelFileError, match="is not a whole kept checkpoint"):
         load_kept_model(path)
     assert_same(load_kept_predictions(path), rounded(make_predictions()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source_labels": torch.tensor([0, 1, 2, 3, 1, 0])},
+        {"source_labels": torch.zeros(6)},
+        {"target_embeddings": torch.zeros(8, 4)},
+        {"mixed": Mixed(torch.zeros(5, 2), torch.zeros(5, dtype=torch.int64), torch.zeros(5).bool())},
+        {"few_shot": FewShot(torch.zeros(2, 3), torch.tensor([-1, 0]))},
+        {"reverse_logits": torch.zeros(6)},
+    ],
+)
+def test_parts_that_do_not_fit_each_other(changes: dict[str, Any], tmp_path: Path) -> None:
+    architecture = Architecture("mlp", "vector", (4,), 3, 4, 0.0)
+    save_kept(tmp_path / "a", make_predictions(**changes), Model(architecture), TrainSettings(), 0)
+    with pytest.raises(ModelFileError, match="which does not fit the others"):
+        load_kept_predictions(tmp_path / "a")

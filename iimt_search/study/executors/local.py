@@ -4,7 +4,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -74,13 +75,17 @@ class _Worker:
     connection: Connection
     gpu: str
     keys: list[str] = field(default_factory=list)
+    asked: float = 0.0  # when it was told last what to do; 0 where it waits to be told
+    evaluations: int = 1  # the most that one of its jobs has
+    hung: bool = False
 
 
 class LocalExecutor:
     """An executor of worker processes, started once.
 
     A worker that dies (killed, out of memory), or that the machine fails (no GPU memory, a full disk), ends
-    its jobs as ``lost`` and is replaced.
+    its jobs as ``lost`` and is replaced; so does one that is not heard of for much longer than any has taken
+    between two reports: it hangs, and is killed.
 
     Args:
         workers: how many processes, at least 1.
@@ -88,6 +93,8 @@ class LocalExecutor:
         debug: the error of a failed job is its traceback.
         population: how many jobs each worker trains side by side, as one batched computation.
         gpus: as CUDA names them, shared out among the workers in turn; empty where each sees them all.
+        patience: seconds without a word from a worker before it may be taken to hang. The first report of
+            all may take 48 times as long.
 
     Raises:
         ValueError: there are no workers, or no places in them.
@@ -100,12 +107,14 @@ class LocalExecutor:
         debug: bool = False,
         population: int = 1,
         gpus: Sequence[str] = (),
+        patience: float = 1800,
     ) -> None:
         if workers < 1 or population < 1:
             raise ValueError(
                 f"`workers >= 1` and `population >= 1` must hold, got {workers} and {population}"
             )
         self._threads, self._population, self._debug = threads, population, debug
+        self._patience, self._slowest = patience, 0.0
         self._unsent: list[Event] = []
         shared = [gpus[at % len(gpus)] if gpus else "" for at in range(workers)]
         self._workers = [_Worker(*self._start(gpu), gpu) for gpu in shared]
@@ -146,11 +155,14 @@ class LocalExecutor:
             self._unsent.append(Finished(job.key, "lost", f"its process cannot be reached: {error}"))
         else:
             worker.keys.append(job.key)
+            worker.evaluations = max(worker.evaluations, job.settings.evaluations)
+            worker.asked = time.monotonic()
 
     def _replace(self, worker: _Worker) -> None:
         """Start another process in the place of one that has ended."""
         worker.connection.close()
         worker.process, worker.connection = self._start(worker.gpu)
+        worker.hung = False
 
     def _end(self, worker: _Worker) -> str:
         """Wait for the end of a process that has closed its connection; returns how it ended."""
@@ -159,6 +171,8 @@ class LocalExecutor:
             worker.process.kill()
             worker.process.join()
             return "its process hung and was ended"
+        if worker.hung:
+            return "its process did not answer any more, and was killed"
         if worker.process.exitcode == -signal.SIGKILL:
             return "its process was killed; the machine may be out of memory"
         return f"its process ended with exit code {worker.process.exitcode}"
@@ -168,8 +182,12 @@ class LocalExecutor:
         try:
             event: Report | Finished = worker.connection.recv()
             if not isinstance(event, Finished):
+                if worker.asked:
+                    self._slowest = max(self._slowest, time.monotonic() - worker.asked)
+                worker.asked = 0.0 if self._population == 1 else time.monotonic()
                 return [event]
             worker.keys.remove(event.key)
+            worker.asked = time.monotonic()
             events.append(event)
             if event.status != "lost":
                 return events
@@ -180,6 +198,19 @@ class LocalExecutor:
         lost, worker.keys = worker.keys, []
         return [*events, *(Finished(key, "lost", reason) for key in lost)]
 
+    def _end_what_hangs(self, silent: Iterable[_Worker]) -> None:
+        """Kill workers that are silent for much longer than the slowest report has taken.
+
+        A training's last evaluation may take as long as the whole of it: a validator trains in reverse.
+        """
+        for worker in silent:
+            limit = max(self._patience, max(20, 3 * worker.evaluations) * self._slowest)
+            if not self._slowest:
+                limit = 48 * self._patience
+            if worker.asked and time.monotonic() - worker.asked > limit:
+                worker.hung = True
+                worker.process.kill()
+
     def wait(self, timeout: float) -> Sequence[Event]:
         """Return the events of the workers that have sent one."""
         unsent, self._unsent = self._unsent, []
@@ -187,12 +218,14 @@ class LocalExecutor:
             return unsent
         busy = {worker.connection: worker for worker in self._workers if worker.keys}
         ready = wait(list(busy), timeout)
+        self._end_what_hangs(worker for connection, worker in busy.items() if connection not in ready)
         return [event for c in ready if isinstance(c, Connection) for event in self._receive(busy[c])]
 
     def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
         """Pass the answer on; a worker that has died meanwhile is noticed by the next :meth:`wait`."""
         for worker in self._workers:
             if key in worker.keys:
+                worker.asked = time.monotonic()
                 with suppress(OSError):
                     worker.connection.send((key, go_on))
 

@@ -58,7 +58,7 @@ class JobSource(Protocol):
         """Take a job's end; ``lost`` where the machine failed it each time that it was tried."""
 
 
-_CONTINUE = "what is finished is kept; run again to continue"
+CONTINUE = "what is finished is kept; run again to continue"
 
 
 # How often a training of source-only that fails is tried again: without it nothing can be compared.
@@ -109,7 +109,7 @@ class FixedJobs:
             MachineError: the machine failed it each time: that says nothing of its configuration.
         """
         if outcome.status == "lost":
-            raise MachineError(f"{job.key} could not be trained, {outcome.error}; {_CONTINUE}")
+            raise MachineError(f"{job.key} could not be trained, {outcome.error}; {CONTINUE}")
         error, evaluation = outcome.error, self._last.get(job.key)
         if outcome.status == "complete" and evaluation is not None:
             known = self._objective in evaluation.validators  # a reference may come later
@@ -209,7 +209,7 @@ class JobRunner:
             if self._in_a_row >= max(MOST_IN_A_ROW, self._executor.capacity * (len(PAUSES) + 1)):
                 raise MachineError(
                     f"the machine failed {self._in_a_row} times in a row, last {job.key}: {outcome.error}; "
-                    f"{_CONTINUE}"
+                    f"{CONTINUE}"
                 )
             if tries <= len(PAUSES):
                 pause = PAUSES[tries - 1]

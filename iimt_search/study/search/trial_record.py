@@ -92,6 +92,11 @@ class TrialRecord:
         return fmean(known) if known and len(known) == len(values) else None
 
 
+def not_a_number(objective: str, value: float, step: int) -> str:
+    """Return the error of a trial whose objective is not finite."""
+    return f"objective {objective} was {value} at step {step}"
+
+
 def read_trial(trial: FrozenTrial) -> TrialRecord:
     """Return the record of one of Optuna's trials."""
     attributes = trial.user_attrs

@@ -20,7 +20,7 @@ from iimt_search.study.search.budget import MACHINE, BudgetTracker
 from iimt_search.study.search.forks import EARLIER, FORKED_AT, SEED, branch_off, forked_at
 from iimt_search.study.search.reference import Reference
 from iimt_search.study.search.sampling import default_params, distributions, make_sampler
-from iimt_search.study.search.trial_record import DEFAULT_ORIGIN, SCORES
+from iimt_search.study.search.trial_record import DEFAULT_ORIGIN, SCORES, not_a_number
 from iimt_search.study.storage.driver import transaction
 from iimt_search.study.veto import veto
 from iimt_search.training.trainable import evaluation_steps
@@ -142,6 +142,7 @@ class TrialSource:
                 return job
             running.last = self._scope.stored(job.key)  # it was held when the driver died
             self._hold(running)
+            self._settle()  # before the next is asked for, as where no driver has died
         self._settle(none_follows=not self._running)
         return None
 
@@ -190,7 +191,7 @@ class TrialSource:
             return True  # computed at the training's end, or when the reference is there
         value = evaluation.mean(objective)
         if not math.isfinite(value):
-            running.error = f"objective {objective} was {value} at step {evaluation.step}"
+            running.error = not_a_number(objective, value, evaluation.step)
             return False
         if evaluation.step not in reported:
             trial.report(value, evaluation.step)
@@ -273,7 +274,7 @@ class TrialSource:
         """Report the objective of a step to Optuna, once."""
         value, step = evaluation.mean(self._space.objective), evaluation.step
         if not math.isfinite(value):
-            running.error = f"objective {self._space.objective} was {value} at step {step}"
+            running.error = not_a_number(self._space.objective, value, step)
         elif step not in running.reported:
             running.trial.report(value, step)
             running.reported.add(step)

@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from iimt_search.errors import StudyError, UsageError
 from iimt_search.files import writable
+from iimt_search.plain_text import without_passwords
 
 PASSWORD_VARIABLE = "IIMT_STORAGE_PASSWORD"
 _EXAMPLES = "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
@@ -60,6 +61,16 @@ def has_password(url: str) -> bool:
     """Tell whether a URL carries a password, which then stands in process lists and shell histories."""
     parsed = _parse(url)
     return bool(parsed.password) or any(parsed.query.get(name) for name in _SECRET_OPTIONS)
+
+
+def password_of(url: str) -> str:
+    """Return the password in a URL, "" where there is none, or another secret, or it is no URL."""
+    try:
+        parsed = _parse(url)
+    except UsageError:
+        return ""
+    in_query, other = (parsed.query.get(name) for name in _SECRET_OPTIONS)
+    return "" if other else str(parsed.password or in_query or "")
 
 
 def hide_password(url: str) -> str:
@@ -143,7 +154,7 @@ def reason(error: BaseException) -> str:
     """Return what a database says of an error in one line, without the statement and its values."""
     own = database_error(error)
     text = str(error if own is None else own.orig).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return without_passwords(text.splitlines()[0]) if text else type(error).__name__
 
 
 @contextmanager
@@ -185,7 +196,7 @@ def open_storage(url: str, to_read: bool = False) -> RDBStorage:
 
     Args:
         url: the database.
-        to_read: nothing need be written: a file will do that this process may not write.
+        to_read: nothing need be written: a file will do that this process may not write, and none is made.
 
     Raises:
         UsageError: ``url`` is not a database URL, or its driver is not installed.
@@ -193,7 +204,9 @@ def open_storage(url: str, to_read: bool = False) -> RDBStorage:
     """
     parsed = _parse(url)
     file = database_file(url)
-    if to_read and file is not None and file.exists() and not _writable(file):
+    if to_read and file is not None and not file.is_file():
+        raise StudyError(f"there is no database {file}")
+    if to_read and file is not None and not _writable(file):
         return _open_read_only(url, file)
     if parsed.get_backend_name() == "sqlite":
         engine = {"connect_args": {"timeout": 60}, "pool_events": [(_set_pragmas, "connect")]}
@@ -204,7 +217,7 @@ def open_storage(url: str, to_read: bool = False) -> RDBStorage:
     try:
         # Optuna fills in what stands between braces.
         return RDBStorage(whole.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine)
-    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, LookupError) as error:
         raise StudyError(f"cannot open the storage {hide_password(url)}: {reason(error)}") from error
 
 

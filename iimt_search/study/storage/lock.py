@@ -93,7 +93,7 @@ class LockFile:
                 return None
         try:
             return Holder(**json.loads(self._note.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return Holder()
 
     @contextmanager
@@ -156,12 +156,24 @@ def database_holder(engine: Engine, study: str) -> Holder | None:
     return None if session is None else session[1]
 
 
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Return what tells a file from another of its name; None where there is none."""
+    try:
+        stat = path.stat() if path is not None else None
+    except FileNotFoundError:
+        return None
+    return None if stat is None else (stat.st_dev, stat.st_ino)
+
+
 class DriverSession:
     """The one database session that a driver writes through.
 
     In PostgreSQL it holds the study's advisory lock: the lock ends with the driver or its connection, and
     a session that has lost the lock has lost its connection too, hence can write nothing unguarded. SQLite
     has no such locks; there a :class:`LockFile` guards.
+
+    A database file that is removed or replaced while it is open would take everything that is written from
+    then on to nowhere: :meth:`connection` looks whether it is the one that was opened.
 
     Attributes:
         opened: how often the session was opened: above 1, it was lost in between.
@@ -171,6 +183,9 @@ class DriverSession:
         self._engine, self._study = engine, study
         self._connection: Connection | None = None
         self._backend = 0
+        sqlite = engine.dialect.name == "sqlite"
+        self._path = Path(engine.url.database).absolute() if sqlite and engine.url.database else None
+        self._file: tuple[int, int] | None = None
         self.opened = 0
 
     @property
@@ -183,8 +198,14 @@ class DriverSession:
 
         Raises:
             StudyLockedError: another driver holds the study; says which.
+            StudyError: its file is gone, or another is in its place.
             SQLAlchemyError: the database does not answer.
         """
+        if self._file is not None and _identity(self._path) != self._file:
+            raise StudyError(
+                f"the database {self._path} was removed or replaced while the study ran: what was finished "
+                f"since is not in it; put it back, and run again to continue"
+            )
         if self._connection is None:
             connection = self._engine.connect()
             connection.detach()  # a pool would keep it, and its lock, open
@@ -194,7 +215,7 @@ class DriverSession:
             except BaseException:
                 connection.close()
                 raise
-            self._connection = connection
+            self._connection, self._file = connection, _identity(self._path)
             self.opened += 1
         return self._connection
 
