@@ -15,8 +15,8 @@ from torchvision.transforms import v2
 
 from benchmarks.timing import interleaved
 from iimt_search.data.open import open_domain
-from iimt_search.device import each_on_cores
 from iimt_search.features.extract import Extractor, Featurizer, load_training_task
+from iimt_search.models.device import each_on_cores
 from iimt_search.models.network import Architecture, Model
 from iimt_search.models.pretrained import load_weights, preprocessing_of
 from iimt_search.settings import TrainSettings

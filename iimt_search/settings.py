@@ -28,6 +28,7 @@ LATER = (
     "backbone_rate",
     "backbone_norm",
     "accumulate",
+    "class_balance",
 )
 
 
@@ -122,6 +123,11 @@ class TrainSettings(BaseModel):
     accumulate: int = Field(
         1, ge=1, le=1024, description="batches whose gradients make one step, where the whole does not fit"
     )
+    class_balance: bool = Field(
+        False,
+        description="draw the source's classes equally often; where `network` is a pretrained one, true by "
+        "default (ours)",
+    )
     width: int = Field(
         0, ge=0, le=1024, description="channels of the encoder's first stage; 0: the network's own"
     )
@@ -158,7 +164,7 @@ class TrainSettings(BaseModel):
     def _known_by_old_names(cls, content: Any) -> Any:
         content = with_new_names(content)
         if isinstance(content, dict) and is_pretrained(str(content.get("network", ""))):
-            return {"learning_rate": PRETRAINED_RATE, **content}
+            return {"learning_rate": PRETRAINED_RATE, "class_balance": True, **content}
         return content
 
     @model_validator(mode="after")

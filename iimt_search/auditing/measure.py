@@ -15,10 +15,10 @@ from iimt_search.auditing.validators import ValidatorAudit, audit_validator, pic
 from iimt_search.data.assemble import load_task_of
 from iimt_search.data.sealed import SealedTarget, open_sealed_target
 from iimt_search.data.task import DomainTask, Labelled
-from iimt_search.device import each_on_cores, on_all_cores, resolve_device
 from iimt_search.exporting.load import load_model
 from iimt_search.features.extract import featurizer_of, load_training_task
 from iimt_search.files import strict_json
+from iimt_search.models.device import each_on_cores, on_all_cores, resolve_device
 from iimt_search.models.network import Model
 from iimt_search.models.pretrained import AT_ONCE
 from iimt_search.records import Choice

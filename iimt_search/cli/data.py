@@ -103,11 +103,7 @@ def _to_prepare(
     """Return each domain once, with the form that its images are wanted in."""
     from iimt_search.data.assemble import image_forms, task_image_size
 
-    if (space is None) == (not names):
-        raise UsageError("give either --space FILE or names of domains; `iimt-search data list` has them")
     if space is not None:
-        if size is not None:
-            raise UsageError("--size goes with names; with --space, train.image_size says the size")
         wanted = [
             (domain, form._replace(size=task_image_size(task, form.size)))
             for task in space.tasks
@@ -140,6 +136,10 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
     """
     from iimt_search.data.open import open_domain
 
+    if (path is None) == (not names):
+        raise UsageError("give either --space FILE or names of domains; `iimt-search data list` has them")
+    if path is not None and size is not None:
+        raise UsageError("--size goes with names; with --space, train.image_size says the size")
     wrong: list[str] = []
     space = None if path is None else _load(path)
     for spec, (pixels, interpolation) in _to_prepare(space, names, size):
@@ -169,8 +169,8 @@ def prepare(path: Path | None, names: tuple[str, ...], size: int | None) -> None
 def _prepare_features(space: Space) -> None:
     if not any(map(is_pretrained, space.values("network"))):
         return
-    from iimt_search.device import resolve_device
     from iimt_search.features.prepare import prepare_features
+    from iimt_search.models.device import resolve_device
 
     count = Count()
     for spec in space.tasks:

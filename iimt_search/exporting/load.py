@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from iimt_search.device import resolve_device
 from iimt_search.errors import ModelFileError, UsageError
 from iimt_search.exporting.formats import read_metadata
 from iimt_search.exporting.model_folder import SCHEMA
 from iimt_search.kinds import OWN
+from iimt_search.models.device import resolve_device
 from iimt_search.models.network import Architecture, Model, trained_model
 
 

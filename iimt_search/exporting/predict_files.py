@@ -17,11 +17,11 @@ from iimt_search.data.arrays import open_array, open_pair, stream_array
 from iimt_search.data.images import SUFFIXES, read_image
 from iimt_search.data.listing import LeftOut, walk
 from iimt_search.data.task import Samples
-from iimt_search.device import each_on_cores
 from iimt_search.errors import DataError, UsageError, describe
 from iimt_search.exporting.load import Predictor
 from iimt_search.files import shown
 from iimt_search.kinds import Kind
+from iimt_search.models.device import each_on_cores
 from iimt_search.models.pretrained import AT_ONCE
 
 ARRAYS = frozenset({".npy", ".npz"})

@@ -14,9 +14,9 @@ from torch import Tensor
 from iimt_search.data.assemble import load_task_of
 from iimt_search.data.store import array_hash, prepared_folder
 from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled
-from iimt_search.device import BFLOAT16, FLOAT32, each_on_cores, has_bfloat16
 from iimt_search.features.store import Features, kept_features
 from iimt_search.kinds import AUGMENTATIONS, is_pretrained
+from iimt_search.models.device import BFLOAT16, FLOAT32, each_on_cores, has_bfloat16
 from iimt_search.models.network import Architecture, Model
 from iimt_search.models.pretrained import AT_ONCE, feature_dimension, load_weights, weights_key
 from iimt_search.seeding import derive_seed

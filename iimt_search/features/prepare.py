@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import product
 
-from iimt_search.device import resolve_device
 from iimt_search.features.extract import Progress, featurizer_of, load_training_task
+from iimt_search.models.device import resolve_device
 from iimt_search.settings import TrainSettings
 from iimt_search.space import NumberRange, Space
 from iimt_search.space.task_spec import TaskSpec

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iimt_search.device import on_all_cores
 from iimt_search.errors import DataError, UsageError
 from iimt_search.files import atomic_write, shown, strict_json
 from iimt_search.judging.files import ENDINGS, arrays_of, read_predictions
+from iimt_search.models.device import on_all_cores
 from iimt_search.pooling.agreement import mean_agreement
 from iimt_search.pooling.labels import PooledModel
 from iimt_search.records import Candidate

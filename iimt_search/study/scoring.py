@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from iimt_search.device import on_all_cores
 from iimt_search.errors import StudyError
 from iimt_search.exporting.export_models import check_target, write_card
 from iimt_search.exporting.model_folder import export_kept
 from iimt_search.files import strict_json
+from iimt_search.models.device import on_all_cores
 from iimt_search.space import Space
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import kept_checkpoints, last_checkpoints

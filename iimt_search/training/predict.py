@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from iimt_search.device import each_on_cores
+from iimt_search.models.device import each_on_cores
 from iimt_search.models.network import Model
 from iimt_search.models.pretrained import AT_ONCE
 from iimt_search.training.batches import Samples, evenly_spaced

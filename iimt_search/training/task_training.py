@@ -11,12 +11,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from iimt_search.data.task import DomainTask
-from iimt_search.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
 from iimt_search.errors import NonFiniteLossError, TrainingError
 from iimt_search.iimt.schedule import warmup_cosine
 from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.kinds import AUGMENTATIONS, is_pretrained
 from iimt_search.methods import active_terms, needs_virtual_labels
+from iimt_search.models.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
 from iimt_search.models.network import Architecture, Discriminator, Model, of_source
 from iimt_search.models.pretrained import load_weights
 from iimt_search.seeding import derive_seed
@@ -178,7 +178,12 @@ class TaskTraining:
 
     def sample(self) -> SampledStep:
         """Draw the samples and mixtures of the next step."""
-        return sample_step(self.settings, len(self._source), len(self._target), self._rng)
+        sampled = sample_step(self.settings, len(self._source), len(self._target), self._rng)
+        if not self.settings.class_balance:
+            return sampled
+        share = 1 / np.bincount(self.task.source_train.y)[self.task.source_train.y]
+        source = self._rng.choice(len(share), size=len(sampled.source), p=share / share.sum())
+        return sampled._replace(source=source)
 
     def sample_augmentation(self, x: Tensor) -> SampledAugmentations:
         """Draw the augmentations of the next step, for batches like ``x`` (B, ...)."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from iimt_search.device import BFLOAT16
 from iimt_search.features.extract import load_training_task
 from iimt_search.methods import active_terms
+from iimt_search.models.device import BFLOAT16
 from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import LATER, OLD_NAMES, TrainSettings

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iimt_search.data.assemble import image_sizes, load_task, load_trainable, split_source
+from iimt_search.data.assemble import image_forms, load_task, load_trainable, split_source
 from iimt_search.data.open import open_domain
 from iimt_search.data.task import DomainTask, Labelled
 from iimt_search.errors import DataError
@@ -252,9 +252,13 @@ def test_series_too_short_for_a_network(save: Save) -> None:
 
 
 def test_sizes_that_are_prepared_before_a_search() -> None:
-    assert image_sizes(space(image_size=9)) == (9,)
-    assert image_sizes(space({"image_size": {"choices": [16, 32, 16]}})) == (16, 32)
-    assert image_sizes(space({"image_size": {"low": 16, "high": 512}})) == (16,)
+    assert [form.size for form in image_forms(space(image_size=9))] == [
+        9,
+    ]
+    assert [form.size for form in image_forms(space({"image_size": {"choices": [16, 32, 16]}}))] == [16, 32]
+    assert [form.size for form in image_forms(space({"image_size": {"low": 16, "high": 512}}))] == [
+        16,
+    ]
 
 
 def test_the_baselines_batch_is_a_searched_one() -> None:

@@ -105,7 +105,7 @@ def test_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive, archive.open("target_logits.npy", "w") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 4)}
         np.lib.format.write_array_header_1_0(file, header)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="more than 1073741824 values"):
+    with pytest.raises(DataError, match="is cut short: it announces"):
         read_predictions(tmp_path / "c.npz")
     monkeypatch.setattr(files, "MOST_VALUES", 100)
     save_file({"target_logits": torch.ones(50, 3)}, tmp_path / "d.safetensors")

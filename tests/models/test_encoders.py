@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iimt_search.kinds import DEFAULT_ENCODERS, ENCODERS
+from iimt_search.kinds import DEFAULT_ENCODERS, ENCODERS, PRETRAINED
 from iimt_search.models.encoders import GaussianNoise, GlobalAverage
 from iimt_search.settings import TrainSettings
 
@@ -154,7 +154,7 @@ def test_noise_has_its_standard_deviation_and_keeps_type_and_input() -> None:
 
 def test_the_settings_offer_every_encoder() -> None:
     offered = TrainSettings.model_json_schema()["properties"]["network"]["enum"]
-    assert set(offered) == {"auto", *ENCODERS}
+    assert set(offered) == {"auto", *ENCODERS, *(f"{family}:NAME" for family in PRETRAINED)}
 
 
 def test_every_kind_has_an_encoder_of_its_own() -> None:

@@ -186,7 +186,7 @@ def test_networks_that_do_not_fit(network: str, kind: str, message: str) -> None
 @pytest.mark.parametrize(("kind", "width"), [("image", 32), ("series", 32), ("vector", 128)])
 def test_the_architecture_is_resolved(kind: str, width: int) -> None:
     model = Model(Architecture("auto", kind, SHAPES[kind], 5, 0, 0.0))
-    assert model.architecture == (resolve_network("auto", kind), kind, SHAPES[kind], 5, width, 0.0)
+    assert model.architecture == (resolve_network("auto", kind), kind, SHAPES[kind], 5, width, 0.0, 0, False)
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -40,7 +40,7 @@ class ImageFiles:
     labelling: str = ""
 
     def stream(
-        self, size: int, white_level: float | None, broken: list[str], interpolation: str
+        self, size: int, white_level: float | None, broken: list[str], interpolation: str = "bicubic"
     ) -> PartStream:
         """Return the images, uint8 (3, size, size) each, read as they are asked for, on every core.
 

@@ -145,7 +145,7 @@ def choose_executor(
 
 
 def _local(space: Space, backend: Backend) -> ExecutorChoice:
-    from iimt_search.device import local_gpus, resolve_device
+    from iimt_search.models.device import local_gpus, resolve_device
     from iimt_search.study.executors.inline import InlineExecutor
     from iimt_search.study.executors.local import LocalExecutor
 

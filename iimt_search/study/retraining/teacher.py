@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iimt_search.data.task import DomainTask
-from iimt_search.device import resolve_device
 from iimt_search.features.extract import load_training_task
 from iimt_search.files import atomic_write
+from iimt_search.models.device import resolve_device
 from iimt_search.pooling.labels import PooledModel
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.scope import Scope

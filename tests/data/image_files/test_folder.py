@@ -323,7 +323,7 @@ def test_images_are_read_on_every_core_in_order_and_piece_by_piece(
     at_once = threading.Barrier(2)  # two threads read, or the test fails
     read = files.read_image
 
-    def together(path: Path, size: int, level: float | None) -> Samples:
+    def together(path: Path, size: int, level: float | None, **more: Any) -> Samples:
         at_once.wait(timeout=30)
         return read(path, size, level)
 

@@ -6,7 +6,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from iimt_search.cores import usable_cores
-from iimt_search.device import on_all_cores
+from iimt_search.models.device import on_all_cores
 
 
 def test_results_come_in_order_and_are_counted() -> None:

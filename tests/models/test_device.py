@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from iimt_search.iimt.virtual_labels import sharpen
+from iimt_search.models import device as precision
 from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.settings import TrainSettings
-from iimt_search.training import device as precision
 from iimt_search.training.batches import sample_step
 from iimt_search.training.objective import Batch, loss_terms, predict_augmented
 
