@@ -68,8 +68,9 @@ def _stopped_by_signals(say: Callable[[str], None], came: list[str]) -> Iterator
         yield stop
         return
     numbers = [getattr(signal, name) for name in ("SIGINT", *_ASKED_TO_END) if hasattr(signal, name)]
-    # What nohup has told to be ignored stays so.
-    kept = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    # A hangup that nohup has told to be ignored stays so.
+    ignored = {getattr(signal, "SIGHUP", None)}
+    kept = [n for n in numbers if n not in ignored or signal.getsignal(n) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, handle) for number in kept}
     try:
         yield stop

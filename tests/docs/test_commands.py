@@ -53,7 +53,7 @@ NOT_RUN = {
     r"pytest$": "is what runs now",
     r"(\w+=\S+ )?python -m benchmarks": "takes minutes to hours",
     r"iimt-search data prepare mnist svhn$": "downloads",
-    r"iimt-search (run|data check) --space spaces/(paper-digits|real-digits|office31)\.yaml": (
+    r"iimt-search (run|data check|data prepare) --space spaces/(paper-digits|real-digits|office31)\.yaml": (
         "needs what was downloaded"
     ),
     r"iimt-search run .*--ray-address": "needs a cluster",
