@@ -63,6 +63,7 @@ class TaskTraining:
         model: h = g ∘ f.
         discriminator: D.
         optimizer: of both.
+        rate_factors: of the learning rate, for each of the optimiser's groups.
         average: the model with averaged weights; None where ``ema_decay`` is 0.
         terms: names of the active loss terms, in order.
         first_bad: the first step at which each term was not finite, −1 for none; int64, on the device.
@@ -157,7 +158,8 @@ class TaskTraining:
         for parameter in (*self.model.parameters(), *self.discriminator.parameters()):
             if parameter.requires_grad:
                 groups.setdefault(rate if id(parameter) in known else 1.0, []).append(parameter)
-        return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+        self.rate_factors = tuple(groups)
+        return [{"params": parameters} for parameters in groups.values()]
 
     def _still_norms(self) -> list[_BatchNorm]:
         """Return the BatchNorm layers of a pretrained network whose statistics stay as they are."""
@@ -230,8 +232,8 @@ class TaskTraining:
 
     def _train_step(self) -> None:
         settings, progress = self.settings, self.step / self.settings.steps
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate() * group["factor"]
+        for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
+            group["lr"] = self.learning_rate() * factor
         self.optimizer.zero_grad()
         for _ in range(settings.accumulate):
             self._backward(progress)
