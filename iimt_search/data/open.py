@@ -29,7 +29,7 @@ from iimt_search.data.store import (
     DomainStream,
     Found,
     PartStream,
-    array_hash,
+    array_fingerprint,
     cached,
     file_key,
     fingerprint_of,
@@ -251,9 +251,6 @@ def _python_domain(path: str) -> Domain:
     for name, part in (("train", made.train), ("test", made.test)):
         if part is not None:
             _check_part(f"python: {path} ({name})", made, part)
-    digests = []
-    for array in (made.train.x, *([made.train.y] if isinstance(made.train, Labelled) else [])):
-        digest = array_hash(array.dtype, array.shape)
-        digest.update(np.ascontiguousarray(array).data)
-        digests.append(digest.hexdigest())
+    arrays = (made.train.x, *([made.train.y] if isinstance(made.train, Labelled) else []))
+    digests = list(map(array_fingerprint, arrays))
     return replace(made, fingerprint=fingerprint_of(made.classes, digests), sample_fingerprint=digests[0])

@@ -95,6 +95,13 @@ def array_hash(dtype: Any, shape: tuple[int, ...]) -> "hashlib._Hash":
     return hashlib.sha256(f"{np.dtype(dtype)}{shape}".encode())
 
 
+def array_fingerprint(array: Samples | Labels) -> str:
+    """Return the hash of an array's type, shape and values."""
+    digest = array_hash(array.dtype, array.shape)
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
 def fingerprint_of(classes: tuple[str, ...] | None, digests: list[str]) -> str:
     """Return a domain's fingerprint, of its classes and the hashes of its training arrays."""
     return hashlib.sha256("\x1f".join([*(classes or ()), *digests]).encode()).hexdigest()

@@ -21,8 +21,7 @@ from iimt_search.errors import DataError, UsageError, describe
 from iimt_search.exporting.load import Predictor
 from iimt_search.files import shown
 from iimt_search.kinds import Kind
-from iimt_search.models.device import each_on_cores
-from iimt_search.models.pretrained import AT_ONCE
+from iimt_search.models.network import batches_for
 
 ARRAYS = frozenset({".npy", ".npz"})
 
@@ -197,8 +196,7 @@ def predict_inputs(model: Predictor, inputs: Sequence[Path], batch_size: int) ->
         UsageError: a folder holds none.
     """
     device = next(model.parameters()).device
-    alone = model.model.backbone is not None and device.type == "cpu"
-    size, each = (AT_ONCE, each_on_cores) if alone else (batch_size, map)
+    size, each = batches_for(model.model, batch_size)
 
     def predicted(x: Tensor) -> Tensor:
         with torch.no_grad():  # each thread has its own mode

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iimt_search.data.assemble import load_task_of
-from iimt_search.data.store import array_hash, prepared_folder
+from iimt_search.data.store import array_fingerprint, prepared_folder
 from iimt_search.data.task import Domain, DomainTask, Labelled, Unlabelled
 from iimt_search.features.store import Features, kept_features
 from iimt_search.kinds import AUGMENTATIONS, is_pretrained
@@ -88,10 +88,7 @@ class Featurizer:
 
     def _part(self, part: Labelled | Unlabelled, fingerprint: str) -> Labelled | Unlabelled:
         images = part.x
-        if not fingerprint:
-            digest = array_hash(images.dtype, images.shape)
-            digest.update(np.ascontiguousarray(images).data)
-            fingerprint = digest.hexdigest()
+        fingerprint = fingerprint or array_fingerprint(images)
         shape = (len(images), self.views, feature_dimension(self.network))
         folder = prepared_folder(f"features-{self._key(fingerprint)[:32]}")
         about = {"network": self.network, "weights": self.weights, "views": self.views}
@@ -157,6 +154,16 @@ def load_image_task(spec: TaskSpec, settings: TrainSettings) -> DomainTask:
     return task
 
 
+def _image_network(architecture: Architecture, weights: str) -> Model:
+    """Return a new model of images whose pretrained network has its weights; the same one every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Model(architecture)
+    assert model.backbone is not None
+    load_weights(model.backbone, architecture.network, weights)
+    return model
+
+
 def image_model(model: Model, settings: TrainSettings, side: int) -> Model:
     """Return a trained model as one of images, with one set of statistics: the target's.
 
@@ -171,13 +178,10 @@ def image_model(model: Model, settings: TrainSettings, side: int) -> Model:
     ours = model.architecture
     if ours.kind != "features" and not ours.by_domain:
         return model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        shape = (3, side, side) if ours.kind == "features" else ours.sample_shape
-        whole = Model(ours._replace(kind="image", sample_shape=shape, by_domain=False))
-    if ours.kind == "features":
-        assert whole.backbone is not None
-        load_weights(whole.backbone, ours.network, settings.weights)
+    shape = (3, side, side) if ours.kind == "features" else ours.sample_shape
+    # The weights of a network that was trained itself are in the model.
+    weights = settings.weights if ours.kind == "features" else "none"
+    whole = _image_network(ours._replace(kind="image", sample_shape=shape, by_domain=False), weights)
     trained = {name: value for name, value in model.state_dict().items() if name not in ("shift", "scale")}
     whole.load_state_dict(trained, strict=False)
     return whole.train(model.training)
@@ -202,11 +206,8 @@ class Extractor:
     @cached_property
     def _model(self) -> Model:
         featurizer = self._featurizer
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = Model(Architecture(featurizer.network, "image", self._images.shape[1:], 2, 0, 0.0))
-        assert model.backbone is not None
-        load_weights(model.backbone, featurizer.network, featurizer.weights)
+        architecture = Architecture(featurizer.network, "image", self._images.shape[1:], 2, 0, 0.0)
+        model = _image_network(architecture, featurizer.weights)
         if self._bfloat16:  # images are normalised and augmented in float32
             model.encoder.to(torch.bfloat16)
         return model.eval().to(self._device)

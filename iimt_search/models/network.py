@@ -1,18 +1,19 @@
 """Classifier, discriminator, and the model h = g ∘ f made of an encoder and the classifier."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from iimt_search.kinds import DEFAULT_ENCODERS, ENCODERS, is_pretrained
+from iimt_search.models.device import each_on_cores
 from iimt_search.models.encoders import dense
-from iimt_search.models.pretrained import Backbone, DomainNorm, normalise_by_domain
+from iimt_search.models.pretrained import AT_ONCE, Backbone, DomainNorm, normalise_by_domain
 
 
 @contextmanager
@@ -191,6 +192,18 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C) of raw samples."""
         return self.classify(self.embed(self.normalise(x)))
+
+
+def batches_for(model: Model, size: int) -> tuple[int, Callable[..., Iterator[Any]]]:
+    """Return how many samples a model predicts at once, and what gives a function of each batch in order.
+
+    Args:
+        model: in evaluation mode.
+        size: for networks of our own. A pretrained one on a processor takes few, on every core.
+    """
+    if model.backbone is None or model.shift.device.type != "cpu":
+        return size, map
+    return AT_ONCE, each_on_cores
 
 
 @contextmanager

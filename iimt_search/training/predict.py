@@ -8,9 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from iimt_search.models.device import each_on_cores
-from iimt_search.models.network import Model
-from iimt_search.models.pretrained import AT_ONCE
+from iimt_search.models.network import Model, batches_for
 from iimt_search.training.batches import Samples, evenly_spaced
 
 EVALUATION_BATCH = 512
@@ -38,8 +36,7 @@ def predict(model: Model, samples: Samples, at: NDArray[np.int64] | None = None)
     """
     chosen = np.arange(len(samples)) if at is None else at
     logits, embeddings = [], []
-    alone = model.backbone is not None and model.shift.device.type == "cpu"
-    size = AT_ONCE if alone else EVALUATION_BATCH
+    size, each = batches_for(model, EVALUATION_BATCH)
 
     def predicted(start: int) -> tuple[Tensor, Tensor]:
         with torch.no_grad():  # each thread has its own mode
@@ -48,7 +45,7 @@ def predict(model: Model, samples: Samples, at: NDArray[np.int64] | None = None)
 
     with evaluating(model):
         starts = range(0, len(chosen), size)
-        for part, z in each_on_cores(predicted, starts) if alone else map(predicted, starts):
+        for part, z in each(predicted, starts):
             logits.append(part)
             embeddings.append(z)
     return torch.cat(logits), torch.cat(embeddings)
