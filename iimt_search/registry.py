@@ -3,8 +3,10 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from functools import cached_property
 from importlib import import_module
+from threading import RLock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 Entry = TypeVar("Entry")
 
+# Standard output is one for all threads: two that put it aside and back would leave it aside.
+_OWN_CODE = RLock()
+
 
 def load_object(path: str) -> Any:
     """Import and return what ``module:name`` names."""
@@ -24,11 +29,16 @@ def load_object(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def load_own(path: str) -> Any:
-    """Import and return what a user's ``module:name`` names; modules of the working folder are found, too."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    return load_object(path)
+def call_own(path: str) -> Any:
+    """Import what a user's ``module:name`` names, call it, and return what it returns.
+
+    Modules of the working folder are found, too. What the user's code prints goes to standard error: standard
+    output is for results.
+    """
+    with _OWN_CODE, redirect_stdout(sys.stderr):
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        return load_object(path)()
 
 
 def _package(point: "EntryPoint") -> str:

@@ -40,6 +40,8 @@ from iimt_search.validators.source_accuracy import source_accuracy
 
 # A confusion matrix of more is too large to be read.
 MOST_CLASSES = 100
+# Parts of a target without a test part; a ceiling's model is trained on all but one.
+FOLDS = 4
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class TaskAudit:
         single: of the ensemble's first member alone.
         oracle: of the best that the study has: any single model, or what is handed out.
         default: of the method's default configuration, trained as long; None where not asked for.
-        ceiling: of a model trained on the target's labels, as long; None where not asked for, or where
-            the target has no test part.
+        ceiling: of a model trained on the target's labels, as long; where the target has no test part, of
+            :data:`FOLDS` models, each measured on the part that it was not trained on. None where not asked
+            for, and where there are no labels to train on.
         models: how many models the oracle and the validators pick from.
         test_samples: how many samples these are measured on.
         unseen: whether training has seen none of them; where the target has no test part, it has seen
@@ -151,18 +154,40 @@ class Auditor:
         featurizer = featurizer_of(spec, settings, resolve_device(self.device))
         return open_sealed_target(spec, classes, *settings.form, featurizer)
 
-    def _trained(
-        self, spec: TaskSpec, settings: TrainSettings, seed: int, *, labelled: bool = False
-    ) -> float:
+    def _trained(self, spec: TaskSpec, settings: TrainSettings, seed: int) -> float:
         """Train as long as the chosen configuration was retrained; returns the accuracy in percent."""
-        steps = self.space.retrain.steps or source_only_settings(self.space).steps
+        task = load_training_task(spec, settings, resolve_device(self.device))
+        return self._accuracy_of(task, settings, seed, self._sealed(spec, task.classes, settings).test)
+
+    def _ceiling(self, spec: TaskSpec) -> float | None:
+        """Return the accuracy in percent of what the target's own labels teach, None where it has none."""
+        settings, seed = source_only_settings(self.space), derive_seed(self.space.seed, "ceiling")
         task = load_training_task(spec, settings, resolve_device(self.device))
         sealed = self._sealed(spec, task.classes, settings)
-        if labelled and sealed.train is not None:
-            task = replace(task, name=f"labelled target of {task.name}", source_train=sealed.train)
+        if sealed.train is None or len(sealed.train) < 2 * FOLDS:
+            return None
+        parts = [(sealed.train, sealed.test)]
+        if not sealed.unseen:
+            order, every = np.random.default_rng(seed).permutation(len(sealed.test)), range(FOLDS)
+            parts = [
+                (
+                    sealed.test.subset(np.concatenate([order[at::FOLDS] for at in every if at != fold])),
+                    sealed.test.subset(order[fold::FOLDS]),
+                )
+                for fold in every
+            ]
+        name = f"labelled target of {task.name}"
+        right = [
+            len(test) * self._accuracy_of(replace(task, name=name, source_train=train), settings, seed, test)
+            for train, test in parts
+        ]
+        return sum(right) / sum(len(test) for _, test in parts)
+
+    def _accuracy_of(self, task: DomainTask, settings: TrainSettings, seed: int, test: Labelled) -> float:
+        steps = self.space.retrain.steps or source_only_settings(self.space).steps
         training = TaskTraining(task, settings.model_copy(update={"steps": steps}), seed, self.device)
         training.advance(steps)
-        return accuracy(training.evaluated_model(), sealed.test)
+        return accuracy(training.evaluated_model(), test)
 
     def _pool(
         self, spec: TaskSpec, classes: tuple[str, ...]
@@ -205,9 +230,7 @@ class Auditor:
         if self.train:
             seed = derive_seed(derive_seed(space.seed, "retrain"), task.name)
             default = self._trained(spec, settings_for(space, default_params(space)), seed)
-        if self.train and sealed.train is not None and sealed.unseen:  # else it would not be fair
-            seed = derive_seed(space.seed, "ceiling")
-            ceiling = self._trained(spec, source_only_settings(space), seed, labelled=True)
+            ceiling = self._ceiling(spec)
         return TaskAudit(
             source_only=source_only,
             choice=chosen,

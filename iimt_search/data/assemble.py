@@ -134,6 +134,7 @@ def _digests(part: Unlabelled) -> Iterator[bytes]:
         rows = part.rows(np.arange(start, min(start + _READ_AT_ONCE, len(part))))
         for row in np.ascontiguousarray(rows):
             yield hashlib.blake2b(row.data, digest_size=16).digest()
+    part.release()
 
 
 def count_shared(seen: Unlabelled, held_out: Unlabelled) -> int:

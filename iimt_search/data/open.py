@@ -47,7 +47,7 @@ from iimt_search.data.task import (
 )
 from iimt_search.errors import DataError, collecting
 from iimt_search.kinds import Kind
-from iimt_search.registry import load_own
+from iimt_search.registry import call_own
 from iimt_search.space.task_spec import DomainSpec
 
 FOLDER_SIZE = 32
@@ -240,7 +240,7 @@ def _check_part(where: str, domain: Domain, part: Labelled | Unlabelled) -> None
 def _python_domain(path: str) -> Domain:
     """Call a user's function and check what it returns."""
     try:
-        made = load_own(path)()
+        made = call_own(path)
     except (ImportError, AttributeError) as error:
         raise DataError(f"python: {path} cannot be found: {error}") from error
     if not isinstance(made, Domain):

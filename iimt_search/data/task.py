@@ -4,6 +4,7 @@ A :class:`DomainTask` cannot hold a label of its target's samples. The labels of
 reachable only through :mod:`iimt_search.data.sealed`, which the audit alone imports.
 """
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ SAMPLE_TYPES: dict[SampleKind, Any] = {
 
 
 # A subset larger than this stays a view of its (memory-mapped) array instead of becoming a copy.
-COPY_LIMIT_BYTES = 1 << 30
+COPY_LIMIT_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,21 @@ class Unlabelled:
         """Return all meant samples as one array."""
         return self.x if self.index is None else np.asarray(self.x[self.index])
 
+    def release(self) -> None:
+        """Give the memory of mapped samples back, after a pass over them; they are read again when used."""
+        mapped = getattr(self.x, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
     def subset(self, at: NDArray[np.int64]) -> "Unlabelled":
         """Return the samples at ``at``: a copy where that is small, else a view."""
         chosen = at if self.index is None else self.index[at]
         part = Unlabelled(self.x, chosen)
-        return part if part.nbytes > COPY_LIMIT_BYTES else Unlabelled(part.gather())
+        if part.nbytes > COPY_LIMIT_BYTES:
+            return part
+        copied = Unlabelled(part.gather())
+        self.release()
+        return copied
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ class Featurizer:
             lambda done, of: self.progress(f"features of {self.network}", done, of),
             about,
         )
+        Unlabelled(images).release()
         return Labelled(x, part.y, part.index) if isinstance(part, Labelled) else Unlabelled(x, part.index)
 
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from iimt_search.errors import DataError, UsageError
 from iimt_search.kinds import OWN, ImageForm
-from iimt_search.registry import load_own
+from iimt_search.registry import call_own
 
 _IMAGENET_CLASSES = 1000
 # Outputs that only a training from scratch uses.
@@ -29,6 +30,7 @@ _AUXILIARY = ("aux1", "aux2", "AuxLogits")
 # Images that pass through such a network on a processor together: with more, mapping memory at each layer and
 # giving it back costs as much as the arithmetic.
 AT_ONCE = 4
+AT_ONCE_ON_GPU = 32
 
 
 class Preprocessing(NamedTuple):
@@ -52,6 +54,9 @@ class Preprocessing(NamedTuple):
 class Backbone(nn.Module):
     """A classification network without its classifier.
 
+    Trained without statistics of batches, it takes few images at a time and computes their layers' outputs
+    a second time for the gradients (Chen et al. 2016, arXiv 1604.06174): they do not have to be held.
+
     Args:
         network: normalised images (B, 3, crop, crop) → features (B, D).
         preprocessing: of the images that it takes.
@@ -71,8 +76,20 @@ class Backbone(nn.Module):
         """Return features (B, D) of normalised images (B, 3, side, side), or of one channel."""
         top, left = ((side - self.crop) // 2 for side in x.shape[2:])
         cut = x[:, :, top : top + self.crop, left : left + self.crop]
-        features: Tensor = self.network(cut.expand(-1, 3, -1, -1) if cut.shape[1] == 1 else cut)
+        cut = cut.expand(-1, 3, -1, -1) if cut.shape[1] == 1 else cut
+        if self.training and torch.is_grad_enabled() and not self._of_batches():
+            size = AT_ONCE if x.device.type == "cpu" else AT_ONCE_ON_GPU
+            if (
+                len(cut) > size
+            ):  # only the images and their features are held; the layers' outputs are made again
+                parts = [checkpoint(self.network, part, use_reentrant=False) for part in cut.split(size)]
+                return torch.cat(parts).flatten(1)
+        features: Tensor = self.network(cut)
         return features.flatten(1)
+
+    def _of_batches(self) -> bool:
+        """Return whether an image's features depend on the others of its batch."""
+        return any(isinstance(layer, _BatchNorm) and layer.training for layer in self.modules())
 
 
 class DomainNorm(_BatchNorm):
@@ -218,7 +235,7 @@ def _timm(name: str) -> _Loaded:
 
 def _own(name: str) -> _Loaded:
     try:
-        network = load_own(name)()
+        network = call_own(name)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"network python:{name} cannot be found: {error}") from error
     if not isinstance(network, nn.Module):

@@ -161,6 +161,8 @@ class Scope(StudyTasks):
         retrain, settings = self.space.retrain, retrained.settings
         changed = {
             "freeze": retrain.freeze,
+            # The bottleneck knows features that were made with these statistics.
+            "backbone_norm": "frozen",
             "steps": retrain.fine_steps or max(1, settings.steps // 10),
             "evaluations": 1,
         }

@@ -48,6 +48,7 @@ class Samples:
         self._resident: Tensor | None = None
         if part.nbytes <= RESIDENT_BYTES:
             self._resident = self._on_device(np.array(part.gather()))
+            part.release()
 
     def _on_device(self, rows: NDArray[Any]) -> Tensor:
         x = torch.from_numpy(rows).to(self._device)

@@ -26,6 +26,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+def normalised(model: Model, samples: Samples, at: NDArray[np.int64]) -> Tensor:
+    """Return the samples at ``at``, int64 (B,), as an evaluation sees them: of features the image itself."""
+    x = samples.rows(at)
+    return model.normalise(x[:, :1] if model.architecture.kind == "features" else x)
+
+
 def predict(model: Model, samples: Samples, at: NDArray[np.int64] | None = None) -> tuple[Tensor, Tensor]:
     """Return logits (N, C) and embeddings (N, D) in evaluation mode, on the processor.
 
@@ -40,7 +46,7 @@ def predict(model: Model, samples: Samples, at: NDArray[np.int64] | None = None)
 
     def predicted(start: int) -> tuple[Tensor, Tensor]:
         with torch.no_grad():  # each thread has its own mode
-            z = model.embed(model.normalise(samples.rows(chosen[start : start + size])))
+            z = model.embed(normalised(model, samples, chosen[start : start + size]))
             return model.classify(z).cpu(), z.cpu()
 
     with evaluating(model):

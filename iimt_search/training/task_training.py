@@ -38,7 +38,14 @@ from iimt_search.training.objective import (
     reversal_strength,
     term_weights,
 )
-from iimt_search.training.predict import EVALUATION_BATCH, MIXED_SHARE, evaluating, mixed_pairs, predict
+from iimt_search.training.predict import (
+    EVALUATION_BATCH,
+    MIXED_SHARE,
+    evaluating,
+    mixed_pairs,
+    normalised,
+    predict,
+)
 from iimt_search.validators.contract import FewShot, Mixed, Predictions
 
 
@@ -303,7 +310,7 @@ class TaskTraining:
         with evaluating(model):
             for start in range(0, len(first), EVALUATION_BATCH):
                 pairs = (part[start : start + EVALUATION_BATCH] for part in (first, second))
-                x, other = (model.normalise(self._target.rows(self._scored_target[at])) for at in pairs)
+                x, other = (normalised(model, self._target, self._scored_target[at]) for at in pairs)
                 mixture = x.mul_(MIXED_SHARE).add_(other, alpha=1 - MIXED_SHARE)
                 logits.append(model.classify(model.embed(mixture)).cpu())
         return Mixed(

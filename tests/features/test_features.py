@@ -143,7 +143,7 @@ def run_space(network: str, task: TaskSpec, **more: Any) -> Space:
             "budget": {"trials": 3},
             "reference": {"trials": 2},
             "confirm": {"top": 1, "seeds": 1},
-            "retrain": {"seeds": 1, "freeze": "nothing", "fine_steps": 2},
+            "retrain": {"seeds": 1, "steps": 300, "freeze": "nothing", "fine_steps": 2},
             **more,
         }
     )
@@ -173,7 +173,9 @@ def test_a_search_over_features_ends_with_a_model_of_images(
         )
         assert any("fine-tuned" in line for line in lines)
     audits = iimt_search.audit(studies_dir=studies, study="photos")
-    assert audits["lab->field"].choice > 60
+    found = audits["lab->field"]
+    # Without a test part each model of the ceiling is measured on what it was not trained on.
+    assert found.choice > 60 and not found.unseen and found.ceiling is not None and found.ceiling > 90
     # Nothing is left to do, and nothing is computed again.
     (again,) = iimt_search.run(run_space(network, task), studies_dir=studies, workers=1)
     assert again.digest == choice.digest

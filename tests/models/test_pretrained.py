@@ -33,6 +33,7 @@ def small():
 
 
 def untold():
+    print("ready")
     return nn.Flatten()
 
 
@@ -161,18 +162,38 @@ def test_networks_that_are_not_there(name: str, said: str) -> None:
         preprocessing_of(name)
 
 
-def test_networks_of_ones_own(own: str) -> None:
+def test_networks_of_ones_own(own: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert preprocessing_of(own + "small").crop == 32 and feature_dimension(own + "small") == 4
     backbone = backbone_of(own + "small", side=36)
     assert backbone(torch.zeros(2, 3, 36, 36)).shape == (2, 4)
     assert backbone(torch.zeros(2, 1, 36, 36)).shape == (2, 4)
     assert preprocessing_of(own + "untold").side == 256
+    assert capsys.readouterr() == ("", "ready\n")  # standard output is for results
     with pytest.raises(UsageError, match="must return a torch.nn.Module, got int"):
         preprocessing_of(own + "wrong")
     with pytest.raises(UsageError, match="`preprocessing` is a dict of side, crop, mean, std, interpolation"):
         preprocessing_of(own + "odd")
     with pytest.raises(ValueError, match="1 or 3 channels, these have 4"):
         Model(Architecture(own + "small", "image", (4, 36, 36), 2, 0, 0.0))
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_without_statistics_of_batches_few_images_are_taken_at_a_time(own: str, still: bool) -> None:
+    backbone = backbone_of(own + "small", side=36).train()
+    norm = backbone.network[1].train(not still)
+    sizes: list[int] = []
+    backbone.network.register_forward_hook(lambda layer, given, made: sizes.append(len(made)))
+    x = torch.randn(10, 3, 36, 36)
+    backbone(x).square().sum().backward()
+    assert sizes == ([4, 4, 2] if still else [10])
+    gradient, weight = norm.weight.grad.clone(), norm.weight
+    weight.grad = None
+    backbone.network(x[:, :, 2:34, 2:34]).square().sum().backward()
+    torch.testing.assert_close(weight.grad, gradient)
+    with torch.no_grad():
+        sizes.clear()
+        backbone(x)
+    assert sizes == [10]
 
 
 def test_weights_that_a_network_of_ones_own_comes_with_are_told_apart(
