@@ -226,7 +226,12 @@ def _is_there(case: Case, data: Path) -> bool:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"), show_default=True)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    help="Folder with pacs/, usc-had/ and office-caltech/; what is not there is left out.",
+)
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=Path("studies/choosing"), show_default=True
 )

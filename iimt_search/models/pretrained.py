@@ -4,6 +4,7 @@ Their names begin with where they come from: ``torchvision:resnet50``, ``timm:co
 ``python:package.module:function``.
 """
 
+import difflib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -170,12 +171,18 @@ def _three(values: Any) -> tuple[float, float, float]:
     return red, green, blue
 
 
+def _unknown(family: str, name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, 5, 0.4) or names[:5]
+    others = len(names) - len(close)
+    return f"there is no network {family}:{name}; there are {', '.join(close)} and {others} others"
+
+
 def _torchvision(name: str) -> _Loaded:
     from torchvision import models
 
     names = models.list_models(module=models)
     if name not in names:
-        raise UsageError(f"there is no network torchvision:{name}; there are {', '.join(names)}")
+        raise UsageError(_unknown("torchvision", name, names))
     network = models.get_model(name, weights=None)
     for auxiliary in _AUXILIARY:
         if hasattr(network, auxiliary):
@@ -215,8 +222,7 @@ def _import_timm() -> Any:
 def _timm(name: str) -> _Loaded:
     timm = _import_timm()
     if not timm.is_model(name):
-        close = ", ".join(timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:10])
-        raise UsageError(f"there is no network timm:{name}" + (f"; there are {close}, …" if close else ""))
+        raise UsageError(_unknown("timm", name, timm.list_models()))
     network = timm.create_model(name, pretrained=False, num_classes=0)
     config = timm.data.resolve_model_data_config(network)
     crop = int(config["input_size"][1])
