@@ -95,7 +95,7 @@ def measure_photographs(
     )
     step = {}
     for freeze in ("all", "nothing"):
-        settings = TrainSettings(network=network, weights=weights, freeze=freeze)
+        settings = TrainSettings(network=network, weights=weights, freeze=freeze, backbone_norm="frozen")
         training = TaskTraining(load_training_task(spec, settings), settings, 0)
         wanted = steps if freeze == "all" else max(1, steps // 20)
         training.advance(1)

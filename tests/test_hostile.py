@@ -42,7 +42,7 @@ from iimt_search.task_name import slug
 @pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: surface.name)
 def test_changed_inputs_end_in_a_clear_error(surface: Surface) -> None:
     costly = surface.share < 1
-    count = round(float(os.environ.get("IIMT_HOSTILE", "60")) * (0.2 if costly else 1))
+    count = round(float(os.environ.get("IIMT_HOSTILE", "30")) * (0.2 if costly else 1))
     found = try_inputs(surface, count, seed=1)
     assert not found.findings, f"{line(surface.name, found)}\n{next(iter(found.examples.values()))}"
 

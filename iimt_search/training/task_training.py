@@ -17,7 +17,7 @@ from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.kinds import AUGMENTATIONS, is_pretrained
 from iimt_search.methods import active_terms, needs_virtual_labels
 from iimt_search.models.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
-from iimt_search.models.network import Architecture, Discriminator, Model, of_source
+from iimt_search.models.network import Architecture, Discriminator, Model, batches_for, of_source
 from iimt_search.models.pretrained import load_weights
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
@@ -306,13 +306,17 @@ class TaskTraining:
 
     def _mixed(self, model: Model, target_logits: Tensor) -> Mixed:
         first, second, same = mixed_pairs(target_logits.argmax(dim=-1).numpy())
-        logits = []
-        with evaluating(model):
-            for start in range(0, len(first), EVALUATION_BATCH):
-                pairs = (part[start : start + EVALUATION_BATCH] for part in (first, second))
+        size, each = batches_for(model, EVALUATION_BATCH)
+
+        def predicted(start: int) -> Tensor:
+            pairs = (part[start : start + size] for part in (first, second))
+            with torch.no_grad():  # each thread has its own mode
                 x, other = (normalised(model, self._target, self._scored_target[at]) for at in pairs)
                 mixture = x.mul_(MIXED_SHARE).add_(other, alpha=1 - MIXED_SHARE)
-                logits.append(model.classify(model.embed(mixture)).cpu())
+                return model.classify(model.embed(mixture)).cpu()
+
+        with evaluating(model):
+            logits = list(each(predicted, range(0, len(first), size)))
         return Mixed(
             logits=torch.cat(logits) if logits else target_logits[:0],
             labels=target_logits.argmax(dim=-1)[torch.from_numpy(first)],
