@@ -18,6 +18,9 @@ OLD_NAMES = {"lambda_before": "lambda_schedule", "share": "data_fraction"}
 # Learning rate where none is given, on features of pretrained networks.
 PRETRAINED_RATE = 1e-3
 
+# Values of ``weights`` that are no files.
+NO_FILES = ("imagenet", "none")
+
 # Settings that earlier versions did not have: what was trained then is of their defaults.
 LATER = (
     "statistics",

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from iimt_search.errors import DataError, UsageError
 from iimt_search.kinds import OWN, ImageForm
 from iimt_search.registry import call_own
+from iimt_search.settings import NO_FILES
 
 _IMAGENET_CLASSES = 1000
 # Outputs that only a training from scratch uses.
@@ -357,6 +358,8 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         raise DataError(f"there is no file of weights {path}") from error
     except (OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, UnpicklingError):  # its advice is to run what the file says
+            first = "it holds other things than tensors, or nothing"
         raise DataError(
             f"{path} cannot be read as weights ({first}); they are .safetensors, or .pth with tensors alone"
         ) from error
@@ -461,7 +464,7 @@ def weights_key(name: str, weights: str) -> str:
     Raises:
         DataError: the file cannot be read.
     """
-    if name.startswith(OWN) and weights in ("imagenet", "none"):
+    if name.startswith(OWN) and weights in NO_FILES:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             state = _load(name).network.state_dict()
@@ -470,7 +473,7 @@ def weights_key(name: str, weights: str) -> str:
             digest.update(key.encode())
             digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()
-    if weights in ("imagenet", "none"):
+    if weights in NO_FILES:
         return weights
     try:
         return hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()

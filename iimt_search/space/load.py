@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from iimt_search.errors import SpaceError
-from iimt_search.settings import TrainSettings, with_new_names
+from iimt_search.settings import NO_FILES, TrainSettings, with_new_names
 from iimt_search.space.lines import LineMap, parse_yaml
 from iimt_search.space.schema import Choices, NumberRange, Space
 from iimt_search.space.task_spec import DomainSpec, TaskPairs, TaskSpec
@@ -211,4 +211,9 @@ def load_space(path: Path, known: KnownNames) -> Space:
     except SpaceError as error:
         raise SpaceError(str(error), path=path, line=error.line) from error
     base = path.parent.absolute()
-    return space.model_copy(update={"tasks": tuple(task.relative_to(base) for task in space.tasks)})
+    changed: dict[str, Any] = {"tasks": tuple(task.relative_to(base) for task in space.tasks)}
+    weights = space.train.weights
+    if weights not in NO_FILES:
+        weights = str((base / Path(weights).expanduser()).absolute())
+        changed["train"] = space.train.model_copy(update={"weights": weights})
+    return space.model_copy(update=changed)

@@ -42,6 +42,13 @@ def test_smallest_space() -> None:
     assert space.train == TrainSettings()
 
 
+@pytest.mark.parametrize(("given", "meant"), [("w.pth", "/w.pth"), ("none", ""), ("imagenet", "")])
+def test_weights_are_seen_from_the_files_folder(given: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(HEAD + f"train: {{weights: {given}}}\n")
+    wanted = f"{tmp_path}{meant}" if meant else given
+    assert load_space(tmp_path / "own.yaml", KNOWN).train.weights == wanted
+
+
 def test_everything_that_may_be_searched() -> None:
     space = load(
         """\
