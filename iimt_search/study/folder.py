@@ -97,6 +97,11 @@ class StudyFolder:
         """
         known = self.storage_url() if self.description.exists() else None
         file = None if known is None else database_file(known)
+        if file == self.database.absolute() and not file.exists() and any(self.kept.glob("*")):
+            raise StudyError(
+                f"the trials of study {self.name!r} lay in {file}, which is not there: put it back, or "
+                f"delete {self.path}/ to begin anew"
+            )
         if known is not None and file is not None and file != self.database.absolute() and not file.exists():
             other = None if given is None else database_file(given)
             if given is not None and other is not None and other.exists():

@@ -91,6 +91,22 @@ def test_data_in_another_form_is_the_same_data(moved: Path) -> None:
     assert trials(moved / "studies") == 2
 
 
+def test_a_database_that_is_gone_is_asked_for(moved: Path) -> None:
+    database = moved / "studies" / "own" / "study.db"
+    database.rename(moved / "study.db")
+    for call in (
+        lambda: go_on(moved / "data" / "own.yaml", moved / "studies", 2),
+        lambda: trials(moved / "studies"),
+    ):
+        with pytest.raises(
+            StudyError, match=r"study.db, which is not there: put it back, or delete .*/own/ to"
+        ):
+            call()
+    (moved / "study.db").rename(database)
+    go_on(moved / "data" / "own.yaml", moved / "studies", 2)
+    assert trials(moved / "studies") == 2
+
+
 def test_other_data_or_another_name_is_told(moved: Path) -> None:
     data = moved / "data"
     (data / "s.npz").rename(data / "renamed.npz")
