@@ -23,6 +23,7 @@ from iimt_search.methods import needs_virtual_labels
 from iimt_search.models.network import Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.training.batches import SampledAugmentations, SampledStep
+from iimt_search.training.cost import measured
 from iimt_search.training.objective import (
     Batch,
     loss_terms,
@@ -369,7 +370,8 @@ def _advance_population(members: Sequence[TaskTraining], steps: int) -> None:
                 member.advance(member.step + steps)
         return
     try:
-        Population(members).advance(steps)
+        with measured(first.device, *(member.spent for member in members)):
+            Population(members).advance(steps)
     except torch.OutOfMemoryError:
         half = len(members) // 2
         for part in (members[:half], members[half:]):
