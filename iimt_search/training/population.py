@@ -1,6 +1,6 @@
 """Many trainings as one batched computation: their tensors are stacked, and ``torch.vmap`` does the rest.
 
-Small networks leave a large GPU idle; a population of them does not. Each member has its own task, seed,
+It is meant for a GPU that one small network would not fill. Each member has its own task, seed,
 ``lambda_max``, ``alpha``, ``temperature``, ``k``, weights and learning rate, draws what it would draw alone,
 and ends where it would alone, but for rounding; only dropout and noise layers draw other numbers than alone.
 A member is an ordinary :class:`~iimt_search.training.task_training.TaskTraining` before and after.
