@@ -117,6 +117,21 @@ def test_what_fails_has_taken_its_time_too() -> None:
     assert spent.seconds > 0 and spent.gpu_bytes == 0
 
 
+def test_a_gpu_is_waited_for_and_its_peak_is_the_most_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    peaks, ticks = iter([500, 300]), iter([1.0, 3.0, 10.0, 11.0])
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda _, name=name: done.append(name))
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda _: next(peaks))
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(ticks))
+    spent = Spent(0.0)
+    for _ in range(2):
+        with measured(torch.device("cuda"), spent):
+            pass
+    assert spent == Spent(3.0, 500)
+    assert done == ["reset_peak_memory_stats", "synchronize", "synchronize"] * 2
+
+
 def test_cost_has_no_part_in_comparisons() -> None:
     assert Evaluation(1, {}, {"seconds": 1.0}) == Evaluation(1, {}, {"seconds": 2.0})
 
