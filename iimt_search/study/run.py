@@ -94,7 +94,10 @@ def _identity(content: dict[str, Any]) -> dict[str, Any]:
         domains = [*spec.get("source", ()), spec.get("target"), spec.get("few_shot")]
         return spec.get("name"), [domain(each) for each in domains]
 
-    parts = {"tasks": [task(t) for t in content["tasks"]], "cost": (content.get("cost") or {}).get("name")}
+    parts = {
+        "tasks": [task(t) for t in content["tasks"]],
+        "cost": content.get("cost", {}).get("name", "none"),
+    }
     return {key: content.get(key) for key in _IDENTITY} | parts
 
 
