@@ -263,8 +263,8 @@ def status(
 
     Returns:
         ``study``: its name; ``place``: where it lies; ``driver``: who runs it, or None; ``parts``: one, with
-        ``scope: per_task`` one for each task, each with ``trials`` by state, ``budget``, ``best_trial`` and
-        ``choice``.
+        ``scope: per_task`` one for each task, each with ``trials`` by state, ``budget``, ``best_trial`` with
+        its ``cost``, the ``seconds`` of all trials' training together, and ``choice``.
     """
     from iimt_search.study.status import study_status
 

@@ -20,6 +20,22 @@ Purpose = Literal["trial", "baseline", "confirmation", "retraining", "fine-tunin
 # Task → validator → score.
 Scores = Mapping[str, Mapping[str, float]]
 
+# What is recorded of a training's cost, of all its tasks: processor seconds of its steps, or on a GPU seconds
+# of the clock; floating-point operations of its steps where they are counted; a GPU's peak memory.
+COSTS = {"seconds": "s", "operations": "FLOP", "gpu_bytes": "B"}
+
+
+def shown_cost(name: str, value: float) -> str:
+    """Return a cost for people.
+
+    >>> shown_cost("seconds", 12.34), shown_cost("operations", 3.21e12)
+    ('12.3 s', '3.21 TFLOP')
+    """
+    if name == "seconds":
+        return f"{value:.1f} s"
+    exponent = max(0, min(5, (len(f"{value:.0f}") - 1) // 3))
+    return f"{value / 1000**exponent:.3g} {'kMGTP'[exponent - 1] if exponent else ''}{COSTS[name]}"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -28,10 +44,12 @@ class Evaluation:
     Attributes:
         step: training steps done, from 1 to ``settings.steps``.
         scores: task name → validator name → score.
+        cost: what the training has cost so far, as :data:`COSTS` names it, as far as it is known.
     """
 
     step: int
     scores: Scores
+    cost: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def mean(self, validator: str) -> float:
         """Return the validator's score averaged over the tasks."""
@@ -96,6 +114,7 @@ class Job:
         prefix: of the keys of its Optuna study: "" with ``scope: joint``, else ``a_to_b-``.
         teacher: file with the virtual labels of its one task's target samples; "" where the model makes them.
         start: a kept checkpoint whose weights its one task's training begins with; "" for none.
+        count_operations: whether the floating-point operations of its training are counted.
     """
 
     candidate: str
@@ -112,6 +131,7 @@ class Job:
     prefix: str = ""
     teacher: str = ""
     start: str = ""
+    count_operations: bool = False
 
     @property
     def key(self) -> str:
@@ -187,12 +207,14 @@ class Candidate:
         agreement: how far its models of different fresh seeds predict the same of the target, as Cohen's
             κ averaged over the tasks; None with one seed.
         veto: why it is out, or "".
+        cost: of one training, as :data:`COSTS` names it: the mean over the fresh seeds.
     """
 
     name: str
     scores: tuple[float, ...]
     agreement: float | None = None
     veto: str = ""
+    cost: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def mean(self) -> float:

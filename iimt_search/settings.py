@@ -148,7 +148,9 @@ class TrainSettings(BaseModel):
         "domain by its own (ours)",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of matrix products; auto: bfloat16 where the device is faster with it (ours)"
+        "auto",
+        description="of matrix products; auto: bfloat16 where a GPU has it, or a processor is faster with it "
+        "(ours)",
     )
     joint_batch_norm: bool = Field(
         True, description="one BatchNorm pass over both domains and all mixtures (ours; off: one pass each)"

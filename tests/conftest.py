@@ -35,6 +35,16 @@ def _prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.undo()
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """The processor, and a GPU where there is one: the same lines run on both."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip(f"no CUDA device here: {request.node.originalname} has not run on a GPU")
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def tiny_space_text() -> str:
     """The text of a space file whose whole job takes seconds."""

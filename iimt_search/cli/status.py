@@ -14,6 +14,7 @@ from iimt_search import api
 from iimt_search.cli.options import json_option, which_options
 from iimt_search.cli.printing import print_json
 from iimt_search.errors import UsageError
+from iimt_search.records import shown_cost
 
 
 def _counts(part: dict[str, Any], runs: bool) -> str:
@@ -26,7 +27,8 @@ def _part_lines(part: dict[str, Any], runs: bool) -> Iterator[str]:
     budget = part["budget"]["trials"] or "open"
     yield f"{part['study']}: trials: {_counts(part, runs)} (budget {budget})"
     if best := part["best_trial"]:
-        yield f"  best so far: trial {best['trial']}, {part['objective']} {best['value']:.4f}"
+        cost = "".join(f", {shown_cost(name, value)}" for name, value in best["cost"].items())
+        yield f"  best so far: trial {best['trial']}, {part['objective']} {best['value']:.4f}{cost}"
     if choice := part["choice"]:
         yield from (f"  note: {caveat}" for caveat in choice["caveats"])
         yield f"  choice: {choice['answer']}, {part['objective']} {choice['score']:.4f}"

@@ -24,7 +24,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from iimt_search import __version__
-from iimt_search.records import Choice
+from iimt_search.records import Choice, shown_cost
 from iimt_search.report.figures.audited import draw_accuracies, draw_picks
 from iimt_search.report.figures.drawing import Drawing, Table, arrow, number
 from iimt_search.report.record import StudyRecord
@@ -170,10 +170,18 @@ def trials_and_budget(record: StudyRecord) -> str:
 
 def _candidate_table(choice: Choice) -> Table:
     rows = tuple(
-        (c.name, number(c.mean), " ".join(f"{s:.4f}" for s in c.scores), number(c.agreement, ".2f"), c.veto)
+        (
+            c.name,
+            number(c.mean),
+            " ".join(f"{s:.4f}" for s in c.scores),
+            number(c.agreement, ".2f"),
+            ", ".join(shown_cost(*cost) for cost in c.cost.items()) or "–",
+            c.veto,
+        )
         for c in choice.candidates
     )
-    return Table(("candidate", f"{choice.objective}, mean", "each seed", "agreement κ", "veto"), rows)
+    head = ("candidate", f"{choice.objective}, mean", "each seed", "agreement κ", "a training", "veto")
+    return Table(head, rows)
 
 
 def _score_table(choice: Choice) -> Table:

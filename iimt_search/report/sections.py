@@ -16,6 +16,7 @@ from iimt_search.report.figures.drawing import Drawing, arrow, candidate_label
 from iimt_search.report.figures.embeddings import draw_embeddings
 from iimt_search.report.figures.importance import LEAST_TRIALS, draw_importance
 from iimt_search.report.figures.parameters import draw_parallel, draw_slices
+from iimt_search.report.figures.pareto import draw_pareto
 from iimt_search.report.figures.progress import draw_progress
 from iimt_search.report.figures.series_samples import draw_series_samples
 from iimt_search.report.figures.tasks import draw_comparison, draw_matrix
@@ -169,6 +170,7 @@ def study_sections(record: StudyRecord, folder: StudyFolder) -> list[Section]:
         "There are no learning curves: no trial has been evaluated yet, or the objective is computed "
         "at a training's end only."
     )
+    pareto = draw_pareto(record)
     search = [
         (draw_progress(record), "No trial has reported an objective yet."),
         (draw_curves(record), no_curves),
@@ -176,7 +178,7 @@ def study_sections(record: StudyRecord, folder: StudyFolder) -> list[Section]:
     return [
         _section("outcome", "What adaptation has brought", outcome),
         _models(record, folder),
-        _section("search", "How the search went", search),
+        _section("search", "How the search went", search, [] if pareto is None else [pareto]),
         _parameters(record),
         _trust(record),
     ]

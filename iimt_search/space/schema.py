@@ -153,11 +153,12 @@ class SamplerSettings(_Strict):
     """Which Optuna sampler proposes configurations.
 
     Attributes:
-        name: ``tpe``, ``random``, ``qmc`` or ``gp``.
-        startup_trials: trials drawn at random before a model is fitted (``tpe``, ``gp``).
+        name: ``tpe``, ``random``, ``qmc``, ``gp`` or ``nsga2``.
+        startup_trials: trials drawn at random before a model is fitted (``tpe``, ``gp``); of ``nsga2`` the
+            trials of a generation, at least 2.
     """
 
-    name: Literal["tpe", "random", "qmc", "gp"] = "tpe"
+    name: Literal["tpe", "random", "qmc", "gp", "nsga2"] = "tpe"
     startup_trials: int = Field(8, ge=0)
 
 
@@ -195,6 +196,20 @@ class PrunerSettings(_Strict):
             raise UsageError(
                 f"pruner {self.name} is Ray Tune's: give `backend=ray`, or choose successive_halving"
             )
+
+
+class CostSettings(_Strict):
+    """Whether what a training costs is a second objective: the search is Optuna's multi-objective one then.
+
+    Attributes:
+        name: ``seconds`` that its steps take, on a processor of processor time; or ``operations``, the
+            floating-point operations of its steps, the same on every machine. ``none``: the objective alone.
+        tolerance: the cheapest confirmed candidate is handed out whose objective is worse than the best
+            one's by at most so much, in the objective's unit.
+    """
+
+    name: Literal["none", "seconds", "operations"] = "none"
+    tolerance: float = Field(0.02, ge=0, allow_inf_nan=False)
 
 
 class ConfirmSettings(_Strict):
@@ -294,6 +309,7 @@ class Space(_Strict):
     first: tuple[dict[str, Scalar], ...] = ()
     train: TrainSettings = TrainSettings()
     objective: str = "consensus"
+    cost: CostSettings = CostSettings()
     validators: tuple[str, ...] | None = None
     scope: Literal["joint", "per_task"] = "joint"
     budget: Budget = Budget()
@@ -348,7 +364,7 @@ class Space(_Strict):
                 value[name] = Choices(choices=choices)
         return value
 
-    @field_validator("sampler", "pruner", mode="before")
+    @field_validator("sampler", "pruner", "cost", mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
@@ -410,6 +426,11 @@ class Space(_Strict):
         else:
             size = min(values, key=lambda value: abs(value - wanted))
         return self.train.model_copy(update={"batch_size": size})
+
+    @property
+    def pruning(self) -> PrunerSettings:
+        """The pruner in effect: none where cost is an objective, for Optuna then has none."""
+        return self.pruner if self.cost.name == "none" else PrunerSettings(name="none")
 
     def canonical(self) -> dict[str, Any]:
         """Return the space as plain JSON values, every default written out."""

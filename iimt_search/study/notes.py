@@ -9,7 +9,7 @@ from optuna.trial import Trial
 from optuna_dashboard import save_note
 
 from iimt_search.plain_text import markdown
-from iimt_search.records import Evaluation, Job
+from iimt_search.records import Evaluation, Job, shown_cost
 from iimt_search.settings import shown_value
 from iimt_search.validators.registry import VALIDATORS
 
@@ -52,6 +52,8 @@ def note_trial(
         lines.append(f"Vetoed, whatever its scores: {markdown(vetoed)}")
     if not error and evaluation is not None and evaluation.step < job.settings.steps:
         lines.append("Pruned: others were better at this step.")
+    if evaluation is not None and evaluation.cost:
+        lines.append(f"Training: {', '.join(shown_cost(*cost) for cost in evaluation.cost.items())}.")
     if origin:
         lines.append(f"Origin: {origin}.")
     if evaluation is not None:
@@ -77,6 +79,7 @@ def note_study(
         f"- Tasks: {', '.join(map(markdown, tasks))}",
         f"- Objective: `{objective}` averaged over the tasks, {validator.unit}, {better} is better. "
         f"Known failure: {validator.failure}.",
+        *(["- Second objective: what the training costs, lower is better."] * (len(study.directions) - 1)),
         f"- {_with_links('trial-0', study)} is the method's default configuration. A learning curve's step "
         "is a training step.",
         f"- Continue: `iimt-search run` with the same space file. Result: `iimt-search best --study {name}`; "

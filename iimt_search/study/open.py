@@ -16,6 +16,7 @@ from iimt_search.study.search.trial_record import TrialRecord, read_trial
 from iimt_search.study.selection.choice import read_choice
 from iimt_search.study.storage.database import (
     all_study_names,
+    best_trial_id,
     close_storage,
     closed_after_errors,
     count_trials,
@@ -23,6 +24,7 @@ from iimt_search.study.storage.database import (
     hide_password,
     open_storage,
     optuna_study_names,
+    total_of_trials,
 )
 from iimt_search.study.storage.lock import Holder, database_holder
 
@@ -87,11 +89,12 @@ class OpenStudy:
 
     def best_trial(self, study: optuna.Study) -> TrialRecord | None:
         """Read a study's best complete trial, and no other; None where none is complete."""
-        try:
-            best = self.storage.get_best_trial(self.storage.get_study_id_from_name(study.study_name))
-        except ValueError:
-            return None
-        return read_trial(best)
+        found = best_trial_id(self.storage, study.study_name)
+        return None if found is None else read_trial(self.storage.get_trial(found))
+
+    def seconds(self, study: optuna.Study) -> float | None:
+        """Return the seconds of all of a study's trials together; None where none was measured."""
+        return total_of_trials(self.storage, study.study_name, "seconds")
 
     def _here(self, choice: Choice) -> Choice:
         """Return a choice whose models are where the study's folder is now."""

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from iimt_search.data.assemble import load_trainable, shared_with_target
@@ -59,7 +60,7 @@ from iimt_search.validators.registry import VALIDATORS
 _FEATURES_EVERY = 10.0
 
 # What makes two space files the same study: change one of these, and the trials no longer compare.
-_IDENTITY = ("tasks", "search", "first", "train", "objective", "reference", "scope", "seed")
+_IDENTITY = ("tasks", "search", "first", "train", "objective", "cost", "reference", "scope", "seed")
 # So many changed values are told.
 _DIFFERENCES = 5
 
@@ -93,7 +94,11 @@ def _identity(content: dict[str, Any]) -> dict[str, Any]:
         domains = [*spec.get("source", ()), spec.get("target"), spec.get("few_shot")]
         return spec.get("name"), [domain(each) for each in domains]
 
-    return {key: content.get(key) for key in _IDENTITY} | {"tasks": [task(t) for t in content["tasks"]]}
+    parts = {
+        "tasks": [task(t) for t in content["tasks"]],
+        "cost": content.get("cost", {}).get("name", "none"),
+    }
+    return {key: content.get(key) for key in _IDENTITY} | parts
 
 
 def _renamed(before: dict[str, str], now: dict[str, str]) -> str:
@@ -144,12 +149,13 @@ def _driver_storage(storage: RDBStorage, writes: GuardedWrites, line: Callable[[
 
 
 def _open_study(storage: BaseStorage, name: str, space: Space, data: dict[str, str]) -> optuna.Study:
-    validator = VALIDATORS[space.objective]
+    better = "maximize" if VALIDATORS[space.objective].higher_is_better else "minimize"
+    costs = [] if space.cost.name == "none" else [space.cost.name]
     study = optuna.create_study(
         study_name=name,
         storage=storage,
         load_if_exists=True,
-        direction="maximize" if validator.higher_is_better else "minimize",
+        directions=[StudyDirection[name.upper()] for name in (better, *["minimize"] * len(costs))],
         pruner=make_pruner(space),
     )
     if isinstance(storage, DriverStorage):
@@ -160,7 +166,7 @@ def _open_study(storage: BaseStorage, name: str, space: Space, data: dict[str, s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if study.metric_names is None:
-            study.set_metric_names([f"{space.objective}, mean over tasks"])
+            study.set_metric_names([f"{space.objective}, mean over tasks", *costs])
     return study
 
 
@@ -216,6 +222,8 @@ def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threa
         limit(key)
         tracking.update()
 
+    if scope.space.pruning != scope.space.pruner:
+        line("no trial is pruned: Optuna's search of two objectives, the cost among them, has no pruner")
     source = TrialSource(scope, line, out_of_time, ended)
     over = f"; {source.budget.over} trials are there already" if source.budget.over else ""
     line(f"search: {', '.join(scope.task_names)}{over}")

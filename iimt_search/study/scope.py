@@ -24,7 +24,7 @@ SOURCE_ONLY_KEY = "source-only"
 def stored_evaluation(attributes: Mapping[str, Any], key: str) -> Evaluation | None:
     """Return a job's last evaluation as a study's attributes hold it, None where they do not."""
     stored = attributes.get(f"job {key}")
-    return None if stored is None else Evaluation(stored["step"], stored["scores"])
+    return None if stored is None else Evaluation(stored["step"], stored["scores"], stored.get("cost", {}))
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,17 @@ class StudyTasks:
         complete = [trial for trial in trials if trial.state == "complete"]
         return sorted(complete, key=lambda trial: (-self.sign * (trial.value or 0.0), trial.number))
 
+    def pareto_front(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """Return Optuna's Pareto front of objective and cost, without trials that a veto meets, best first.
+
+        Empty where cost is no objective.
+        """
+        cost, front = self.space.cost.name, list[TrialRecord]()
+        for trial in self.rank(trial for trial in trials if not trial.veto and cost in trial.cost):
+            if not front or trial.cost[cost] < front[-1].cost[cost]:
+                front.append(trial)
+        return front
+
 
 @dataclass(frozen=True)
 class Scope(StudyTasks):
@@ -111,6 +122,7 @@ class Scope(StudyTasks):
             device=self.device,
             purpose=purpose,
             prefix=self.prefix,
+            count_operations=self.space.cost.name == "operations",
             **more,
         )
         return replace(job, folder=str(self.folder.job(job.key)), kept=str(self.folder.kept / job.key))
@@ -199,4 +211,5 @@ class Scope(StudyTasks):
     def store(self, job: Job, evaluation: Evaluation) -> None:
         """Keep a job's last evaluation in the study."""
         scores = {task: dict(scores) for task, scores in evaluation.scores.items()}
-        self.study.set_user_attr(f"job {job.key}", {"step": evaluation.step, "scores": scores})
+        content = {"step": evaluation.step, "scores": scores, "cost": dict(evaluation.cost)}
+        self.study.set_user_attr(f"job {job.key}", content)

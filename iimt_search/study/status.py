@@ -22,7 +22,13 @@ def _part(opened: OpenStudy, study: optuna.Study) -> dict[str, Any]:
         "budget": study.user_attrs["space"]["budget"],
         "best_trial": None
         if best is None
-        else {"trial": best.number, "value": best.value, "params": best.params},
+        else {
+            "trial": best.number,
+            "value": best.value,
+            "params": best.params,
+            "cost": dict(best.cost),
+        },
+        "seconds": opened.seconds(study),
         "choice": None
         if choice is None
         else {"answer": choice.title, "score": choice.score, "caveats": list(choice.caveats)},

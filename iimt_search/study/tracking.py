@@ -32,7 +32,8 @@ class Entry:
         name: unique within the study.
         params: searched parameter → value.
         curve: training step → objective.
-        metrics: ``task/validator`` → last score, and ``validator`` → its mean over the tasks.
+        metrics: ``task/validator`` → last score, ``validator`` → its mean over the tasks, and what the
+            training has cost.
         tags: what is text: how it ended and why.
         step: the last one.
     """
@@ -163,7 +164,7 @@ def trial_entry(name: str, trial: TrialRecord) -> Entry:
     tags = {"state": trial.outcome, "origin": trial.origin, "veto": trial.veto, "error": trial.error}
     told = {key: value for key, value in tags.items() if value}
     step = max(trial.curve, default=0)
-    return Entry(name, trial.params, trial.curve, _metrics(trial.scores), told, step)
+    return Entry(name, trial.params, trial.curve, {**_metrics(trial.scores), **trial.cost}, told, step)
 
 
 def choice_entry(name: str, choice: Choice) -> Entry:
@@ -229,7 +230,8 @@ class Tracking:
                 self._tell(trial_entry(self._scope.key("trial", trial.name), trial))
         stored = self._scope.stored(key)
         if stored is not None and self._scope.objective in stored.validators:
-            self._tell(Entry(key, metrics=_metrics(stored.scores), step=stored.step))
+            metrics = {**_metrics(stored.scores), **stored.cost}
+            self._tell(Entry(key, metrics=metrics, step=stored.step))
 
     def choose(self, choice: Choice) -> None:
         """Tell of the choice; of another one than before again."""

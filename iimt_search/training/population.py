@@ -1,6 +1,6 @@
 """Many trainings as one batched computation: their tensors are stacked, and ``torch.vmap`` does the rest.
 
-Small networks leave a large GPU idle; a population of them does not. Each member has its own task, seed,
+It is meant for a GPU that one small network would not fill. Each member has its own task, seed,
 ``lambda_max``, ``alpha``, ``temperature``, ``k``, weights and learning rate, draws what it would draw alone,
 and ends where it would alone, but for rounding; only dropout and noise layers draw other numbers than alone.
 A member is an ordinary :class:`~iimt_search.training.task_training.TaskTraining` before and after.
@@ -23,6 +23,7 @@ from iimt_search.methods import needs_virtual_labels
 from iimt_search.models.network import Discriminator, Model
 from iimt_search.seeding import derive_seed
 from iimt_search.training.batches import SampledAugmentations, SampledStep
+from iimt_search.training.cost import measured
 from iimt_search.training.objective import (
     Batch,
     loss_terms,
@@ -369,7 +370,8 @@ def _advance_population(members: Sequence[TaskTraining], steps: int) -> None:
                 member.advance(member.step + steps)
         return
     try:
-        Population(members).advance(steps)
+        with measured(first.device, *(member.spent for member in members)):
+            Population(members).advance(steps)
     except torch.OutOfMemoryError:
         half = len(members) // 2
         for part in (members[:half], members[half:]):

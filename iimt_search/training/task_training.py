@@ -1,5 +1,6 @@
 """The training of one model on one domain task."""
 
+from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
@@ -31,6 +32,7 @@ from iimt_search.training.batches import (
     shared_samples,
     source_to_target,
 )
+from iimt_search.training.cost import Spent, measured
 from iimt_search.training.objective import (
     Batch,
     loss_terms,
@@ -74,6 +76,7 @@ class TaskTraining:
         average: the model with averaged weights; None where ``ema_decay`` is 0.
         terms: names of the active loss terms, in order.
         first_bad: the first step at which each term was not finite, −1 for none; int64, on the device.
+        spent: what its steps have taken.
         teacher: as given, on the device.
         bfloat16: whether products are bfloat16.
         augmentation: the task's.
@@ -89,7 +92,7 @@ class TaskTraining:
     ) -> None:
         self.task, self.settings, self.seed = task, settings, seed
         self.device = torch.device(resolve_device(device))
-        self.step = 0
+        self.step, self.spent = 0, Spent(0.0)
         by_domain = settings.statistics == "by_domain"
         mapped = source_to_target(task) if by_domain else None
         self._source, self._val = (
@@ -274,7 +277,7 @@ class TaskTraining:
         for layer in self._still_norms():
             layer.eval()
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with measured(self.device, self.spent), torch.random.fork_rng(devices=devices):
             while self.step < step:
                 # Dropout and noise layers draw from the global generator: seeded for each step, there
                 # is nothing of it to keep in a checkpoint.
@@ -401,11 +404,12 @@ class TaskTraining:
     def state(self) -> dict[str, Any]:
         """Return everything that a later :meth:`restore` needs, as tensors and plain values."""
         states = {name: None if part is None else part.state_dict() for name, part in self._parts().items()}
-        return {"step": self.step, "first_bad": self.first_bad, **states, **self.random_state()}
+        known = {"step": self.step, "first_bad": self.first_bad, "spent": asdict(self.spent)}
+        return {**known, **states, **self.random_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a :meth:`state` of the same task, settings and seed."""
-        self.step = state["step"]
+        self.step, self.spent = state["step"], Spent(**state.get("spent", {}))
         for name, part in self._parts().items():
             if part is not None:
                 part.load_state_dict(state[name])

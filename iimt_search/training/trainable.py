@@ -14,6 +14,7 @@ from iimt_search.records import Evaluation, Job
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import LATER, OLD_NAMES, TrainSettings
 from iimt_search.training.checkpoint import load_checkpoint, save_checkpoint
+from iimt_search.training.cost import step_operations
 from iimt_search.training.kept import load_kept_model, rounded, save_kept
 from iimt_search.training.reverse import reverse_logits
 from iimt_search.training.task_training import TaskTraining
@@ -47,6 +48,7 @@ class Trainable:
         self.notes: list[str] = []
         self._folder = Path(job.folder)
         self._steps = evaluation_steps(job.settings)
+        self._operations: list[int] = []
         self.trainings = [
             TaskTraining(
                 load_training_task(spec, job.settings),
@@ -63,6 +65,7 @@ class Trainable:
             for training in self.trainings:
                 training.restore(states[training.task.name])
                 training.bfloat16 = arithmetic == BFLOAT16 if arithmetic else training.bfloat16
+            self.history[-1] = replace(self.history[-1], cost=self.cost())
             return
         for training in self.trainings if job.start else ():
             training.begin_with(load_kept_model(Path(job.start)).model)
@@ -129,6 +132,20 @@ class Trainable:
         now = [name for name in costs if last or not at_the_end(name)]
         return score_all(now, predictions)
 
+    def cost(self) -> dict[str, float]:
+        """Return what the training has cost so far, as :data:`~iimt_search.records.COSTS` names it.
+
+        Evaluations and validators have no part in it: they are the same for every configuration.
+        """
+        spent = [training.spent for training in self.trainings]
+        found: dict[str, float] = {"seconds": sum(each.seconds for each in spent)}
+        found["gpu_bytes"] = max(each.gpu_bytes for each in spent)
+        if self.job.count_operations:
+            self._operations = self._operations or [step_operations(each) for each in self.trainings]
+            done = zip(self._operations, self.trainings, strict=True)
+            found["operations"] = sum(of_step * training.step for of_step, training in done)
+        return {name: value for name, value in found.items() if value > 0}  # NaN where it is not known
+
     @property
     def next_step(self) -> int:
         """The step of the next evaluation."""
@@ -154,9 +171,8 @@ class Trainable:
         for training in self.trainings:
             training.check_finite()
         last = step == self._steps[-1]
-        evaluation = Evaluation(
-            step, {training.task.name: self._score(training, last) for training in self.trainings}
-        )
+        scores = {training.task.name: self._score(training, last) for training in self.trainings}
+        evaluation = Evaluation(step, scores, self.cost())
         self.history.append(evaluation)
         states = {training.task.name: training.state() for training in self.trainings}
         arithmetic = self.arithmetic

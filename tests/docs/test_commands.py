@@ -111,7 +111,9 @@ def shrink(text: str) -> str:
     """Return a space file with the same tasks, search and objective, and nothing that takes long."""
     space: dict[str, Any] = yaml.safe_load(text)
     fixed = {key: space.get("train", {}).get(key) for key in ("network",) if key in space.get("train", {})}
-    return yaml.safe_dump({**space, **SMALL, "train": {**fixed, **SMALL["train"]}}, sort_keys=False)
+    searched = {name: found for name, found in space.get("search", {}).items() if name not in SMALL["train"]}
+    small = {**SMALL, "train": {**fixed, **SMALL["train"]}, **({"search": searched} if searched else {})}
+    return yaml.safe_dump({**space, **small}, sort_keys=False)
 
 
 def paint(folder: Path, names: list[str], red: int) -> None:

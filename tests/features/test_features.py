@@ -207,3 +207,27 @@ def test_photographs_get_a_network_where_its_weights_are_at_hand(
         with_backbone(space(), lines.append, "torchvision:resnet34").train.network == "torchvision:resnet34"
     )
     assert not lines
+
+
+def test_features_on_a_device_are_those_of_the_processor(
+    device: str,
+    network: str,
+    photographs: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    domain = open_domain(DomainSpec(folder=str(photographs("lab"))), 36)
+    there = Featurizer(network, "imagenet", 2, precision="float32", device=device)(domain)
+    monkeypatch.setenv("IIMT_CACHE", str(tmp_path / "other"))  # made again, not read
+    here = Featurizer(network, "imagenet", 2, precision="float32")(domain)
+    # The first view is the image itself; the others are augmented by the device's own random numbers.
+    assert np.allclose(there.train.x[:, 0], here.train.x[:, 0], rtol=1e-2, atol=1e-2)
+    assert np.isfinite(there.train.x).all() and there.train.x.shape == here.train.x.shape
+
+
+def test_training_the_network_itself_on_a_device(device: str, network: str, task: TaskSpec) -> None:
+    settings = settings_of(network, freeze="nothing", backbone_norm="by_domain")
+    training = TaskTraining(load_training_task(task, settings, device), settings, 0, device)
+    training.advance(2)
+    predictions = training.predictions()
+    assert predictions.target_logits.device.type == "cpu" and bool(predictions.target_logits.isfinite().all())

@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from iimt_search.records import COSTS, shown_cost
 from iimt_search.report.record import StudyRecord
 from iimt_search.settings import shown_value
 from iimt_search.space import Choices
@@ -173,17 +174,23 @@ def add_source_only(figure: go.Figure, record: StudyRecord) -> None:
         )
 
 
+_COST_TITLES = {"seconds": "training", "operations": "operations", "gpu_bytes": "GPU memory"}
+
+
 def trial_table(record: StudyRecord, trials: Sequence[TrialRecord]) -> Table:
     """Return trials as a table, the best first, those without an objective at the end."""
     order = sorted(trials, key=lambda t: (t.value is None, -record.sign * (t.value or 0.0), t.number))
+    costs = [name for name in COSTS if any(name in trial.cost for trial in trials)]
     rows = tuple(
         (
             str(trial.number),
             trial.outcome + (" (default)" if trial is record.default else ""),
             number(trial.reached),
+            *(shown_cost(name, trial.cost[name]) if name in trial.cost else "–" for name in costs),
             *(shown_value(trial.params.get(name, "–")) for name in record.params),
             trial.reason,
         )
         for trial in order
     )
-    return Table(("trial", "outcome", record.objective, *record.params, "reason"), rows)
+    titles = (_COST_TITLES[name] for name in costs)
+    return Table(("trial", "outcome", record.objective, *titles, *record.params, "reason"), rows)

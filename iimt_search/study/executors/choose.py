@@ -149,7 +149,7 @@ def _local(space: Space, backend: Backend) -> ExecutorChoice:
     from iimt_search.study.executors.inline import InlineExecutor
     from iimt_search.study.executors.local import LocalExecutor
 
-    space.pruner.check_without_ray()
+    space.pruning.check_without_ray()
     resolve_device(backend.device)  # an error of it is raised once, before anything is begun
     cores, population = usable_cores(), backend.population
     if population < 1:

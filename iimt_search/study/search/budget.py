@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from optuna.trial import FrozenTrial, TrialState
 
 from iimt_search.study.search.forks import forked_at
+from iimt_search.study.search.trial_record import objective_of
 
 # The trial attribute that says that the machine failed the trial, which therefore does not count.
 MACHINE = "machine"
@@ -40,7 +41,9 @@ class BudgetTracker:
                 self.begin(trial.number, forked_at(trial))
                 self.reach(trial.number, max(trial.intermediate_values, default=0))
             if trial.state.is_finished():
-                self.end(trial.number, trial.state, trial.value, counts=MACHINE not in trial.user_attrs)
+                self.end(
+                    trial.number, trial.state, objective_of(trial), counts=MACHINE not in trial.user_attrs
+                )
 
     def begin(self, number: int, forked_at: int = 0) -> None:
         """Count a trial that begins; a fork takes the place of the one that ended for it."""

@@ -124,4 +124,4 @@ class Reference:
             kept = load_kept_predictions(job.kept_file(task, evaluation.step))
             found = score_all([CONSENSUS], replace(kept, reference=self._of(task)))
             scores[task] = {**found, **known}
-        return Evaluation(evaluation.step, scores)
+        return replace(evaluation, scores=scores)

@@ -20,7 +20,7 @@ from optuna.pruners import (
     PercentilePruner,
     SuccessiveHalvingPruner,
 )
-from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
 from iimt_search.methods import METHODS
 from iimt_search.seeding import derive_seed
@@ -90,13 +90,15 @@ def make_sampler(space: Space, trial_number: int) -> BaseSampler:
                 return QMCSampler(seed=derive_seed(space.seed, "sampler"), scramble=True)
             case "gp":
                 return GPSampler(seed=seed, n_startup_trials=startup)
+            case "nsga2":
+                return NSGAIISampler(seed=seed, population_size=max(2, startup))
             case _:
                 return TPESampler(seed=seed, n_startup_trials=startup)
 
 
 def make_pruner(space: Space) -> BasePruner:
     """Return the pruner; its steps are training steps."""
-    settings, steps = space.pruner, space.train.steps
+    settings, steps = space.pruning, space.train.steps
     warmup, startup = int(settings.warmup * steps), settings.startup_trials
     first = max(1, steps // space.train.evaluations)
     match settings.name:

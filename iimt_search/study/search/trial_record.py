@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from iimt_search.records import Scores
+from iimt_search.records import COSTS, Scores
 from iimt_search.study.search.forks import configuration, forked_at
 
 # The trial attribute that holds task → validator → score.
@@ -41,6 +41,7 @@ class TrialRecord:
         veto: why it was out at its end whatever its scores, or "".
         error: what went wrong, or "".
         forked_at: the step after which it branched off another trial, 0 for one of its own.
+        cost: of its training, as :data:`~iimt_search.records.COSTS` names it, as far as it is known.
     """
 
     number: int
@@ -53,6 +54,7 @@ class TrialRecord:
     veto: str = ""
     error: str = ""
     forked_at: int = 0
+    cost: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -97,6 +99,11 @@ def not_a_number(objective: str, value: float, step: int) -> str:
     return f"objective {objective} was {value} at step {step}"
 
 
+def objective_of(trial: FrozenTrial) -> float | None:
+    """Return a trial's objective, the first of its values; None unless complete."""
+    return trial.values[0] if trial.state is TrialState.COMPLETE else None
+
+
 def read_trial(trial: FrozenTrial) -> TrialRecord:
     """Return the record of one of Optuna's trials."""
     attributes = trial.user_attrs
@@ -104,13 +111,14 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
         number=trial.number,
         state=_STATES[trial.state],
         params=dict(configuration(trial)),
-        value=trial.value if trial.state is TrialState.COMPLETE else None,
+        value=objective_of(trial),
         curve=dict(sorted(trial.intermediate_values.items())),
         scores=attributes.get(SCORES, {}),
         origin=attributes.get("origin", ""),
         veto=attributes.get("veto", ""),
         error=attributes.get("error", ""),
         forked_at=forked_at(trial),
+        cost={name: attributes[name] for name in COSTS if name in attributes},
     )
 
 

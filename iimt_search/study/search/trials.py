@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from iimt_search.records import Evaluation, Finished, Fork, Job
+from iimt_search.records import Evaluation, Finished, Fork, Job, shown_cost
 from iimt_search.settings import shown_value, with_new_names
 from iimt_search.study import notes
 from iimt_search.study.scope import Scope
@@ -194,14 +194,12 @@ class TrialSource:
             running.error = not_a_number(objective, value, evaluation.step)
             return False
         if evaluation.step not in reported:
-            trial.report(value, evaluation.step)
-            reported.add(evaluation.step)
-            self.budget.reach(trial.number, evaluation.step)
+            self._report(running, evaluation)
         elif evaluation.step < max(reported):
             return True  # reported before, and let go on then
         # Up to the fork it is its donor's; at its end a trial is complete, whatever the pruner thinks.
         between = running.forked_at < evaluation.step < job.settings.steps
-        return not (between and trial.should_prune())
+        return not (between and self._space.cost.name == "none" and trial.should_prune())
 
     def finished(self, job: Job, outcome: Finished) -> None:
         """Take a trial's end: tell Optuna, or hold it until its objective can be computed."""
@@ -276,14 +274,19 @@ class TrialSource:
         if not math.isfinite(value):
             running.error = not_a_number(self._space.objective, value, step)
         elif step not in running.reported:
-            running.trial.report(value, step)
+            if self._space.cost.name == "none":
+                running.trial.report(value, step)
+            else:  # it refuses where there are two objectives; the curve is of the first
+                self._study._storage.set_trial_intermediate_value(running.trial._trial_id, step, value)
             running.reported.add(step)
             self.budget.reach(running.trial.number, step)
 
     def _tell(self, running: _Running, outcome: Finished) -> None:
         """Tell Optuna COMPLETE, PRUNED or FAIL, with every validator's score as attribute."""
         job, trial, evaluation = running.job, running.trial, running.last
-        error = running.error or outcome.error
+        error, cost = running.error or outcome.error, self._space.cost.name
+        if outcome.status == "complete" and evaluation and cost not in ("none", *evaluation.cost):
+            error = error or f"its {cost} are not known"  # an objective has to be
         if error:
             state, value = TrialState.FAIL, None
         elif outcome.status == "stopped" or evaluation is None:
@@ -299,7 +302,8 @@ class TrialSource:
             vetoed = self._note(trial, job, evaluation, error)
             origin = trial.user_attrs.get("origin", "")
             notes.note_trial(trial, job, running.params, origin, evaluation, error, vetoed)
-            self._study.tell(trial, value, state=state)
+            costs = [] if evaluation is None or cost == "none" else [evaluation.cost.get(cost, 0.0)]
+            self._study.tell(trial, None if value is None else [value, *costs], state=state)
         self.budget.end(trial.number, state, value, counts=not lost)
         self._line(self._describe(running, state, error) + ("; it does not count" if lost else ""))
         if branched:
@@ -329,6 +333,8 @@ class TrialSource:
         if evaluation is not None:
             for name in evaluation.validators:  # the means are apart, to be sorted by in the dashboard
                 trial.set_user_attr(name, evaluation.mean(name))
+            for name, known in evaluation.cost.items():
+                trial.set_user_attr(name, known)
             trial.set_user_attr(SCORES, {task: dict(scores) for task, scores in evaluation.scores.items()})
             # Source-only's scores are there once and for all, and reading them takes time.
             self._baseline = self._baseline or self._scope.baseline()
@@ -346,6 +352,8 @@ class TrialSource:
             return f"{text} {error}"
         if evaluation is not None and objective in evaluation.validators:
             text += f" {objective} {evaluation.mean(objective):.4f}"
+            if (cost := self._space.cost.name) in evaluation.cost:
+                text += f", {shown_cost(cost, evaluation.cost[cost])}"
             if state is TrialState.PRUNED:
                 text += f" at step {evaluation.step}"
         params = ", ".join(f"{name} {shown_value(value)}" for name, value in running.params.items())

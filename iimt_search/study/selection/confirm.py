@@ -7,7 +7,7 @@ from statistics import fmean
 
 from iimt_search.errors import ModelFileError, StudyError
 from iimt_search.pooling.agreement import mean_agreement
-from iimt_search.records import Candidate, Choice, Evaluation, Job
+from iimt_search.records import COSTS, Candidate, Choice, Evaluation, Job
 from iimt_search.settings import TrainSettings
 from iimt_search.study.executors.runner import FixedJobs, JobRunner
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
@@ -31,9 +31,17 @@ def kept_agreement(files: Sequence[Path]) -> float:
     return mean_agreement([each.argmax(dim=-1) for each in logits], logits[0].shape[1])
 
 
+def good_enough(scope: Scope, front: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the best of a Pareto front, then those within the tolerance of it, the cheapest first."""
+    best, tolerance = front[0].value or 0.0 if front else 0.0, scope.space.cost.tolerance
+    near = [trial for trial in front if scope.sign * (best - (trial.value or 0.0)) <= tolerance]
+    return [*front[:1], *reversed(near)]
+
+
 def select_candidates(scope: Scope) -> tuple[dict[str, TrialRecord], dict[str, str]]:
     """Select the best trials with different parameters that no veto meets, and the default configuration.
 
+    Where cost is an objective: the best one, then the cheapest that are good enough, then others.
     The default configuration is a candidate however it did: a search whose scores mislead must not lose
     to it.
 
@@ -43,7 +51,9 @@ def select_candidates(scope: Scope) -> tuple[dict[str, TrialRecord], dict[str, s
     baseline, trials = scope.baseline(), read_trials(scope.study)
     chosen: list[TrialRecord] = []
     vetoed: dict[str, str] = {}
-    for trial in scope.rank(trials):
+    front = scope.pareto_front(trials)
+    ordered = (*good_enough(scope, front), *front, *scope.rank(trials))
+    for trial in {trial.number: trial for trial in ordered}.values():
         if reason := veto(trial.scores, baseline):
             vetoed[trial.name] = reason
         elif len(chosen) < scope.space.confirm.top and all(trial.params != other.params for other in chosen):
@@ -98,11 +108,13 @@ class Confirmation:
         ]
         baseline = None if name == SOURCE_ONLY_KEY else scope.baseline()
         reasons = dict.fromkeys(reason for e in evaluations if (reason := veto(e.scores, baseline)))
+        known = set.intersection(*(set(e.cost) for e in evaluations))
         return Candidate(
             name=name,
             scores=tuple(e.mean(scope.objective) for e in evaluations),
             agreement=mean if math.isfinite(mean := fmean(agreements)) else None,
             veto=" | ".join(reasons),
+            cost={name: fmean(e.cost[name] for e in evaluations) for name in COSTS if name in known},
         )
 
     def run(self, runner: JobRunner) -> Choice:
@@ -125,7 +137,9 @@ class Confirmation:
         candidates = [self._candidate(name, evaluations) for name, evaluations in confirmed.items()]
         candidates.sort(key=lambda c: c.mean, reverse=scope.higher_is_better)
         trained = TrainedModels(scope, confirmed)
-        decision = decide(candidates, objective, scope.higher_is_better, trained.agreement)
+        decision = decide(
+            candidates, objective, scope.higher_is_better, trained.agreement, cost=scope.space.cost
+        )
         winner = decision.winner
         trial = self._trials.get(winner.name)
         params = {} if trial is None else dict(trial.params)

@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from iimt_search.records import Answer, Candidate
+from iimt_search.records import Answer, Candidate, shown_cost
+from iimt_search.space.schema import CostSettings
 from iimt_search.study.scope import SOURCE_ONLY_KEY
 
 # By so much (Cohen's κ) trainings without adaptation must agree more on the target than the better half of
@@ -80,11 +81,13 @@ def decide(
     baselines: Collection[str] = (SOURCE_ONLY_KEY,),
     seeds: str = ", with fresh seeds",
     no_baseline: str = "the model without adaptation could not be trained",
+    cost: CostSettings | None = None,
 ) -> Decision:
     """Decide among confirmed candidates, or among models that others trained.
 
     Those that a veto meets are out. The best mean objective over the fresh seeds wins, unless the models
-    without adaptation agree more with each other than those with it. Where source-only is missing, nothing
+    without adaptation agree more with each other than those with it, or cost is an objective, too: then it is
+    the cheapest of those within the tolerance. Where source-only is missing, nothing
     was compared with it, and the answer is ``none``.
 
     Args:
@@ -96,6 +99,7 @@ def decide(
         baselines: names of the candidates without adaptation.
         seeds: how the scores were made, in the reasons.
         no_baseline: why no baseline is among the candidates, in the reasons.
+        cost: which cost is an objective, too, and the tolerance.
     """
     sign = 1.0 if higher_is_better else -1.0
     # Of equal ones source-only comes first: adaptation has to earn its place.
@@ -119,4 +123,14 @@ def decide(
     if baseline in standing and (why := agreement.against_adaptation):
         return Decision("source-only", baseline, why + vetoed)
     why = f"best mean {objective} of {len(candidates)} candidates{seeds}"
+    if cost is not None and cost.name in best.cost:
+        near = [c for c in standing if cost.name in c.cost and sign * (best.mean - c.mean) <= cost.tolerance]
+        cheap = min(near, key=lambda c: c.cost[cost.name])
+        within = f"within {cost.tolerance:g} of the best mean {objective}"
+        if cheap is best:
+            return Decision("trial", best, f"{why}, and none {within} is cheaper{vetoed}")
+        costs = [shown_cost(cost.name, c.cost[cost.name]) for c in (cheap, best)]
+        why = f"cheapest of {len(near)} candidates {within}, {best.name}'s {best.mean:.4f}{seeds}: "
+        why += f"{costs[0]} of training, {best.name} takes {costs[1]}{vetoed}"
+        return Decision("source-only" if cheap.name in baselines else "trial", cheap, why)
     return Decision("trial", best, why + vetoed)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
@@ -277,6 +278,30 @@ def all_study_names(storage: RDBStorage) -> list[str]:
     """Return the Optuna studies in a storage by age; Optuna itself would read all they hold."""
     with storage.engine.connect() as connection:
         return list(connection.execute(text("SELECT study_name FROM studies ORDER BY study_id")).scalars())
+
+
+def best_trial_id(storage: RDBStorage, study_name: str) -> int | None:
+    """Return the complete trial with the best first objective, in the database; of equal ones the first."""
+    study_id = storage.get_study_id_from_name(study_name)
+    most = storage.get_study_directions(study_id)[0] is StudyDirection.MAXIMIZE
+    query = text(
+        "SELECT trials.trial_id FROM trials JOIN trial_values ON trials.trial_id = trial_values.trial_id "
+        "WHERE study_id = :study AND state = 'COMPLETE' AND objective = 0 "
+        f"ORDER BY value {'DESC' if most else 'ASC'}, number LIMIT 1"
+    )
+    with storage.engine.connect() as connection:
+        return connection.execute(query, {"study": study_id}).scalar()
+
+
+def total_of_trials(storage: RDBStorage, study_name: str, attribute: str) -> float | None:
+    """Add up an attribute of a study's trials that is a number, in the database; None where none has it."""
+    query = text(
+        "SELECT SUM(CAST(value_json AS DOUBLE PRECISION)) FROM trial_user_attributes JOIN trials "
+        "ON trials.trial_id = trial_user_attributes.trial_id WHERE study_id = :study AND key = :key"
+    )
+    with storage.engine.connect() as connection:
+        known = {"study": storage.get_study_id_from_name(study_name), "key": attribute}
+        return connection.execute(query, known).scalar()
 
 
 def count_trials(storage: RDBStorage, study_name: str) -> dict[TrialState, int]:

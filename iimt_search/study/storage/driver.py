@@ -216,7 +216,7 @@ class DriverStorage(BaseStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        """Set a trial's state and, where it is complete, its value."""
+        """Set a trial's state and, where it is complete, its values."""
         if state is TrialState.RUNNING and self.get_trial(trial_id).state is not TrialState.WAITING:
             return False
         trial, now = self._changed(trial_id), datetime.now()
@@ -227,7 +227,7 @@ class DriverStorage(BaseStorage):
             trial.datetime_start = now
         else:
             trial.datetime_complete = now
-        self._write(*sql.state(trial_id, state, None if values is None else values[0], now))
+        self._write(*sql.state(trial_id, state, values, now))
         return True
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:

@@ -6,7 +6,7 @@ whose end was not heard is simply repeated. The statements are the same in SQLit
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
@@ -42,7 +42,8 @@ _REPORT = text(
     "intermediate_value = excluded.intermediate_value, intermediate_value_type = 'FINITE'"
 )
 _VALUE = text(
-    "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (:trial, 0, :value, 'FINITE') "
+    "INSERT INTO trial_values (trial_id, objective, value, value_type) "
+    "VALUES (:trial, :at, :value, 'FINITE') "
     "ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value, value_type = 'FINITE'"
 )
 
@@ -84,9 +85,12 @@ def report(trial_id: int, step: int, value: float) -> Row:
     return Row(_REPORT, {"trial": trial_id, "step": step, "value": value})
 
 
-def state(trial_id: int, new: TrialState, value: float | None, at: datetime) -> list[Row]:
-    """A trial's new state, RUNNING or finished, and its finite value where it has one."""
-    rows = [] if value is None else [Row(_VALUE, {"trial": trial_id, "value": value})]
+def state(trial_id: int, new: TrialState, values: Sequence[float] | None, at: datetime) -> list[Row]:
+    """A trial's new state, RUNNING or finished, and its finite values where it has some."""
+    rows = [
+        Row(_VALUE, {"trial": trial_id, "at": place, "value": value})
+        for place, value in enumerate(values or ())
+    ]
     statement = _STARTED if new is TrialState.RUNNING else _ENDED
     return [*rows, Row(statement, {"trial": trial_id, "state": new.name, "at": at})]
 

@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from iimt_search.records import Candidate
+from iimt_search.space.schema import CostSettings
 from iimt_search.study.selection.decide import Agreement, Decision, decide, lead
 
 
@@ -167,3 +169,47 @@ def test_several_baselines() -> None:
 def test_an_objective_that_is_no_number_comes_last() -> None:
     broken = trial(1, math.nan, math.nan, veto="composite is not finite")
     assert answer(broken, trial(2, 0.7, 0.7), source_only(0.5, 0.5)) == ("trial", "trial-2")
+
+
+def priced(candidate: Candidate, seconds: float) -> Candidate:
+    return replace(candidate, cost={"seconds": seconds})
+
+
+def cheapest(*candidates: Candidate, tolerance: float = 0.1, higher_is_better: bool = True) -> Decision:
+    cost = CostSettings(name="seconds", tolerance=tolerance)
+    return decide(candidates, "composite", higher_is_better, cost=cost)
+
+
+def test_the_cheapest_within_the_tolerance_is_chosen_where_cost_is_an_objective() -> None:
+    given = (
+        priced(trial(1, 0.9), 40.0),
+        priced(trial(2, 0.85), 10.0),
+        priced(trial(3, 0.7), 1.0),
+        priced(source_only(0.5), 0.5),
+    )
+    found = cheapest(*given)
+    assert (found.answer, found.winner.name) == ("trial", "trial-2")
+    assert found.reason == (
+        "cheapest of 2 candidates within 0.1 of the best mean composite, trial-1's 0.9000, with fresh seeds: "
+        "10.0 s of training, trial-1 takes 40.0 s"
+    )
+    assert cheapest(*given, tolerance=0.01).winner.name == "trial-1"
+    assert "none within 0.01" in cheapest(*given, tolerance=0.01).reason
+    assert cheapest(*given, tolerance=0.3).winner.name == "trial-3"
+    assert cheapest(*given, tolerance=0.5).answer == "source-only"  # good enough, and cheaper than any
+
+
+def test_a_vetoed_candidate_and_one_of_unknown_cost_are_never_the_cheapest() -> None:
+    given = (priced(trial(1, 0.9), 40.0), priced(trial(2, 0.89, veto="x"), 1.0), trial(3, 0.88))
+    assert cheapest(*given, priced(source_only(0.5), 0.5)).winner.name == "trial-1"
+
+
+def test_the_cheapest_where_lower_is_better() -> None:
+    given = (priced(trial(1, 0.1), 9.0), priced(trial(2, 0.15), 3.0), priced(source_only(1.0), 1.0))
+    assert cheapest(*given, higher_is_better=False).winner.name == "trial-2"
+
+
+def test_cost_alone_changes_nothing() -> None:
+    given = (priced(trial(1, 0.9), 40.0), priced(trial(2, 0.89), 1.0), priced(source_only(0.5), 0.5))
+    assert decide(given, "composite", True).winner.name == "trial-1"
+    assert decide(given, "composite", True, cost=CostSettings()).winner.name == "trial-1"

@@ -215,7 +215,7 @@ class Schedule:
 
 def make_schedule(space: Space) -> Schedule | None:
     """Return the schedule that the space's pruner names, None where it is one of Optuna's."""
-    if not space.pruner.of_ray:
+    if not space.pruning.of_ray:
         return None
     steps = space.train.steps
     interval, warmup = max(1, steps // space.train.evaluations), int(space.pruner.warmup * steps)
