@@ -113,7 +113,7 @@ WRONG = {
     "unknown key, nothing near": (
         "xyzzy: 1\n",
         4,
-        "unknown key 'xyzzy'; valid: budget, confirm, first, keep, objective, pruner, reference, resources, "
+        "unknown key 'xyzzy'; valid: budget, confirm, cost, first, keep, objective, pruner, reference, resources, "
         "retrain, sampler, schema, scope, search, seed, study, tasks, track, train, validators",
     ),
     "unknown key in train": (
@@ -250,7 +250,11 @@ WRONG = {
         6,
         "validators: unknown validator 'entrpy'; did you mean 'entropy'?",
     ),
-    "unknown sampler": ("sampler: tpee\n", 4, "sampler.name: Input should be 'tpe', 'random', 'qmc' or 'gp'"),
+    "unknown sampler": (
+        "sampler: tpee\n",
+        4,
+        "sampler.name: Input should be 'tpe', 'random', 'qmc', 'gp' or 'nsga2'",
+    ),
     "budget without end": ("budget: {trials: null}\n", 4, "budget: a budget needs at least one of "),
     "wrong timeout": (
         "budget:\n  timeout: soon\n",
