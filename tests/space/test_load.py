@@ -113,8 +113,8 @@ WRONG = {
     "unknown key, nothing near": (
         "xyzzy: 1\n",
         4,
-        "unknown key 'xyzzy'; valid: budget, confirm, cost, first, keep, objective, pruner, reference, resources, "
-        "retrain, sampler, schema, scope, search, seed, study, tasks, track, train, validators",
+        "unknown key 'xyzzy'; valid: budget, confirm, cost, first, keep, objective, pruner, reference, "
+        "resources, retrain, sampler, schema, scope, search, seed, study, tasks, track, train, validators",
     ),
     "unknown key in train": (
         "train:\n  steps: 3\n  learning_rat: 1\n",
