@@ -15,6 +15,7 @@ from iimt_search.study.folder import StudyFolder, newest_study
 from iimt_search.study.search.trial_record import TrialRecord, read_trial
 from iimt_search.study.selection.choice import read_choice
 from iimt_search.study.storage.database import (
+    LEFT_OUT,
     all_study_names,
     close_storage,
     closed_after_errors,
@@ -33,7 +34,7 @@ class OpenStudy:
 
     Attributes:
         folder: its folder; on a machine that only watches, where it would be.
-        studies: its Optuna studies: one, or one for each task.
+        studies: its Optuna studies: one, or one for each task of the space as it was last run.
         storage: where they lie.
     """
 
@@ -91,7 +92,7 @@ class OpenStudy:
             best = self.storage.get_best_trial(self.storage.get_study_id_from_name(study.study_name))
         except ValueError:
             return None
-        return read_trial(best)
+        return read_trial(study, best)
 
     def _here(self, choice: Choice) -> Choice:
         """Return a choice whose models are where the study's folder is now."""
@@ -118,7 +119,9 @@ def _load(folder: StudyFolder, storage: RDBStorage) -> OpenStudy:
     names = optuna_study_names(storage, folder.name)
     if not names:
         raise StudyError(f"the storage of study {folder.name!r} holds no such study")
-    return OpenStudy(folder, [optuna.load_study(study_name=name, storage=storage) for name in names], storage)
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+    begun = [study for study in studies if "space" in (attrs := study.user_attrs) and not attrs.get(LEFT_OUT)]
+    return OpenStudy(folder, begun or studies, storage)
 
 
 def _open_stored(root: Path, name: str | None, url: str) -> OpenStudy:
