@@ -5,6 +5,7 @@ from typing import Any
 import optuna
 
 from iimt_search.space import with_defaults
+from iimt_search.space.growth import differences
 from iimt_search.study.open import OpenStudy
 from iimt_search.study.selection.choice import read_choice
 
@@ -26,21 +27,6 @@ def _part(opened: OpenStudy, study: optuna.Study) -> dict[str, Any]:
         "scores": {} if choice is None else choice.scores,
         "caveats": [] if choice is None else list(choice.caveats),
     }
-
-
-def differences(first: dict[str, Any], second: dict[str, Any], path: str = "") -> dict[str, list[Any]]:
-    """Return the keys of two space files' contents whose values differ, each with both values.
-
-    Keys within mappings are joined by dots: ``train.steps``.
-    """
-    differing: dict[str, list[Any]] = {}
-    for key in dict.fromkeys([*first, *second]):
-        one, other = first.get(key), second.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            differing |= differences(one, other, f"{path}{key}.")
-        elif one != other:
-            differing[f"{path}{key}"] = [one, other]
-    return differing
 
 
 def incomparable(first: OpenStudy, second: OpenStudy) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Container
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +60,10 @@ class StudyFolder:
         """The folder of one job's checkpoint."""
         return self.path / "jobs" / key
 
-    def clear(self, jobs: bool = False) -> None:
+    def clear(self, jobs: bool = False, keep: Container[str] = ()) -> None:
         """Delete what killed drivers have left: half files, and with ``jobs`` checkpoints of ended jobs.
+
+        Not those of jobs whose keys are to ``keep``.
 
         Not those of reports, which anybody may be writing.
         """
@@ -70,7 +73,8 @@ class StudyFolder:
             remove_half_files(self.path / name)
         if jobs:
             for path in (self.path / "jobs").glob("*"):
-                remove(path)
+                if path.name not in keep:
+                    remove(path)
 
     def storage_url(self) -> str:
         """Return the storage's URL as noted when the study was begun."""

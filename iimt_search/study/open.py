@@ -15,6 +15,7 @@ from iimt_search.study.folder import StudyFolder, newest_study
 from iimt_search.study.search.trial_record import TrialRecord, read_trial
 from iimt_search.study.selection.choice import read_choice
 from iimt_search.study.storage.database import (
+    LEFT_OUT,
     all_study_names,
     best_trial_id,
     close_storage,
@@ -35,7 +36,7 @@ class OpenStudy:
 
     Attributes:
         folder: its folder; on a machine that only watches, where it would be.
-        studies: its Optuna studies: one, or one for each task.
+        studies: its Optuna studies: one, or one for each task of the space as it was last run.
         storage: where they lie.
     """
 
@@ -90,7 +91,7 @@ class OpenStudy:
     def best_trial(self, study: optuna.Study) -> TrialRecord | None:
         """Read a study's best complete trial, and no other; None where none is complete."""
         found = best_trial_id(self.storage, study.study_name)
-        return None if found is None else read_trial(self.storage.get_trial(found))
+        return None if found is None else read_trial(study, self.storage.get_trial(found))
 
     def seconds(self, study: optuna.Study) -> float | None:
         """Return the seconds of all of a study's trials together; None where none was measured."""
@@ -121,7 +122,9 @@ def _load(folder: StudyFolder, storage: RDBStorage) -> OpenStudy:
     names = optuna_study_names(storage, folder.name)
     if not names:
         raise StudyError(f"the storage of study {folder.name!r} holds no such study")
-    return OpenStudy(folder, [optuna.load_study(study_name=name, storage=storage) for name in names], storage)
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+    begun = [study for study in studies if "space" in (attrs := study.user_attrs) and not attrs.get(LEFT_OUT)]
+    return OpenStudy(folder, begun or studies, storage)
 
 
 def _open_stored(root: Path, name: str | None, url: str) -> OpenStudy:

@@ -143,7 +143,7 @@ def _equal(recorded: float | str, now: float | str | None) -> bool:
 
 
 def _rerun(scope: Scope, trial: FrozenTrial, progress: Callable[[int, int], None]) -> Rerun:
-    record = read_trial(trial)
+    record = read_trial(scope.study, trial)
     if not record.ended:
         raise StudyError(f"{record.name} of {scope.study.study_name!r} has not ended: it is {record.state}")
     was = scope.trial_job(record.number, record.params, trial.user_attrs.get(SEED))

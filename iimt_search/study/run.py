@@ -5,7 +5,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -25,11 +24,11 @@ from iimt_search.errors import (
     machine_failed,
 )
 from iimt_search.features.prepare import prepare_features
-from iimt_search.plain_text import clipped, markdown
-from iimt_search.records import Choice
-from iimt_search.space import Space, with_defaults
+from iimt_search.plain_text import markdown
+from iimt_search.records import Choice, job_key
+from iimt_search.space import Space
+from iimt_search.space.growth import earlier_values
 from iimt_search.study import notes
-from iimt_search.study.compare import differences
 from iimt_search.study.executors.base import Executor
 from iimt_search.study.executors.runner import CONTINUE, FixedJobs, JobRunner, UnderWay
 from iimt_search.study.folder import StudyFolder
@@ -37,32 +36,29 @@ from iimt_search.study.kept import KeptLimit
 from iimt_search.study.progress import Listener, RunProgress
 from iimt_search.study.retraining.retrain import Retraining
 from iimt_search.study.scope import Scope
-from iimt_search.study.search.sampling import make_pruner
-from iimt_search.study.search.trial_record import read_trials
+from iimt_search.study.search.going_on import GoingOn, go_on, optuna_studies
+from iimt_search.study.search.sampling import distributions, make_pruner
+from iimt_search.study.search.trial_record import read_trials, trial_name
 from iimt_search.study.search.trials import TrialSource
 from iimt_search.study.selection.caveats import untrained
 from iimt_search.study.selection.choice import note_change, read_choice, write_choice
 from iimt_search.study.selection.confirm import Confirmation
 from iimt_search.study.storage import sql
 from iimt_search.study.storage.database import (
+    LEFT_OUT,
     PASSWORD_VARIABLE,
     has_password,
     opened_storage,
-    optuna_study_names,
 )
-from iimt_search.study.storage.driver import DriverStorage, flush
+from iimt_search.study.storage.driver import DriverStorage, flush, transaction
 from iimt_search.study.storage.guard import GuardedWrites
 from iimt_search.study.storage.lock import driver_session
 from iimt_search.study.tracking import Tracking
+from iimt_search.task_name import slug
 from iimt_search.validators.registry import VALIDATORS
 
 # Seconds between two lines on features that are computed.
 _FEATURES_EVERY = 10.0
-
-# What makes two space files the same study: change one of these, and the trials no longer compare.
-_IDENTITY = ("tasks", "search", "first", "train", "objective", "cost", "reference", "scope", "seed")
-# So many changed values are told.
-_DIFFERENCES = 5
 
 
 @dataclass(frozen=True)
@@ -78,79 +74,30 @@ class RunOptions:
     device: str = "cpu"
 
 
-def _identity(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what makes two space files the same study, of one's canonical content.
-
-    Of a domain its name, or how it is augmented: what its samples are their fingerprints say, not the paths
-    that they are read from.
-    """
-
-    def domain(spec: Any) -> Any:
-        return {key: spec.get(key) for key in ("named", "augmentation")} if isinstance(spec, dict) else spec
-
-    def task(spec: Any) -> Any:
-        if not isinstance(spec, dict):
-            return spec
-        domains = [*spec.get("source", ()), spec.get("target"), spec.get("few_shot")]
-        return spec.get("name"), [domain(each) for each in domains]
-
-    parts = {
-        "tasks": [task(t) for t in content["tasks"]],
-        "cost": content.get("cost", {}).get("name", "none"),
-    }
-    return {key: content.get(key) for key in _IDENTITY} | parts
-
-
-def _renamed(before: dict[str, str], now: dict[str, str]) -> str:
-    """Return what to say where names of tasks have changed and their data has not; of task → fingerprint."""
-    if list(before.values()) != list(now.values()) or before.keys() == now.keys():
-        return ""
-    names = ", ".join(f"`name: {name}`" for name in before)
-    return f"the data is the same under another name: give its tasks theirs back, {names}; or "
-
-
-def _check_identity(storage: RDBStorage, space: Space, data: dict[str, str]) -> None:
-    """Check that what the storage holds under the study's name was begun with this space and data.
+def _driver_storage(
+    storage: RDBStorage, writes: GuardedWrites, space: Space, grown: bool, line: Callable[[str], None]
+) -> BaseStorage:
+    """Return the driver's own storage, or Optuna's where its tables are not those that we know.
 
     Raises:
-        StudyMismatchError: it was not; says what differs.
+        StudyMismatchError: those tables do not take what the search has ``grown`` to.
     """
-    content = with_defaults(space.canonical())
-    for name in optuna_study_names(storage, space.study):
-        stored = optuna.load_study(study_name=name, storage=storage).user_attrs
-        known = stored.get("space")
-        if known is None:
-            continue  # killed at its birth: there is nothing in it
-        before, now = _identity(with_defaults(known)), _identity(content)
-        changed = [key for key in _IDENTITY if before[key] != now[key]]
-        values = differences({key: before[key] for key in changed}, {key: now[key] for key in changed})
-        told = [
-            f"{key}: {clipped(one, 80)}, now {clipped(other, 80)}" for key, (one, other) in values.items()
-        ]
-        data_before = stored.get("data", data)
-        changed += [f"data of {task}" for task in data if data_before.get(task, "") not in ("", data[task])]
-        if changed:
-            more = f" and {len(told) - _DIFFERENCES} more" if len(told) > _DIFFERENCES else ""
-            listed = f" ({'; '.join(told[:_DIFFERENCES])}{more})" if told else ""
-            raise StudyMismatchError(
-                f"study {space.study!r} was begun with other {', '.join(changed)}{listed}; "
-                f"{_renamed(data_before, data)}give this space file another study name (`study=NAME`), "
-                f"or the old values back"
-            )
-
-
-def _driver_storage(storage: RDBStorage, writes: GuardedWrites, line: Callable[[str], None]) -> BaseStorage:
-    """Return the driver's own storage, or Optuna's where its tables are not those that we know."""
     known, there = sql.OPTUNA_TABLES, storage.get_head_version()
     if there == known:
-        return DriverStorage(storage, writes)
+        return DriverStorage(storage, writes, distributions(space), earlier_values(space.canonical()))
     line(f"Optuna {optuna.__version__} has tables {there}, not {known}: studies are written its way, slower")
+    if grown:
+        raise StudyMismatchError("the search cannot grow in such tables: give it its old ranges back")
     return storage
 
 
-def _open_study(storage: BaseStorage, name: str, space: Space, data: dict[str, str]) -> optuna.Study:
+def _costs(space: Space) -> list[str]:
+    return [] if space.cost.name == "none" else [space.cost.name]
+
+
+def _open_study(storage: BaseStorage, name: str, space: Space) -> optuna.Study:
     better = "maximize" if VALIDATORS[space.objective].higher_is_better else "minimize"
-    costs = [] if space.cost.name == "none" else [space.cost.name]
+    costs = _costs(space)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -160,27 +107,42 @@ def _open_study(storage: BaseStorage, name: str, space: Space, data: dict[str, s
     )
     if isinstance(storage, DriverStorage):
         storage.sign(study._study_id)
-    for key, value in (("data", data), ("space", space.canonical())):
-        if study.user_attrs.get(key) != value:
-            study.set_user_attr(key, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if study.metric_names is None:
-            study.set_metric_names([f"{space.objective}, mean over tasks", *costs])
     return study
 
 
+def _describe(studies: Mapping[str, optuna.Study], space: Space, data: dict[str, str]) -> None:
+    """Note in Optuna studies what they are of."""
+    for name, study in studies.items():
+        if name not in optuna_studies(space):
+            study.set_user_attr(LEFT_OUT, True)
+            continue
+        attributes = study.user_attrs
+        for key, value in (("data", data), ("space", space.canonical())):
+            if attributes.get(key) != value:
+                study.set_user_attr(key, value)
+        if attributes.get(LEFT_OUT):
+            study.set_user_attr(LEFT_OUT, False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            if study.metric_names is None:
+                study.set_metric_names([f"{space.objective}, mean over tasks", *_costs(space)])
+
+
 def _open_scopes(
-    storage: BaseStorage, space: Space, data: dict[str, str], folder: StudyFolder, device: str
-) -> list[Scope]:
-    if space.scope == "joint":
-        groups = {space.study: space.tasks}
-    else:
-        groups = {f"{space.study}:{task.name}": (task,) for task in space.tasks}
-    return [
-        Scope(space, tasks, _open_study(storage, name, space, data), folder, device)
-        for name, tasks in groups.items()
-    ]
+    storage: BaseStorage, going_on: GoingOn, folder: StudyFolder, device: str
+) -> tuple[list[Scope], set[str]]:
+    """Return the scopes of a space, and the keys of jobs under way of tasks that it has no more."""
+    space, groups = going_on.space, optuna_studies(going_on.space)
+    studies = {name: _open_study(storage, name, space) for name in (*groups, *going_on.left_out)}
+    # All of them at once: a kill leaves the study as it was, or as what it has grown to.
+    with transaction(next(iter(studies.values()))):
+        _describe(studies, space, going_on.data)
+    under_way = {
+        job_key("trial", trial_name(trial.number), prefix=f"{slug(task)}-")
+        for name, task in going_on.left_out.items()
+        for trial in studies[name].get_trials(deepcopy=False, states=[TrialState.RUNNING])
+    }
+    return [Scope(space, tasks, studies[name], folder, device) for name, tasks in groups.items()], under_way
 
 
 def _worst_first(scope: Scope) -> list[str]:
@@ -352,15 +314,18 @@ def run_study(
             opened_storage(options.storage_url) as storage,
             driver_session(storage.engine, space.study, folder.path) as session,
         ):
-            _check_identity(storage, space, data)
+            going_on = go_on(storage, space, data)
+            space = going_on.space
             writes = GuardedWrites(session, listener.line, stop.wait)
-            driver_storage = _driver_storage(storage, writes, listener.line)
-            scopes = _open_scopes(driver_storage, space, data, folder, options.device)
+            driver_storage = _driver_storage(storage, writes, space, going_on.grown, listener.line)
+            scopes, under_way = _open_scopes(driver_storage, going_on, folder, options.device)
             folder.describe(options.storage_url, space.canonical())
+            for text in going_on.told:
+                listener.line(text)
             executor = start_executor()
             try:
                 choices = [_run_scope(scope, executor, listener, stop) for scope in scopes]
-                folder.clear(jobs=True)
+                folder.clear(jobs=True, keep=under_way)
                 return choices
             except StudyInterruptedError as error:
                 raise StudyInterruptedError(f"study {space.study!r} is stopped; nothing is lost") from error

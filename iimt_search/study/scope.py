@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,6 +20,16 @@ from iimt_search.training.kept import KeptCheckpoint
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 SOURCE_ONLY_KEY = "source-only"
+
+
+def _made_with(job: Job) -> dict[str, Any]:
+    """Return what a job was made with beside what its key and steps say: of what may change on resume."""
+    start = Path(job.start)
+    return {
+        "taught": bool(job.teacher),
+        "freeze": job.settings.freeze if job.start else "",
+        "start": f"{start.parents[1].name}/{start.stem}" if job.start else "",
+    }
 
 
 def stored_evaluation(attributes: Mapping[str, Any], key: str) -> Evaluation | None:
@@ -201,15 +212,24 @@ class Scope(StudyTasks):
 
     def have(self, job: Job) -> bool:
         """Return whether a job's training is there: its last evaluation, and its kept checkpoints."""
-        stored = self.stored(job.key)
-        return (
-            stored is not None
-            and stored.step == job.settings.steps
-            and all(job.kept_file(task.name, stored.step).exists() for task in job.tasks)
+        return not self.outdated(job) and all(
+            job.kept_file(task.name, job.settings.steps).exists() for task in job.tasks
         )
+
+    def outdated(self, job: Job) -> bool:
+        """Return whether nothing is stored of a job, or what is was made with other settings."""
+        stored = self.study.user_attrs.get(f"job {job.key}")
+        if stored is None or stored["step"] != job.settings.steps:
+            return True
+        return any(stored.get(name, value) != value for name, value in _made_with(job).items())
 
     def store(self, job: Job, evaluation: Evaluation) -> None:
         """Keep a job's last evaluation in the study."""
         scores = {task: dict(scores) for task, scores in evaluation.scores.items()}
-        content = {"step": evaluation.step, "scores": scores, "cost": dict(evaluation.cost)}
+        content = {
+            "step": evaluation.step,
+            "scores": scores,
+            "cost": dict(evaluation.cost),
+            **_made_with(job),
+        }
         self.study.set_user_attr(f"job {job.key}", content)

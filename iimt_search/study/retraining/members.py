@@ -99,7 +99,7 @@ def trained_models(
         jobs.append(scope.source_only_job())
     ended = [(job, e.step, e.scores[task]) for job in jobs if (e := scope.stored(job.key)) is not None]
     if candidate != SOURCE_ONLY_KEY and choice.trial is not None and not alone:
-        trial = read_trial(scope.study.get_trials(deepcopy=False)[choice.trial])
+        trial = read_trial(scope.study, scope.study.get_trials(deepcopy=False)[choice.trial])
         if trial.state == "complete" and trial.curve:
             job = scope.trial_job(trial.number, trial.params)
             ended.append((job, max(trial.curve), trial.scores.get(task, {})))

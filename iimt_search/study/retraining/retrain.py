@@ -1,5 +1,6 @@
 """Retrains the chosen configuration on every task with the full budget, and exports the models."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -63,6 +64,13 @@ class Retraining:
         """Return the jobs whose training is not there: what is exported is made of their kept checkpoints."""
         return [job for jobs in self._jobs.values() for job in jobs if not self._scope.have(job)]
 
+    def _cleared(self, jobs: list[Job]) -> list[Job]:
+        """Delete what trainings under the keys of jobs have kept that were made with other settings."""
+        for job in jobs:
+            if self._scope.stored(job.key) is not None and self._scope.outdated(job):
+                shutil.rmtree(job.kept, ignore_errors=True)
+        return jobs
+
     def run(self, runner: JobRunner) -> Choice:
         """Retrain what is missing and export; returns the choice with its models and their scores.
 
@@ -76,7 +84,7 @@ class Retraining:
             for task, models in trained.tasks.items():
                 self._line(f"{task.name}: {len(models.adapted)} trained models label the target together")
                 Teacher(scope).write(task, models)
-        retrainings = FixedJobs(self.missing(), scope.objective, scope.store, self._line)
+        retrainings = FixedJobs(self._cleared(self.missing()), scope.objective, scope.store, self._line)
         runner.run(retrainings)
         errors = retrainings.errors
         failed = {at for at, jobs in self._jobs.items() if any(job.key in errors for job in jobs)}
@@ -118,9 +126,8 @@ class Retraining:
             retrained = self._jobs[self._choice.candidate, task][0]
             if is_pretrained(retrained.settings.network) and retrained.settings.freeze == "all":
                 jobs[task] = scope.fine_tuning_job(retrained, models[0].kept)
-        tunings = FixedJobs(
-            [job for job in jobs.values() if not scope.have(job)], scope.objective, scope.store, self._line
-        )
+        missing = self._cleared([job for job in jobs.values() if not scope.have(job)])
+        tunings = FixedJobs(missing, scope.objective, scope.store, self._line)
         runner.run(tunings)
         for task, job in jobs.items():
             evaluation, models = scope.stored(job.key), settled[task][0]

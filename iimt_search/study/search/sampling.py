@@ -26,6 +26,7 @@ from iimt_search.methods import METHODS
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Choices, SearchRange, Space
+from iimt_search.space.growth import is_int
 
 SOURCE_ONLY: Mapping[str, Any] = METHODS["source-only"].settings
 
@@ -34,8 +35,7 @@ def distribution(name: str, searched: SearchRange) -> BaseDistribution:
     """Return the Optuna distribution of one searched setting."""
     if isinstance(searched, Choices):
         return CategoricalDistribution(searched.choices)
-    as_int = searched.type == "int" or TrainSettings.model_fields[name].annotation is int
-    if as_int:
+    if is_int(name, searched):
         step = 1 if searched.step is None else int(searched.step)
         return IntDistribution(int(searched.low), int(searched.high), log=searched.log, step=step)
     return FloatDistribution(searched.low, searched.high, log=searched.log, step=searched.step)

@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from iimt_search.records import COSTS, Scores
+from iimt_search.space.growth import earlier_values
 from iimt_search.study.search.forks import configuration, forked_at
 
 # The trial attribute that holds task → validator → score.
@@ -33,7 +34,8 @@ class TrialRecord:
     Attributes:
         number: Optuna's.
         state: ``complete``, ``pruned``, ``failed``, ``running`` or ``waiting``.
-        params: searched parameter → value; for a fork ``lambda_schedule`` too.
+        params: searched parameter → value, also where it is searched only since then; for a fork
+            ``lambda_schedule`` too.
         value: its objective, mean over the tasks; None unless complete.
         curve: training step → objective.
         scores: task → validator → last score.
@@ -104,13 +106,21 @@ def objective_of(trial: FrozenTrial) -> float | None:
     return trial.values[0] if trial.state is TrialState.COMPLETE else None
 
 
-def read_trial(trial: FrozenTrial) -> TrialRecord:
-    """Return the record of one of Optuna's trials."""
-    attributes = trial.user_attrs
+def _earlier_values(study: optuna.Study) -> dict[str, Any]:
+    return earlier_values(study.user_attrs.get("space", {}))
+
+
+def read_trial(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
+    """Return the record of one of a study's trials."""
+    return _record(trial, _earlier_values(study))
+
+
+def _record(trial: FrozenTrial, earlier: Mapping[str, Any]) -> TrialRecord:
+    attributes, params = trial.user_attrs, configuration(trial)
     return TrialRecord(
         number=trial.number,
         state=_STATES[trial.state],
-        params=dict(configuration(trial)),
+        params={**params, **{n: v for n, v in earlier.items() if params and n not in params}},
         value=objective_of(trial),
         curve=dict(sorted(trial.intermediate_values.items())),
         scores=attributes.get(SCORES, {}),
@@ -124,7 +134,8 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
 
 def read_trials(study: optuna.Study, states: Container[TrialState] | None = None) -> tuple[TrialRecord, ...]:
     """Return a study's trials in the order of their numbers, those in some states or all."""
-    return tuple(read_trial(trial) for trial in study.get_trials(deepcopy=False, states=states))
+    earlier = _earlier_values(study)
+    return tuple(_record(trial, earlier) for trial in study.get_trials(deepcopy=False, states=states))
 
 
 def default_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:

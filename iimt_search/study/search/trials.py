@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from iimt_search.records import Evaluation, Finished, Fork, Job, shown_cost
 from iimt_search.settings import shown_value, with_new_names
+from iimt_search.space.growth import earlier_values
 from iimt_search.study import notes
 from iimt_search.study.scope import Scope
 from iimt_search.study.search.budget import MACHINE, BudgetTracker
@@ -111,6 +112,13 @@ class TrialSource:
         In one transaction where the storage can; where it cannot, a kill in between leaves the first few.
         """
         default = default_params(self._space)
+        for trial in trials:
+            fixed = trial.system_attrs.get("fixed_params")
+            whole = earlier_values(self._space.canonical()) if forked_at(trial) else default
+            if trial.state is TrialState.WAITING and fixed and whole.keys() - fixed.keys():
+                # Queued before some of the parameters were searched.
+                given = {**whole, **fixed}
+                self._study._storage.set_trial_system_attr(trial._trial_id, "fixed_params", given)
         rows = [(default, DEFAULT_ORIGIN), *(({**default, **row}, _NAMED) for row in self._space.first)]
         if any(trial.user_attrs.get("origin") not in (DEFAULT_ORIGIN, _NAMED) for trial in trials):
             return  # the search has gone on since

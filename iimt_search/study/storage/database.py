@@ -269,6 +269,10 @@ def opened_storage(url: str) -> Iterator[RDBStorage]:
         close_storage(storage)
 
 
+# The attribute of a task's Optuna study that says that the space has the task no more.
+LEFT_OUT = "left_out"
+
+
 def optuna_study_names(storage: RDBStorage, name: str) -> list[str]:
     """Return the Optuna studies of our study: its name, or one ``name:task`` for each task."""
     return [known for known in all_study_names(storage) if known == name or known.startswith(f"{name}:")]

@@ -7,7 +7,7 @@ evaluation: with a thousand trials under way that alone takes seconds.
 
 import copy
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Any
@@ -35,23 +35,38 @@ def _is_trial_note(key: str) -> bool:
 class _Study:
     """What the driver knows of one Optuna study: attributes without the notes on trials, trials by number.
 
+    Trials are as they would be had the search always been what it is now: a sampler learns from those that
+    share a search space.
+
     Args:
         storage: where it lies.
         study_id: Optuna's.
+        searched: parameter → distribution; wider than those of earlier trials may be.
+        earlier: parameter → value of trials that lack it.
     """
 
-    def __init__(self, storage: RDBStorage, study_id: int) -> None:
+    def __init__(
+        self,
+        storage: RDBStorage,
+        study_id: int,
+        searched: Mapping[str, BaseDistribution],
+        earlier: Mapping[str, Any],
+    ) -> None:
         self.name = storage.get_study_name_from_id(study_id)
         self.directions = storage.get_study_directions(study_id)
         self.user_attrs = storage.get_study_user_attrs(study_id)
         attrs = storage.get_study_system_attrs(study_id)
         self.system_attrs = {key: value for key, value in attrs.items() if not _is_trial_note(key)}
-        self.distributions: dict[str, BaseDistribution] = {}
+        self.distributions = dict(searched)
         trials = storage.get_all_trials(study_id, deepcopy=False)
         self.trials = sorted(trials, key=lambda trial: trial.number)
         for trial in self.trials:
+            given = trial.distributions
+            if trial.params:
+                trial.params = {**earlier, **trial.params}
+                given = {**{name: searched[name] for name in earlier}, **given}
             # The same few distributions belong to every trial: one object each is enough.
-            trial.distributions = {n: self.distribution(n, d) for n, d in trial.distributions.items()}
+            trial.distributions = {n: searched.get(n, self.distribution(n, d)) for n, d in given.items()}
 
     def distribution(self, name: str, given: BaseDistribution) -> BaseDistribution:
         """Return the study's distribution of a parameter, which is the given one or equal to it."""
@@ -65,10 +80,19 @@ class DriverStorage(BaseStorage):
     Args:
         storage: where the studies lie.
         writes: the guarded session through which everything is written.
+        searched: parameter → its distribution now, which those of earlier trials are within.
+        earlier: those of them that earlier trials may lack → the value that they had.
     """
 
-    def __init__(self, storage: RDBStorage, writes: GuardedWrites) -> None:
+    def __init__(
+        self,
+        storage: RDBStorage,
+        writes: GuardedWrites,
+        searched: Mapping[str, BaseDistribution] | None = None,
+        earlier: Mapping[str, Any] | None = None,
+    ) -> None:
         self._storage, self._writes = storage, writes
+        self._searched, self._earlier = searched or {}, earlier or {}
         self._studies: dict[int, _Study] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._waiting: list[sql.Row] = []
@@ -108,7 +132,8 @@ class DriverStorage(BaseStorage):
         return self._studies[study_id]
 
     def _read(self, study_id: int) -> None:
-        cache = self._studies[study_id] = _Study(self._storage, study_id)
+        cache = _Study(self._storage, study_id, self._searched, self._earlier)
+        self._studies[study_id] = cache
         self._places |= {trial._trial_id: (study_id, trial.number) for trial in cache.trials}
 
     # Studies.

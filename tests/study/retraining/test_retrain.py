@@ -16,6 +16,7 @@ from iimt_search.study.retraining.members import TrainedModel, trained_models
 from iimt_search.study.retraining.retrain import Retraining
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import distributions
+from iimt_search.training.kept import KeptCheckpoint
 
 TASKS = ("a->b", "c->d")
 SETTINGS = TrainSettings(steps=4)
@@ -209,3 +210,25 @@ def test_what_has_gone_since_it_was_looked_for_is_an_error_and_never_another_mod
     with pytest.raises(StudyError, match=r"retrain-source-only-a_to_b has kept is not in .*trains it again"):
         retraining(scope).run(runner)
     assert not scope.folder.models.exists()
+
+
+def test_what_was_made_with_other_retrain_settings_is_trained_again(tmp_path: Path) -> None:
+    scope = make_scope(tmp_path)
+    tried(scope, 0.1)
+    (job,) = scope.retrain_jobs("trial-0", SETTINGS, scope.tasks[0])
+    (taught,) = scope.retrain_jobs("trial-0", SETTINGS, scope.tasks[0], taught=True)
+    ran(scope, job, 0.5)
+    assert scope.have(job) and not scope.have(taught) and taught.key == job.key
+    ran(scope, taught, 0.5)
+    assert scope.have(taught) and not scope.have(job)
+    tuned = []
+    for freeze, step in (("nothing", 4), ("first_half", 4), ("nothing", 2)):
+        changed = make_scope(tmp_path, retrain={"seeds": 1, "teach": False, "freeze": freeze})
+        changed = replace(changed, study=scope.study)
+        start = KeptCheckpoint(job.key, TASKS[0], step, job.kept_file(TASKS[0], step))
+        tuned.append(changed.fine_tuning_job(job, start))
+    ran(scope, tuned[0], 0.6, step=1)
+    assert [scope.have(each) for each in tuned] == [True, False, False]
+    # Of an earlier version, which did not note it.
+    scope.study.set_user_attr(f"job {job.key}", {"step": 4, "scores": {TASKS[0]: {"composite": 0.5}}})
+    assert scope.have(job) and scope.have(taught)
