@@ -32,9 +32,10 @@ from iimt_search.space import KnownNames, Space
 from iimt_search.space.load import space_from_text
 from iimt_search.study.executors.runner import JobRunner, UnderWay
 from iimt_search.study.folder import StudyFolder
-from iimt_search.study.progress import RunProgress, Silent
-from iimt_search.study.run import kept_limit
+from iimt_search.study.kept import KeptLimit, kept_limit
+from iimt_search.study.progress import RunProgress, ScopeProgress, Silent
 from iimt_search.study.scope import Scope
+from iimt_search.study.search.budget import SearchTime
 from iimt_search.study.search.sampling import make_pruner, quiet_optuna
 from iimt_search.study.search.trials import TrialSource
 from iimt_search.study.storage.database import PASSWORD_VARIABLE, opened_storage, sqlite_url
@@ -225,9 +226,11 @@ def measure(cell: Cell) -> dict[str, Any]:
     quiet_optuna()
     curves, stop = read_curves(), threading.Event()
     with TemporaryDirectory() as root, _scope(cell, Path(root), curves) as scope:
-        source = TrialSource(scope, lambda _: None, lambda: False, kept_limit(scope, lambda _: None))
+        limit = KeptLimit(scope.folder, scope.task_names, scope.space.keep.megabytes * 1_000_000)
+        source = TrialSource(scope, lambda _: None, lambda: False, kept_limit(scope, limit, lambda _: None))
         executor = SimulatedExecutor(cell.workers, curves, cell.limit, stop)
-        progress, memory = RunProgress(scope, source.budget, Silent()), _Memory(executor)
+        progress = RunProgress([ScopeProgress(scope, source.budget, SearchTime(None))], executor, Silent())
+        memory = _Memory(executor)
 
         def watch(running: Mapping[str, UnderWay]) -> None:
             flush(scope.study)

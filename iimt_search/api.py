@@ -266,7 +266,7 @@ def status(
         ``scope: per_task`` one for each task, each with ``trials`` by state, ``budget``, ``best_trial`` with
         its ``cost``, the ``seconds`` of all trials' training together, and ``choice``.
     """
-    from iimt_search.study.status import study_status
+    from iimt_search.study.open import study_status
 
     with _open(studies_dir, study, storage) as opened:
         return study_status(opened)

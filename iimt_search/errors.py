@@ -8,6 +8,7 @@ IimtSearchError                 exit code 1
 │   ├── StudyLockedError        another driver holds the study
 │   ├── StudyInterruptedError   the user stopped the run; exit code 130
 │   ├── MachineError            the machine fails again and again, whatever is trained
+│   ├── NoChoiceError           what a choice is made of has failed; other tasks' choices may be there
 │   └── StudyMismatchError      the stored study was made by another space file
 ├── TrainingError               a training could not go on
 │   └── NonFiniteLossError      a loss term became NaN or infinite
@@ -98,6 +99,10 @@ class StudyInterruptedError(StudyError):
 
 class MachineError(StudyError):
     """The machine fails again and again, whatever is trained; what is under way goes on at the next run."""
+
+
+class NoChoiceError(StudyError):
+    """The trainings that a choice, or its models, are made of have failed; other tasks go on."""
 
 
 class StudyMismatchError(StudyError):

@@ -152,11 +152,13 @@ class Report:
         key: the job's.
         evaluation: what was evaluated.
         note: what a user should be told of the job, or "".
+        again: whether it was evaluated before this start, and its checkpoint holds it.
     """
 
     key: str
     evaluation: Evaluation
     note: str = ""
+    again: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -47,22 +47,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
-class _Notes:
-    """Texts of a snapshot: trials by state, the best one, and the time left, estimated from this run."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._first: float | None = None
-
-    def of(self, snapshot: Snapshot) -> list[str]:
-        states = ", ".join(f"{count} {state}" for state, count in snapshot.states.items())
-        texts = [states, f"best: {snapshot.best}" if snapshot.best else ""]
-        if self._first is None:
-            self._first = snapshot.done
-        if (gained := snapshot.done - self._first) >= 0.01:
-            seconds = (time.monotonic() - self._began) * (1 - snapshot.done) / gained
-            texts.append(f"about {duration(seconds)} left")
-        return list(filter(None, texts))
+def _notes(snapshot: Snapshot) -> list[str]:
+    """Return texts of a snapshot: trials by state, the best one, and the time left."""
+    states = ", ".join(f"{count} {state}" for state, count in snapshot.states.items())
+    left = "" if snapshot.left is None else f"about {duration(snapshot.left)} left"
+    return list(filter(None, [states, f"best: {snapshot.best}" if snapshot.best else "", left]))
 
 
 class PlainProgress:
@@ -70,7 +59,6 @@ class PlainProgress:
 
     def __init__(self, to_stderr: bool = False) -> None:
         self._to_stderr = to_stderr
-        self._notes = _Notes()
         self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -86,10 +74,9 @@ class PlainProgress:
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Print where the run stands, at most every 15 seconds."""
-        notes = self._notes.of(snapshot)
         if time.monotonic() - self._printed >= PLAIN_EVERY:
             self._printed = time.monotonic()
-            self.line("  ".join([f"[{snapshot.done:4.0%}] {snapshot.phase}", *notes]))
+            self.line("  ".join([f"[{snapshot.done:4.0%}] {snapshot.phase}", *_notes(snapshot)]))
 
 
 class RichProgress:
@@ -97,7 +84,6 @@ class RichProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._notes = _Notes()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -123,7 +109,7 @@ class RichProgress:
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Move the bars."""
-        note = ", ".join(self._notes.of(snapshot))
+        note = ", ".join(_notes(snapshot))
         self._progress.update(self._all, completed=snapshot.done, description=snapshot.phase, note=note)
         shown = dict(islice(snapshot.running.items(), _MOST_BARS))
         for key in set(self._jobs) - set(shown):

@@ -129,8 +129,9 @@ class Budget(_Strict):
     Attributes:
         trials: finished trials (complete, pruned or failed); for ``per_task``, of each task.
         steps: training steps of all trials and tasks together; for ``per_task``, of each task.
-        timeout: seconds of search in one run (for ``per_task``, for each task), or a text such as
-            ``90s``, ``30m``, ``1h30m``, ``1:30`` (hours:minutes) or ``1:30:00``.
+        timeout: seconds of search in one run (for ``per_task``, for each task: tasks that share the workers
+            are each charged their share of the time), or a text such as ``90s``, ``30m``, ``1h30m``,
+            ``1:30`` (hours:minutes) or ``1:30:00``.
     """
 
     trials: int | None = Field(16, ge=1)

@@ -3,7 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from optuna.trial import TrialState
+
 from iimt_search.study.folder import StudyFolder
+from iimt_search.study.scope import Scope
+from iimt_search.study.search.trial_record import read_trials
 from iimt_search.task_name import slug
 from iimt_search.training.kept import KeptCheckpoint
 
@@ -90,6 +94,10 @@ class KeptLimit:
         self._folder, self._tasks, self._limit = folder, list(tasks), limit
         self._bytes: int | None = None
 
+    def look_again(self) -> None:
+        """Look at all files at the next end of a trial: other trainings have kept some, too."""
+        self._bytes = None
+
     def ended(self, job: str, worst_first: Callable[[], Sequence[str]]) -> int:
         """Count what an ended job, by its key, has kept; above the limit delete as :func:`bound_kept`.
 
@@ -106,3 +114,21 @@ class KeptLimit:
         count = bound_kept(kept_checkpoints(folder, tasks), int(_DOWN_TO * self._limit), worst_first)
         self._bytes = _size(kept_checkpoints(folder, tasks))
         return count
+
+
+def _worst_first(scope: Scope) -> list[str]:
+    """Return the keys of the finished trials, those without an objective first, then the worst."""
+    trials = read_trials(scope.study, (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    others = [trial for trial in trials if trial.state != "complete"]
+    return [scope.key("trial", trial.name) for trial in (*others, *reversed(scope.rank(trials)))]
+
+
+def kept_limit(scope: Scope, limit: KeptLimit, line: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what keeps a study within its limit as a scope's trials end; its worst lose theirs first."""
+
+    def ended(job: str) -> None:
+        if count := limit.ended(job, lambda: _worst_first(scope)):
+            megabytes = scope.space.keep.megabytes
+            line(f"{count} kept checkpoints of the worst trials deleted: keep.megabytes is {megabytes}")
+
+    return ended

@@ -4,7 +4,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -24,25 +24,18 @@ from iimt_search.errors import (
     machine_failed,
 )
 from iimt_search.features.prepare import prepare_features
-from iimt_search.plain_text import markdown
 from iimt_search.records import Choice, job_key
 from iimt_search.space import Space
 from iimt_search.space.growth import earlier_values
-from iimt_search.study import notes
 from iimt_search.study.executors.base import Executor
-from iimt_search.study.executors.runner import CONTINUE, FixedJobs, JobRunner, UnderWay
+from iimt_search.study.executors.runner import CONTINUE
 from iimt_search.study.folder import StudyFolder
-from iimt_search.study.kept import KeptLimit
-from iimt_search.study.progress import Listener, RunProgress
-from iimt_search.study.retraining.retrain import Retraining
+from iimt_search.study.progress import Listener
 from iimt_search.study.scope import Scope
+from iimt_search.study.scope_run import run_scopes
 from iimt_search.study.search.going_on import GoingOn, go_on, optuna_studies
 from iimt_search.study.search.sampling import distributions, make_pruner
-from iimt_search.study.search.trial_record import read_trials, trial_name
-from iimt_search.study.search.trials import TrialSource
-from iimt_search.study.selection.caveats import untrained
-from iimt_search.study.selection.choice import note_change, read_choice, write_choice
-from iimt_search.study.selection.confirm import Confirmation
+from iimt_search.study.search.trial_record import trial_name
 from iimt_search.study.storage import sql
 from iimt_search.study.storage.database import (
     LEFT_OUT,
@@ -50,10 +43,9 @@ from iimt_search.study.storage.database import (
     has_password,
     opened_storage,
 )
-from iimt_search.study.storage.driver import DriverStorage, flush, transaction
+from iimt_search.study.storage.driver import DriverStorage, transaction
 from iimt_search.study.storage.guard import GuardedWrites
 from iimt_search.study.storage.lock import driver_session
-from iimt_search.study.tracking import Tracking
 from iimt_search.task_name import slug
 from iimt_search.validators.registry import VALIDATORS
 
@@ -145,82 +137,6 @@ def _open_scopes(
     return [Scope(space, tasks, studies[name], folder, device) for name, tasks in groups.items()], under_way
 
 
-def _worst_first(scope: Scope) -> list[str]:
-    """Return the keys of the finished trials, those without an objective first, then the worst."""
-    trials = read_trials(scope.study, (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    others = [trial for trial in trials if trial.state != "complete"]
-    return [scope.key("trial", trial.name) for trial in (*others, *reversed(scope.rank(trials)))]
-
-
-def kept_limit(scope: Scope, line: Callable[[str], None]) -> Callable[[str], None]:
-    """Return what keeps the kept checkpoints within their limit; the worst trials lose theirs first."""
-    megabytes = scope.space.keep.megabytes
-    limit = KeptLimit(scope.folder, [task.name for task in scope.space.tasks], megabytes * 1_000_000)
-
-    def ended(job: str) -> None:
-        if count := limit.ended(job, lambda: _worst_first(scope)):
-            line(f"{count} kept checkpoints of the worst trials deleted: keep.megabytes is {megabytes}")
-
-    return ended
-
-
-def _run_scope(scope: Scope, executor: Executor, listener: Listener, stop: threading.Event) -> Choice:
-    line, timeout, began = listener.line, scope.space.budget.timeout, time.monotonic()
-    source_only = scope.source_only_job()
-
-    def out_of_time() -> bool:
-        return timeout is not None and time.monotonic() - began >= timeout
-
-    def note(choice: str) -> None:
-        notes.note_study(
-            scope.study, scope.task_names, scope.objective, scope.stored(source_only.key), choice
-        )
-
-    previous = read_choice(scope.study)
-    note("" if previous is None else markdown(previous.reason))
-    tracking, limit = Tracking(scope, scope.space.track, line), kept_limit(scope, line)
-
-    def ended(key: str) -> None:
-        limit(key)
-        tracking.update()
-
-    if scope.space.pruning != scope.space.pruner:
-        line("no trial is pruned: Optuna's search of two objectives, the cost among them, has no pruner")
-    source = TrialSource(scope, line, out_of_time, ended)
-    over = f"; {source.budget.over} trials are there already" if source.budget.over else ""
-    line(f"search: {', '.join(scope.task_names)}{over}")
-    progress = RunProgress(scope, source.budget, listener)
-
-    def watch(running: Mapping[str, UnderWay]) -> None:
-        flush(scope.study)
-        progress.watch(running)
-
-    reference = source.reference
-    runner = JobRunner(executor, stop, watch, reference.complete, line)
-    known = scope.stored(source_only.key)
-    scored = known is not None and (scope.objective in known.validators or scope.have(source_only))
-    baseline = FixedJobs([] if scored else [source_only], scope.objective, scope.store, line)
-    runner.run(baseline, source)
-    if (known := scope.stored(source_only.key)) is not None:
-        if reference.wanted and not reference.made:  # every trial failed
-            reference.make([source_only])
-        scope.store(source_only, reference.complete(source_only, known))
-
-    confirmation = Confirmation(scope, line)
-    progress.enter("confirm", confirmation.missing())
-    choice = confirmation.run(runner)
-    choice = replace(choice, caveats=(*choice.caveats, *untrained(baseline.errors)))
-    retraining = Retraining(scope, choice, line)
-    progress.enter("retrain", retraining.missing())
-    choice = note_change(scope.study, retraining.run(runner))
-    write_choice(scope.study, choice)
-    tracking.choose(choice)
-    head = f"**{markdown(choice.title)}**: {markdown(choice.reason)}; {choice.objective} {choice.score:.4f}"
-    listed = "".join(f"- Note: {markdown(caveat)}\n" for caveat in choice.caveats)
-    note(f"{head}\n\n{listed}\n{notes.score_table(choice.scores)}")
-    return choice
-
-
 def _told_features(study: str, listener: Listener, stop: threading.Event) -> Callable[[str, int, int], None]:
     """Return what tells a listener how many features are computed."""
     shown = time.monotonic()
@@ -298,7 +214,8 @@ def run_study(
         StudyLockedError: another driver runs the study.
         StudyMismatchError: the study was begun with another space.
         StudyInterruptedError: ``stop`` was set.
-        StudyError: the storage cannot be opened, or every candidate failed.
+        StudyError: the storage cannot be opened, or every candidate of a task failed; other tasks come to
+            their choices before.
         MachineError: the machine fails again and again.
         DataError: a task's data cannot be made.
     """
@@ -324,7 +241,7 @@ def run_study(
                 listener.line(text)
             executor = start_executor()
             try:
-                choices = [_run_scope(scope, executor, listener, stop) for scope in scopes]
+                choices = run_scopes(scopes, executor, listener, stop)
                 folder.clear(jobs=True, keep=under_way)
                 return choices
             except StudyInterruptedError as error:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,22 @@ from optuna.trial import TrialState
 
 from iimt_search.data.assemble import load_task
 from iimt_search.data.registry import DOMAINS
-from iimt_search.errors import StudyError, StudyInterruptedError, StudyLockedError, StudyMismatchError
-from iimt_search.records import Choice, Job
+from iimt_search.errors import (
+    NoChoiceError,
+    StudyError,
+    StudyInterruptedError,
+    StudyLockedError,
+    StudyMismatchError,
+)
+from iimt_search.records import Choice, Evaluation, Event, Job
 from iimt_search.space import KnownNames, Space, load_space
 from iimt_search.study.executors.inline import InlineExecutor
+from iimt_search.study.executors.runner import Steps
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.open import open_study
 from iimt_search.study.progress import Silent
 from iimt_search.study.run import RunOptions, run_study
+from iimt_search.study.scope_run import ScopeRun
 from iimt_search.study.selection.choice import read_choice
 from iimt_search.study.storage.database import count_trials, open_storage, sqlite_url
 from iimt_search.study.storage.lock import Holder
@@ -343,3 +352,83 @@ def test_models_are_made_of_what_is_kept_and_only_what_is_missing_is_trained_aga
     assert carry_out() == choice
     assert [job.key for job in executor.jobs] == ["retrain-source-only-digits_to_digits-m"]
     assert {path: path.read_bytes() for path in folder.models.rglob("*.safetensors")} == weights
+
+
+class SideBySide:
+    """Two workers in one process."""
+
+    capacity = 2
+
+    def __init__(self) -> None:
+        self._workers = [InlineExecutor(), InlineExecutor()]
+        self._of: dict[str, InlineExecutor] = {}
+        self.together: set[frozenset[str]] = set()
+
+    def submit(self, job: Job) -> None:
+        self._of[job.key] = min(self._workers, key=len)
+        self._of[job.key].submit(job)
+        self.together.add(frozenset(key for worker in self._workers for key in worker._members))
+
+    def wait(self, timeout: float) -> Sequence[Event]:
+        return [event for worker in self._workers for event in worker.wait(timeout)]
+
+    def answer(self, key: str, go_on: bool, scored: Evaluation | None = None) -> None:
+        self._of[key].answer(key, go_on, scored)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+
+
+@pytest.mark.slow
+def test_tasks_side_by_side_and_stopped_come_to_what_each_comes_to_alone(
+    tiny_space: Path, tmp_path: Path, stop_after: Any
+) -> None:
+    def trials(name: str) -> dict[str, list[Any]]:
+        return {
+            study.study_name.partition(":")[2]: [
+                (trial.state, trial.params, trial.intermediate_values) for trial in study.get_trials()
+            ]
+            for study in open_study(tmp_path, name).studies
+        }
+
+    changes = {"scope": "per_task", "budget": {"trials": 2}, "confirm": {"top": 1, "seeds": 1}}
+    changes |= {"retrain": {"seeds": 1}}
+    one, cut = load(tiny_space, study="one", **changes), load(tiny_space, study="cut", **changes)
+    expected = run(one, tmp_path)
+    folder, executors, stop = StudyFolder(tmp_path / "cut"), list[SideBySide](), threading.Event()
+    options, listener = RunOptions(sqlite_url(folder.database), "cpu"), stop_after(3, stop)
+
+    def start() -> SideBySide:
+        executors.append(SideBySide())
+        return executors[-1]
+
+    with pytest.raises(StudyInterruptedError, match="nothing is lost"):
+        run_study(cut, folder, options, start, listener, stop)
+    choices = run_study(cut, folder, options, start, Silent(), threading.Event())
+    assert trials("cut") == trials("one")
+    assert [(c.tasks, c.params, c.scores, c.retrained) for c in choices] == [
+        (c.tasks, c.params, c.scores, c.retrained) for c in expected
+    ]
+    first = {"digits_to_digits-m-source-only", "digits_to_syn-digits-source-only"}
+    assert first in executors[0].together
+    assert not any((tmp_path / "cut" / "jobs").iterdir())
+
+
+def test_a_task_without_a_choice_stops_no_other(
+    tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    def steps(self: ScopeRun) -> Steps[Choice]:
+        yield []
+        if self.scope.task_names == ("digits->digits-m",):
+            raise NoChoiceError("every candidate failed")
+        ended.append(self.scope.task_names)
+        raise NoChoiceError("retraining failed")
+
+    monkeypatch.setattr(ScopeRun, "steps", steps)
+    told = r"^digits->digits-m: every candidate failed; digits->syn-digits: retraining failed$"
+    with pytest.raises(NoChoiceError, match=told):
+        run(load(tiny_space, scope="per_task"), tmp_path)
+    assert ended == [("digits->syn-digits",)]

@@ -24,12 +24,12 @@ class _Member:
     go_on: bool = True
 
 
-def _report(member: _Member, evaluation: Evaluation) -> Report:
+def _report(member: _Member, evaluation: Evaluation, again: bool = False) -> Report:
     """Return a job's report, with what there is to be told of it, once."""
     notes = [] if member.trainable is None else member.trainable.notes
     told = "; ".join(notes)
     notes.clear()
-    return Report(member.job.key, evaluation, told)
+    return Report(member.job.key, evaluation, told, again)
 
 
 def _without_training(member: _Member) -> Event | None:
@@ -42,7 +42,7 @@ def _without_training(member: _Member) -> Event | None:
         member.trainable = Trainable(member.job)
         member.unreported.extend(member.trainable.history)
     if member.unreported:
-        return _report(member, member.unreported.popleft())
+        return _report(member, member.unreported.popleft(), again=True)
     return Finished(member.job.key, "complete") if member.trainable.done else None
 
 

@@ -1,14 +1,14 @@
-"""Keeps an executor busy with jobs from a source, and carries reports and answers between them."""
+"""Keeps an executor busy with jobs from sources, and carries reports and answers between them."""
 
 import math
 import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from iimt_search.errors import MachineError, StudyInterruptedError
 from iimt_search.records import Evaluation, Finished, Job
@@ -22,6 +22,8 @@ PAUSES = (0.0, 5.0, 20.0)
 MOST_IN_A_ROW = 12
 _POLL_SECONDS = 0.5
 
+T = TypeVar("T")
+
 
 @dataclass
 class UnderWay:
@@ -30,14 +32,22 @@ class UnderWay:
     Attributes:
         job: what runs.
         source: where it comes from.
+        plan: whose source that is.
         tries: how often it was started.
         curve: every evaluation that was reported since it was started, in order.
+        began: when it began to train, as :func:`time.monotonic`.
+        resumed: the step that it had come to by then, of an earlier start.
+        times: when each of the evaluations that came after was reported.
     """
 
     job: Job
     source: "JobSource"
+    plan: "_Plan[Any]"
     tries: int = 1
     curve: list[Evaluation] = field(default_factory=list)
+    began: float = 0.0
+    resumed: int = 0
+    times: list[float] = field(default_factory=list)
 
     @property
     def share(self) -> float:
@@ -56,6 +66,49 @@ class JobSource(Protocol):
 
     def finished(self, job: Job, outcome: Finished) -> None:
         """Take a job's end; ``lost`` where the machine failed it each time that it was tried."""
+
+
+# Sources whose jobs may run at once, those of the first before those of the next; asked for more when all of
+# these have ended.
+Steps = Generator[Sequence[JobSource], None, T]
+
+
+@dataclass(eq=False)
+class _Plan(Generic[T]):
+    """Steps that are carried out.
+
+    Attributes:
+        steps: what is left of them.
+        sources: of the present step.
+        at_work: how many of its jobs are under way, or wait to be tried again.
+        over: whether it has ended.
+        results: what the steps came to, when they have ended.
+    """
+
+    steps: Steps[T]
+    sources: Sequence[JobSource] = ()
+    at_work: int = 0
+    over: bool = False
+    results: list[T] = field(default_factory=list)
+
+    def next_job(self) -> tuple[Job, JobSource] | None:
+        """Return its next job and where that comes from, None where it has none now or ever."""
+        while not self.over:
+            for source in self.sources:
+                if (job := source.next_job()) is not None:
+                    return job, source
+            if self.at_work:
+                return None
+            try:
+                self.sources = next(self.steps)
+            except StopIteration as end:
+                self.over = True
+                self.results.append(end.value)
+        return None
+
+
+def _only(sources: Sequence[JobSource]) -> Steps[None]:
+    yield sources
 
 
 CONTINUE = "what is finished is kept; run again to continue"
@@ -129,11 +182,11 @@ class FixedJobs:
 
 
 class JobRunner:
-    """Runs the jobs of sources on an executor until no source has any and none is under way.
+    """Runs jobs on an executor.
 
     Args:
         executor: runs the jobs.
-        stop: when set, :meth:`run` ends at once; jobs under way keep their checkpoints.
+        stop: when set, what runs ends at once; jobs under way keep their checkpoints.
         watch: called after every event with the jobs under way by key.
         score: takes a job and an evaluation that it reports, and returns the evaluation with what only the
             driver can score.
@@ -155,19 +208,28 @@ class JobRunner:
         self._in_a_row = 0
 
     def run(self, *sources: JobSource) -> None:
-        """Run all jobs of all sources, those of earlier sources first.
+        """Run all jobs of all sources, those of earlier sources first; raises as :meth:`carry_out`."""
+        self.carry_out([_only(sources)])
+
+    def carry_out(self, plans: Iterable[Steps[T]]) -> list[T]:
+        """Run the jobs of several plans side by side; returns what each came to.
+
+        A worker that is free takes the next job of the plan that has the fewest under way, of equal ones the
+        first. So one worker carries them out one after the other, and several leave none idle while a plan
+        waits for the last jobs of a step. A plan is begun when a worker is free for it.
 
         Raises:
             StudyInterruptedError: ``stop`` was set.
             MachineError: the machine fails again and again.
         """
+        carried_out = [_Plan(steps) for steps in plans]
         while True:
             if self._stop.is_set():
                 raise StudyInterruptedError("stopped")
-            self._fill(sources)
+            self._fill(carried_out)
             if not self._running:
                 if not self._again:
-                    return
+                    return [result for plan in carried_out for result in plan.results]
                 self._stop.wait(_POLL_SECONDS)
                 continue
             for event in self._executor.wait(_POLL_SECONDS):
@@ -179,25 +241,32 @@ class JobRunner:
                         self._line(f"{event.key}: {event.note}")
                     evaluation = self._score(running.job, event.evaluation)
                     running.curve.append(evaluation)
+                    if event.again:
+                        running.began, running.resumed = time.monotonic(), evaluation.step
+                    else:
+                        running.times.append(time.monotonic())
                     go_on = running.source.evaluated(running.job, evaluation)
                     self._executor.answer(event.key, go_on, evaluation)
             self._watch(self._running)
 
-    def _fill(self, sources: Iterable[JobSource]) -> None:
+    def _fill(self, plans: Sequence["_Plan[T]"]) -> None:
         now = time.monotonic()
         due, self._again = (
             [each for each in self._again if (each[0] <= now) is wanted] for wanted in (True, False)
         )
         for _, running in due:
             self._start(running)
-        for source in sources:
-            while len(self._running) + len(self._again) < self._executor.capacity:
-                job = source.next_job()
-                if job is None:
+        while len(self._running) + len(self._again) < self._executor.capacity:
+            for plan in sorted(plans, key=lambda plan: plan.at_work):
+                if (found := plan.next_job()) is not None:
+                    plan.at_work += 1
+                    self._start(UnderWay(*found, plan))
                     break
-                self._start(UnderWay(job, source))
+            else:
+                return
 
     def _start(self, running: UnderWay) -> None:
+        running.began = time.monotonic()
         self._executor.submit(running.job)
         self._running[running.job.key] = running
 
@@ -215,9 +284,11 @@ class JobRunner:
                 pause = PAUSES[tries - 1]
                 when = f"in {pause:g} s" if pause else "at once"
                 self._line(f"{job.key}: the machine failed, tried again {when}: {outcome.error}")
-                self._again.append((time.monotonic() + pause, UnderWay(job, running.source, tries + 1)))
+                again = UnderWay(job, running.source, running.plan, tries + 1)
+                self._again.append((time.monotonic() + pause, again))
                 return
             outcome = replace(outcome, error=f"the machine failed {tries} times: {outcome.error}")
+        running.plan.at_work -= 1
         running.source.finished(job, outcome)
         # Its scores are in the study by now; the checkpoint has served.
         shutil.rmtree(Path(job.folder), ignore_errors=True)

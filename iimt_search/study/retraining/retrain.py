@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from iimt_search.errors import StudyError
+from iimt_search.errors import NoChoiceError
 from iimt_search.exporting.model_folder import export_kept
 from iimt_search.kinds import is_pretrained
 from iimt_search.records import Choice, Job
 from iimt_search.settings import TrainSettings
-from iimt_search.study.executors.runner import FixedJobs, JobRunner
+from iimt_search.study.executors.runner import FixedJobs, Steps
 from iimt_search.study.kept import kept_checkpoints
 from iimt_search.study.retraining.members import TrainedModel, choose_models, trained_models, vetoed
 from iimt_search.study.retraining.teacher import Teacher
@@ -71,11 +71,11 @@ class Retraining:
                 shutil.rmtree(job.kept, ignore_errors=True)
         return jobs
 
-    def run(self, runner: JobRunner) -> Choice:
+    def steps(self) -> Steps[Choice]:
         """Retrain what is missing and export; returns the choice with its models and their scores.
 
         Raises:
-            StudyError: a retraining of the chosen candidate failed, or what it has kept is gone.
+            NoChoiceError: a retraining of the chosen candidate failed, or what it has kept is gone.
             ModelFileError: what it has kept is damaged.
         """
         scope, chosen = self._scope, self._choice.candidate
@@ -85,15 +85,15 @@ class Retraining:
                 self._line(f"{task.name}: {len(models.adapted)} trained models label the target together")
                 Teacher(scope).write(task, models)
         retrainings = FixedJobs(self._cleared(self.missing()), scope.objective, scope.store, self._line)
-        runner.run(retrainings)
+        yield [retrainings]
         errors = retrainings.errors
         failed = {at for at, jobs in self._jobs.items() if any(job.key in errors for job in jobs)}
         # The baseline beside it may fail; the answer stands without.
         if any(candidate == chosen for candidate, _ in failed):
-            raise StudyError("retraining failed: " + "; ".join(f"{k}: {e}" for k, e in errors.items()))
+            raise NoChoiceError("retraining failed: " + "; ".join(f"{k}: {e}" for k, e in errors.items()))
         settled = {at: self._settle(at[0], jobs) for at, jobs in self._jobs.items() if at not in failed}
         mine = {task: settled_models for (name, task), settled_models in settled.items() if name == chosen}
-        fine_tuned = self._fine_tune(runner, mine)
+        fine_tuned = yield from self._fine_tune(mine)
         few_shot = {task: _few_shot(models) for task, (models, _) in mine.items()}
         return replace(
             self._choice,
@@ -111,8 +111,8 @@ class Retraining:
         )
 
     def _fine_tune(
-        self, runner: JobRunner, settled: dict[str, tuple[list[TrainedModel], str]]
-    ) -> dict[str, dict[str, float]]:
+        self, settled: dict[str, tuple[list[TrainedModel], str]]
+    ) -> Steps[dict[str, dict[str, float]]]:
         """Train the pretrained networks of the chosen models, too; in ``settled`` the better ones remain.
 
         Returns:
@@ -128,7 +128,7 @@ class Retraining:
                 jobs[task] = scope.fine_tuning_job(retrained, models[0].kept)
         missing = self._cleared([job for job in jobs.values() if not scope.have(job)])
         tunings = FixedJobs(missing, scope.objective, scope.store, self._line)
-        runner.run(tunings)
+        yield [tunings]
         for task, job in jobs.items():
             evaluation, models = scope.stored(job.key), settled[task][0]
             if evaluation is None:
@@ -162,7 +162,7 @@ class Retraining:
         scope, job = self._scope, jobs[0]
         spec = job.tasks[0]
         for missing in (job for job in jobs if not scope.have(job)):
-            raise StudyError(
+            raise NoChoiceError(
                 f"what {missing.key} has kept is not in {missing.kept}/ any more; the same "
                 f"`iimt-search run` trains it again"
             )

@@ -1,5 +1,6 @@
 """Where a search stands, counted as it goes: reading every trial again at each step takes too long."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -45,6 +46,11 @@ class BudgetTracker:
                     trial.number, trial.state, objective_of(trial), counts=MACHINE not in trial.user_attrs
                 )
 
+    @property
+    def steps_over(self) -> int:
+        """Training steps, on each task, of the trials that have ended."""
+        return self.steps - sum(reached - self._forked[n] for n, reached in self._reached.items())
+
     def begin(self, number: int, forked_at: int = 0) -> None:
         """Count a trial that begins; a fork takes the place of the one that ended for it."""
         if forked_at:
@@ -73,3 +79,40 @@ class BudgetTracker:
             return
         if self.best is None or (self._sign * value, -number) > (self._sign * self.best[1], -self.best[0]):
             self.best = number, value
+
+
+class SearchTime:
+    """How long a search has had the workers, in seconds.
+
+    A search that has them for itself is charged the wall time. Where several share them, each is charged the
+    share of the wall time that its jobs are of all jobs under way: together they are charged the wall time.
+
+    Args:
+        limit: of the search in this run, in seconds; None for none.
+
+    Attributes:
+        seconds: what was charged.
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit, self.seconds = limit, 0.0
+        self._charged = time.monotonic()
+
+    def begin(self) -> None:
+        """Charge from now on."""
+        self._charged = time.monotonic()
+
+    def charge(self, jobs: int, of: int) -> None:
+        """Charge the time since the last charge, in which ``jobs`` of ``of`` jobs under way were its own."""
+        now = time.monotonic()
+        self.seconds += (now - self._charged) * (jobs / of if of else 1.0)
+        self._charged = now
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left, None without a limit."""
+        return None if self._limit is None else max(0.0, self._limit - self.seconds)
+
+    def over(self) -> bool:
+        """Return whether the limit has come."""
+        return self.left == 0.0

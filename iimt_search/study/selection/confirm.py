@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from iimt_search.errors import ModelFileError, StudyError
+from iimt_search.errors import ModelFileError, NoChoiceError
 from iimt_search.pooling.agreement import mean_agreement
 from iimt_search.records import COSTS, Candidate, Choice, Evaluation, Job
 from iimt_search.settings import TrainSettings
-from iimt_search.study.executors.runner import FixedJobs, JobRunner
+from iimt_search.study.executors.runner import FixedJobs, Steps
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.sampling import settings_for, source_only_settings
 from iimt_search.study.search.trial_record import TrialRecord, default_trial, read_trials
@@ -117,15 +117,15 @@ class Confirmation:
             cost={name: fmean(e.cost[name] for e in evaluations) for name in COSTS if name in known},
         )
 
-    def run(self, runner: JobRunner) -> Choice:
+    def steps(self) -> Steps[Choice]:
         """Run what is missing and decide.
 
         Raises:
-            StudyError: every candidate failed.
+            NoChoiceError: every candidate failed.
         """
         scope, objective = self._scope, self._scope.objective
         missing = FixedJobs(self.missing(), objective, scope.store, self._line)
-        runner.run(missing)
+        yield [missing]
         confirmed: dict[str, list[Evaluation]] = {}
         for name, jobs in self._jobs.items():
             stored = [e for job in jobs if (e := scope.stored(job.key)) is not None]
@@ -133,7 +133,7 @@ class Confirmation:
                 confirmed[name] = stored
         if not confirmed:
             listed = "; ".join(f"{key}: {error}" for key, error in missing.errors.items())
-            raise StudyError(f"every candidate failed when run again with fresh seeds: {listed}")
+            raise NoChoiceError(f"every candidate failed when run again with fresh seeds: {listed}")
         candidates = [self._candidate(name, evaluations) for name, evaluations in confirmed.items()]
         candidates.sort(key=lambda c: c.mean, reverse=scope.higher_is_better)
         trained = TrainedModels(scope, confirmed)

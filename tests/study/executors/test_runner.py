@@ -8,7 +8,7 @@ from iimt_search.errors import MachineError, StudyInterruptedError
 from iimt_search.records import Evaluation, Event, Finished, Job, Report
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
-from iimt_search.study.executors.runner import PAUSES, FixedJobs, JobRunner
+from iimt_search.study.executors.runner import PAUSES, FixedJobs, JobRunner, Steps
 
 
 class ScriptedExecutor:
@@ -155,3 +155,40 @@ def test_stop_ends_the_run_and_keeps_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(StudyInterruptedError):
         runner.run(source)
     assert (tmp_path / "a").exists()
+
+
+def plan(name: str, steps: list[str], folder: Path, log: list[str]) -> Steps[str]:
+    """A plan of steps of so many jobs, such as ``ab`` of two."""
+    for at, keys in enumerate(steps):
+        log.append(f"{name}{at}")
+        jobs = [job(f"{name}{at}{key}", folder) for key in keys]
+        yield [FixedJobs(jobs, "entropy", lambda *_: None, lambda _: None)]
+    log.append(f"{name} ends")
+    return name
+
+
+def carry_out(
+    capacity: int, folder: Path, scripts: dict[str, list[str]]
+) -> tuple[ScriptedExecutor, list[str]]:
+    executor = ScriptedExecutor({key: [["1", *words]] for key, words in scripts.items()}, capacity)
+    log: list[str] = []
+    plans = [plan(name, ["ab", "c"], folder, log) for name in "xy"]
+    assert JobRunner(executor, threading.Event(), lambda _: None).carry_out(plans) == ["x", "y"]
+    return executor, log
+
+
+def test_one_worker_carries_out_one_plan_after_the_other(tmp_path: Path) -> None:
+    keys = ["x0a", "x0b", "x1c", "y0a", "y0b", "y1c"]
+    executor, log = carry_out(1, tmp_path, {key: ["complete"] for key in keys})
+    assert executor.submitted == keys
+    assert log == ["x0", "x1", "x ends", "y0", "y1", "y ends"]
+
+
+def test_no_worker_is_idle_while_a_plan_waits_for_its_last_jobs(tmp_path: Path) -> None:
+    long = {"x0a": ["2"] * 9 + ["complete"]}
+    keys = ["x0b", "x1c", "y0a", "y0b", "y1c"]
+    executor, _ = carry_out(2, tmp_path, long | {key: ["complete"] for key in keys})
+    assert executor.submitted == ["x0a", "y0a", "y0b", "y1c", "x0b", "x1c"]
+    (tmp_path / "three").mkdir()
+    executor, _ = carry_out(3, tmp_path / "three", long | {key: ["complete"] for key in keys})
+    assert executor.submitted == ["x0a", "y0a", "x0b", "y0b", "y1c", "x1c"]

@@ -202,13 +202,11 @@ def test_a_retraining_whose_kept_checkpoint_is_gone_is_trained_again(scope: Scop
 
 
 def test_what_has_gone_since_it_was_looked_for_is_an_error_and_never_another_model(scope: Scope) -> None:
-    class Deleting:
-        def run(self, *_: Any) -> None:
-            shutil.rmtree(scope.folder.kept / "retrain-source-only-a_to_b")
-
-    runner: Any = Deleting()
+    steps = retraining(scope).steps()
+    next(steps)
+    shutil.rmtree(scope.folder.kept / "retrain-source-only-a_to_b")
     with pytest.raises(StudyError, match=r"retrain-source-only-a_to_b has kept is not in .*trains it again"):
-        retraining(scope).run(runner)
+        next(steps)
     assert not scope.folder.models.exists()
 
 

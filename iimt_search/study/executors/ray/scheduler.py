@@ -121,7 +121,7 @@ class DriverScheduler(FIFOScheduler):
         key = job_of(trial).key
         if "ended" in result:
             return self._end(trial, Finished(key, result["ended"], result["error"]))
-        answer = self._channel.request(Report(key, result["evaluation"], result["note"]))
+        answer = self._channel.request(Report(key, result["evaluation"], result["note"], result["again"]))
         if answer is None:  # closing: Tune stops every trial by itself
             return str(TrialScheduler.NOOP)
         go_on, scored = answer

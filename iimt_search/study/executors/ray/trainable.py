@@ -74,7 +74,7 @@ class JobTrainable(tune.Trainable):
             if isinstance(event, Report):
                 if self._files is not None:
                     self._files.upload(event.evaluation)
-                return {"evaluation": event.evaluation, "note": event.note}
+                return {"evaluation": event.evaluation, "note": event.note, "again": event.again}
         except Exception as error:  # of the shared storage, or the data: it fails this job, not its process
             self._jobs = None
             if machine_failed(error):
