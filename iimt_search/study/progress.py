@@ -223,7 +223,7 @@ class RunProgress:
         if full is None or plain is None:
             return None
         space, trackers = self._scopes[0].scope.space, [each.budget for each in self._scopes]
-        expected = _SHARES.get(space.pruner.name, 1.0)
+        expected = _SHARES.get(space.pruning.name, 1.0)
         taken = sum(tracker.steps_over for tracker in trackers) / space.train.steps
         complete = sum(tracker.states["complete"] for tracker in trackers)
         return _Cost(full, plain, self._average(expected, taken), self._average(expected**3, complete))

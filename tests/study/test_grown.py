@@ -19,12 +19,11 @@ from iimt_search.space import Space
 from iimt_search.study import run as module
 from iimt_search.study.executors.inline import InlineExecutor
 from iimt_search.study.folder import StudyFolder
-from iimt_search.study.open import open_study
+from iimt_search.study.open import open_study, study_status
 from iimt_search.study.progress import Silent
 from iimt_search.study.rerun import rerun_trial
 from iimt_search.study.run import RunOptions, run_study
 from iimt_search.study.search.trial_record import read_trials
-from iimt_search.study.status import study_status
 from iimt_search.study.storage.database import sqlite_url
 
 WIDE = {"alpha": {"low": 0.01, "high": 9.0}, "dropout": {"low": 0.0, "high": 0.5}}

@@ -81,7 +81,7 @@ def test_trials_are_scored_by_what_the_first_say_together(space: Space, tmp_path
 def test_the_retraining_is_taught_by_all_trained_models(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def first_trial(candidates: list[Candidate], *_: Any) -> Decision:
+    def first_trial(candidates: list[Candidate], *_: Any, **__: Any) -> Decision:
         return Decision("trial", next(c for c in candidates if c.name != "source-only"), "after four steps")
 
     monkeypatch.setattr(confirm, "decide", first_trial)
