@@ -18,7 +18,8 @@ from iimt_search.data.open import open_domain
 from iimt_search.features.extract import Extractor, Featurizer, load_training_task
 from iimt_search.models.device import each_on_cores
 from iimt_search.models.network import Architecture, Model
-from iimt_search.models.pretrained import load_weights, preprocessing_of
+from iimt_search.models.pretrained import preprocessing_of
+from iimt_search.models.weights import load_weights
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import DomainSpec, TaskSpec
 from iimt_search.training.task_training import TaskTraining

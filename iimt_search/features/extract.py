@@ -18,7 +18,8 @@ from iimt_search.features.store import Features, kept_features
 from iimt_search.kinds import AUGMENTATIONS, is_pretrained
 from iimt_search.models.device import BFLOAT16, FLOAT32, each_on_cores, has_bfloat16
 from iimt_search.models.network import Architecture, Model
-from iimt_search.models.pretrained import AT_ONCE, feature_dimension, load_weights, weights_key
+from iimt_search.models.pretrained import AT_ONCE, feature_dimension
+from iimt_search.models.weights import load_weights, weights_key
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec

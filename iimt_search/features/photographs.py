@@ -44,7 +44,7 @@ def with_backbone(space: Space, line: Callable[[str], None], known: str = "") ->
         sides = _sides(space)
         if not sides or min(sides) <= _LARGE:
             return space
-        from iimt_search.models.pretrained import published_weights  # torch, where it is wanted
+        from iimt_search.models.weights import published_weights  # torch, where it is wanted
 
         what = f"photographs of {min(sides):g} pixels and more"
         try:

@@ -5,13 +5,9 @@ Their names begin with where they come from: ``torchvision:resnet50``, ``timm:co
 """
 
 import difflib
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple, cast
-from urllib.error import URLError
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +15,13 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from iimt_search.errors import DataError, UsageError
-from iimt_search.kinds import OWN, ImageForm
+from iimt_search.errors import UsageError
+from iimt_search.kinds import ImageForm
 from iimt_search.registry import call_own
-from iimt_search.settings import NO_FILES
 
 _IMAGENET_CLASSES = 1000
 # Outputs that only a training from scratch uses.
-_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+AUXILIARY = ("aux1", "aux2", "AuxLogits")
 
 
 # Images that pass through such a network on a processor together: with more, mapping memory at each layer and
@@ -185,7 +180,7 @@ def _torchvision(name: str) -> _Loaded:
     if name not in names:
         raise UsageError(_unknown("torchvision", name, names))
     network = models.get_model(name, weights=None)
-    for auxiliary in _AUXILIARY:
+    for auxiliary in AUXILIARY:
         if hasattr(network, auxiliary):
             setattr(network, auxiliary, None)
             network.aux_logits = False
@@ -211,7 +206,12 @@ def _torchvision(name: str) -> _Loaded:
     )
 
 
-def _import_timm() -> Any:
+def import_timm() -> Any:
+    """Return the package.
+
+    Raises:
+        UsageError: it is not installed.
+    """
     try:
         import timm
         import timm.data
@@ -221,7 +221,7 @@ def _import_timm() -> Any:
 
 
 def _timm(name: str) -> _Loaded:
-    timm = _import_timm()
+    timm = import_timm()
     if not timm.is_model(name):
         raise UsageError(_unknown("timm", name, timm.list_models()))
     network = timm.create_model(name, pretrained=False, num_classes=0)
@@ -326,156 +326,15 @@ def build_backbone(sample_shape: tuple[int, ...], width: int, name: str) -> tupl
     return Backbone(loaded.network, loaded.preprocessing, sample_shape[-1]), dimension
 
 
-def _entries(content: Any) -> dict[str, Tensor]:
-    """Return the weights in what a file of PyTorch held: itself, or what it has under a usual name."""
-    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
-        inner = next(
-            (content[key] for key in ("state_dict", "model", "model_state_dict") if key in content), None
-        )
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping):
-        return {}
-    return {
-        str(name).removeprefix("module."): value
-        for name, value in content.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    from pickle import UnpicklingError
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return _entries(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file of weights {path}") from error
-    except (OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, UnpicklingError):  # its advice is to run what the file says
-            first = "it holds other things than tensors, or nothing"
-        raise DataError(
-            f"{path} cannot be read as weights ({first}); they are .safetensors, or .pth with tensors alone"
-        ) from error
-
-
-def published_file(name: str) -> tuple[Path, str] | None:
-    """Return where a torchvision network's published weights lie, once fetched, and their address."""
-    family, _, rest = name.partition(":")
-    if family != "torchvision":
-        return None
-    from torchvision import models
-
-    url = models.get_model_weights(rest).DEFAULT.url
-    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1], url
-
-
-@contextmanager
-def _fetching(name: str, where: str) -> Iterator[None]:
-    try:
-        yield
-    except (URLError, OSError, RuntimeError) as error:
-        reason = getattr(error, "reason", None) or str(error).splitlines()[0]
-        raise DataError(
-            f"the published weights of {name} cannot be fetched ({reason}): {where}, or name a file by "
-            f"`train.weights`"
-        ) from error
-
-
-def published_weights(name: str) -> dict[str, Tensor]:
-    """Return a network's published weights, which its library fetches once and keeps.
-
-    Raises:
-        DataError: they cannot be fetched; says which file to place where.
-    """
-    family, _, rest = name.partition(":")
-    if family == "timm":
-        timm = _import_timm()
-        hub = timm.create_model(rest, pretrained=False).pretrained_cfg.get("hf_hub_id") or f"timm/{rest}"
-        where = f"place model.safetensors of https://huggingface.co/{hub} on this machine"
-        with _fetching(name, where):
-            network = timm.create_model(rest, pretrained=True, num_classes=0)
-            return cast(dict[str, Tensor], network.state_dict())
-    from torchvision import models
-
-    place = published_file(name)
-    assert place is not None
-    with _fetching(name, f"place {place[0].name} of {place[1]} in {place[0].parent}"):
-        state = models.get_model_weights(rest).DEFAULT.get_state_dict(progress=False, check_hash=True)
-    return dict(state)
-
-
-def load_weights(backbone: Backbone, name: str, weights: str) -> None:
-    """Give a network weights.
-
-    Args:
-        backbone: the network.
-        name: its name.
-        weights: ``imagenet`` for the published ones, which its library fetches and keeps; ``none`` for those
-            that it begins with; or a file, ``.safetensors`` or ``.pth``. A network of one's own has its own
-            unless a file is named.
-
-    Raises:
-        DataError: they cannot be fetched or read, or do not fit; says what is missing and what is left over.
-    """
-    own = name.startswith(OWN)
-    if weights == "none" or (own and weights == "imagenet"):
-        return
-    state = published_weights(name) if weights == "imagenet" else _read_file(Path(weights).expanduser())
-    wanted = backbone.network.state_dict()
-    classifier = _classifier_of(name)
-    state = {
-        key: value
-        for key, value in state.items()
-        if not (classifier and key.startswith(f"{classifier}."))
-        and not key.startswith(tuple(f"{a}." for a in _AUXILIARY))
-    }
-    made = ("num_batches_tracked", "source_mean", "source_var")
-    missing = [key for key in wanted if key not in state and not key.endswith(made)]
-    extra = [key for key in state if key not in wanted]
-    other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    if missing or extra or other:
-        said = {"missing": missing, "left over": extra, "of another shape": other}
-        listed = "; ".join(
-            f"{len(keys)} {what}: {', '.join(keys[:5])}{', …' if len(keys) > 5 else ''}"
-            for what, keys in said.items()
-            if keys
-        )
-        raise DataError(f"the weights {weights} do not fit {name}: {listed}")
-    backbone.network.load_state_dict(state, strict=False)
-
-
 @cache
-def _classifier_of(name: str) -> str:
+def classifier_of(name: str) -> str:
+    """Return the name of a network's classifier in published files, or ""."""
     with torch.random.fork_rng(devices=[]):
         return _load(name).classifier
 
 
-@cache
-def weights_key(name: str, weights: str) -> str:
-    """Return what tells a network's weights from others: a hash of a file or of one's own, else a text.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    if name.startswith(OWN) and weights in NO_FILES:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            state = _load(name).network.state_dict()
-        digest = hashlib.sha256()
-        for key, value in state.items():
-            digest.update(key.encode())
-            digest.update(value.contiguous().numpy().tobytes())
-        return digest.hexdigest()
-    if weights in NO_FILES:
-        return weights
-    try:
-        return hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(f"there is no file of weights {weights}") from error
+def initial_state(name: str) -> dict[str, Tensor]:
+    """Return the weights that a network begins with, the same ones every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return dict(_load(name).network.state_dict())

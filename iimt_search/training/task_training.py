@@ -19,7 +19,7 @@ from iimt_search.kinds import AUGMENTATIONS, is_pretrained
 from iimt_search.methods import active_terms, needs_virtual_labels
 from iimt_search.models.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
 from iimt_search.models.network import Architecture, Discriminator, Model, batches_for, of_source
-from iimt_search.models.pretrained import load_weights
+from iimt_search.models.weights import load_weights
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.training.batches import (

@@ -196,7 +196,7 @@ def test_photographs_get_a_network_where_its_weights_are_at_hand(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert with_backbone(space(), lines.append) == space()
     assert "photographs of 80 pixels and more are trained small: the published weights of" in lines.pop()
-    monkeypatch.setattr("iimt_search.models.pretrained.published_weights", lambda name: {})
+    monkeypatch.setattr("iimt_search.models.weights.published_weights", lambda name: {})
     assert with_backbone(space(), lines.append).train.network == BACKBONE
     assert "features of torchvision:resnet18 are computed once; `train.network` names another" in lines.pop()
     for train in ({"network": "small"}, {"image_size": 32}):

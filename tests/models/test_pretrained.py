@@ -10,14 +10,8 @@ from torch import nn
 
 from iimt_search.errors import DataError, UsageError
 from iimt_search.models.network import Architecture, Model, of_source
-from iimt_search.models.pretrained import (
-    Backbone,
-    feature_dimension,
-    load_weights,
-    preprocessing_of,
-    published_file,
-    weights_key,
-)
+from iimt_search.models.pretrained import Backbone, feature_dimension, preprocessing_of
+from iimt_search.models.weights import load_weights, published_file, weights_key
 
 RESNET = "torchvision:resnet18"
 OWN = """
