@@ -102,7 +102,9 @@ def test_same_seed_same_study_and_another_seed_another(tiny_space: Path, tmp_pat
     assert choices[0].retrained == choices[1].retrained
 
 
-@pytest.mark.parametrize("after", [1, 4, 9, 13, 17])
+@pytest.mark.parametrize(
+    "after", [pytest.param(at, marks=[pytest.mark.slow] * (at != 9)) for at in (1, 4, 9, 13, 17)]
+)
 def test_stopped_anywhere_it_continues_to_the_same_end(
     tiny_space: Path, tmp_path: Path, after: int, stop_after: Any
 ) -> None:

@@ -244,7 +244,7 @@ def states(root: Path) -> list[tuple[TrialState, dict[int, float]]]:
         opened.storage.engine.dispose()
 
 
-@pytest.mark.parametrize("at", [2, 5, 9])
+@pytest.mark.parametrize("at", [pytest.param(at, marks=[pytest.mark.slow] * (at != 5)) for at in (2, 5, 9)])
 def test_a_restarted_server_costs_a_retry(
     server: PostgreSQL, tiny_space: Path, tmp_path: Path, at: int
 ) -> None:
