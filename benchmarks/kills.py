@@ -121,7 +121,7 @@ class Outcome:
 
     Attributes:
         trials: number, state, parameters, values and curve of each.
-        choice: as JSON, without the place of its models.
+        choice: as JSON, without the place of its models, and what they cost.
         models: every exported file and its bytes.
     """
 
@@ -167,6 +167,8 @@ def _trial(trial: optuna.trial.FrozenTrial) -> list[Any]:
 def _choice(choice: Choice) -> dict[str, Any]:
     content = choice.to_json()
     del content["models"]
+    for candidate in content["candidates"]:
+        del candidate["cost"]  # seconds
     return content
 
 

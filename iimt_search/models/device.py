@@ -1,9 +1,11 @@
 """Where networks compute, on how many cores, and in which arithmetic."""
 
+import ctypes
 import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import TypeVar
 
@@ -139,6 +141,8 @@ def each_on_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> 
             yield from in_threads(function, items, _one_thread)
     finally:
         torch.set_num_threads(threads)
+        with suppress(AttributeError, OSError, TypeError):  # glibc keeps what ended threads had
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def on_all_cores(
