@@ -272,13 +272,21 @@ def test_a_second_driver_is_refused_and_says_who_runs_the_study(tiny_space: Path
 # Signals.
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_stops_a_run_and_the_handlers_are_put_back(name: str) -> None:
-    number, lines, came = getattr(signal, name), list[str](), list[str]()
+@pytest.fixture(params=["SIGINT", "SIGTERM", "SIGHUP"])
+def signal_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A signal that ends this process, whatever the one that began the tests has told it to ignore."""
+    number = getattr(signal, request.param)
+    before = signal.signal(number, signal.default_int_handler)
+    yield request.param
+    signal.signal(number, before)
+
+
+def test_a_signal_stops_a_run_and_the_handlers_are_put_back(signal_name: str) -> None:
+    number, lines, came = getattr(signal, signal_name), list[str](), list[str]()
     before = signal.getsignal(number)
     with _stopped_by_signals(lines.append, came) as stop:
         os.kill(os.getpid(), number)
-        assert stop.wait(1) and came == [name] and lines == ["stopping…"]
+        assert stop.wait(1) and came == [signal_name] and lines == ["stopping…"]
     assert signal.getsignal(number) is before
 
 
@@ -292,20 +300,19 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 0), ("SIGHUP", 0)])
 def test_how_a_stopped_run_ends(
-    name: str, code: int, tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    signal_name: str, tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from iimt_search.study import run as module
 
     def stopped(*arguments: Any) -> None:
-        os.kill(os.getpid(), getattr(signal, name))
+        os.kill(os.getpid(), getattr(signal, signal_name))
         raise StudyInterruptedError("study 'tiny' is stopped; nothing is lost")
 
     monkeypatch.setattr(module, "run_study", stopped)
     given = ["--space", str(tiny_space), "--workers", "0", "--studies-dir", str(tmp_path)]
     result = CliRunner().invoke(cli, ["run", *given])
-    assert result.exit_code == code
+    assert result.exit_code == {"SIGINT": 130, "SIGTERM": 0, "SIGHUP": 0}[signal_name]
     assert "nothing is lost. Continue with: iimt-search run --space" in result.output
 
 

@@ -91,6 +91,7 @@ def test_whole_job(tiny_space: Path, tmp_path: Path) -> None:
     assert not any((tmp_path / "tiny" / "jobs").iterdir())  # no checkpoint outlives its use
 
 
+@pytest.mark.slow
 def test_same_seed_same_study_and_another_seed_another(tiny_space: Path, tmp_path: Path) -> None:
     choices, params = [], []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
