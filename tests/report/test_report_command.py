@@ -45,6 +45,7 @@ def read(*arguments: str | Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_it_writes_one_file_and_each_figure_that_reads_back(studies: Path, tmp_path: Path) -> None:
     content = read("--studies-dir", studies, "--figures", tmp_path / "figures")
     path = Path(content["report"])

@@ -336,6 +336,7 @@ class Counting(InlineExecutor):
         super().submit(job)
 
 
+@pytest.mark.slow
 def test_models_are_made_of_what_is_kept_and_only_what_is_missing_is_trained_again(
     tiny_space: Path, tmp_path: Path
 ) -> None:

@@ -33,6 +33,8 @@ from iimt_search.study.storage import guard as guarded_writes
 from iimt_search.study.storage.database import PASSWORD_VARIABLE, open_storage, opened_storage
 from iimt_search.validators.registry import VALIDATORS
 
+pytestmark = pytest.mark.slow  # each starts a server
+
 BACKENDS = ["local", pytest.param("ray", marks=pytest.mark.ray)]
 
 
@@ -97,7 +99,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_dashboard_reads_a_study_while_it_is_written(
     server: PostgreSQL, tiny_space: Path, tmp_path: Path, backend: str
@@ -244,7 +245,7 @@ def states(root: Path) -> list[tuple[TrialState, dict[int, float]]]:
         opened.storage.engine.dispose()
 
 
-@pytest.mark.parametrize("at", [pytest.param(at, marks=[pytest.mark.slow] * (at != 5)) for at in (2, 5, 9)])
+@pytest.mark.parametrize("at", [2, 5, 9])
 def test_a_restarted_server_costs_a_retry(
     server: PostgreSQL, tiny_space: Path, tmp_path: Path, at: int
 ) -> None:
