@@ -163,7 +163,7 @@ def test_scores_and_the_preferred_checkpoints(studies: Path, tmp_path: Path) -> 
         iimt_search.score(validators=["bmn"], **where)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_report_and_the_dashboards_figures(studies: Path, tmp_path: Path) -> None:
     shutil.copytree(studies / "s", tmp_path / "s")
     page = tmp_path / "page.html"

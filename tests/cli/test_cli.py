@@ -150,7 +150,7 @@ def test_status(root: Path) -> None:
     assert "not running" in text and "choice: " in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_audit(root: Path) -> None:
     before = best_json(root)
     result = invoke("audit", "--studies-dir", root / "s", "--json")

@@ -74,7 +74,7 @@ def test_single(studies: Path, tmp_path: Path) -> None:
         assert "An ensemble of" not in (tmp_path / "out" / slug / "MODEL_CARD.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_formats_are_written_and_checked_on_real_samples(studies: Path, tmp_path: Path) -> None:
     wanted = "torch-export,onnx" if ONNX else "torch-export"
     result = export(studies, "--export", tmp_path / "out", "--format", "safetensors", "--format", wanted)

@@ -98,7 +98,7 @@ print(json.dumps(json.loads(about["model.json"])["classes"]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_archive_is_read_without_this_package(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

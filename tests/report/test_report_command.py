@@ -45,7 +45,7 @@ def read(*arguments: str | Path) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_writes_one_file_and_each_figure_that_reads_back(studies: Path, tmp_path: Path) -> None:
     content = read("--studies-dir", studies, "--figures", tmp_path / "figures")
     path = Path(content["report"])
@@ -158,7 +158,7 @@ def test_a_stored_audit_is_read_back(studies: Path) -> None:
         read_audit(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_each_task_of_a_per_task_study_it_shows_its_own(tmp_path: Path, tiny_space_text: str) -> None:
     text = tiny_space_text.replace("budget: {trials: 3}", "scope: per_task\nbudget: {trials: 1}")
     (tmp_path / "tiny.yaml").write_text(text)

@@ -119,7 +119,7 @@ class StopWhenHeld(Silent):
             self._stop.set()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trial_that_waits_for_the_reference_outlives_its_driver(space: Space, tmp_path: Path) -> None:
     stop = threading.Event()
     with pytest.raises(StudyInterruptedError):

@@ -91,7 +91,7 @@ def test_whole_job(tiny_space: Path, tmp_path: Path) -> None:
     assert not any((tmp_path / "tiny" / "jobs").iterdir())  # no checkpoint outlives its use
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_same_seed_same_study_and_another_seed_another(tiny_space: Path, tmp_path: Path) -> None:
     choices, params = [], []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -104,7 +104,7 @@ def test_same_seed_same_study_and_another_seed_another(tiny_space: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "after", [pytest.param(at, marks=[pytest.mark.slow] * (at != 9)) for at in (1, 4, 9, 13, 17)]
+    "after", [pytest.param(at, marks=[pytest.mark.long] * (at != 9)) for at in (1, 4, 9, 13, 17)]
 )
 def test_stopped_anywhere_it_continues_to_the_same_end(
     tiny_space: Path, tmp_path: Path, after: int, stop_after: Any
@@ -336,7 +336,7 @@ class Counting(InlineExecutor):
         super().submit(job)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_models_are_made_of_what_is_kept_and_only_what_is_missing_is_trained_again(
     tiny_space: Path, tmp_path: Path
 ) -> None:

@@ -121,7 +121,7 @@ def test_computes_what_a_training_in_this_process_does(executor: Executor, job: 
         assert report.evaluation.scores[task] == pytest.approx(alike.scores[task], rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_worker_loses_its_job_and_is_replaced(job: Job) -> None:
     executor = LocalExecutor(1, 1)
     try:

@@ -119,7 +119,7 @@ def test_nothing_is_done_for_who_waits_for_an_answer(tmp_path: Path) -> None:
     assert jobs.wait(0) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_with_places_for_several(tmp_path: Path) -> None:
     executor = LocalExecutor(2, 1, population=2)
     try:
@@ -158,7 +158,7 @@ def run(space: Space, root: Path, places: int, stop_after: int | None = None) ->
     run_study(space, folder, options, lambda: InlineExecutor(population=places), Stopping(), stop)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_study_as_one_by_one(tiny_space: Path, tmp_path: Path) -> None:
     content = load_space(tiny_space, KnownNames(DOMAINS, VALIDATORS)).canonical()
     content |= {"sampler": "random", "pruner": "none", "budget": {"trials": 5}}

@@ -121,7 +121,7 @@ def test_a_fork_goes_on_from_its_donor_with_another_lambda_max(space: Space, tmp
     assert all(each.lambda_schedule == ((share, 1.0),) and each.lambda_max == 5.0 for each in settings)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fork_under_way_or_waiting_outlives_its_driver(space: Space, tmp_path: Path) -> None:
     stop = threading.Event()
     with pytest.raises(StudyInterruptedError):
@@ -195,7 +195,7 @@ class Source(InlineExecutor):
         return events
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fork_that_had_told_half_of_its_donors_curve_is_judged_after_it(
     space: Space, tmp_path: Path
 ) -> None:

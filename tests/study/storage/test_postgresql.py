@@ -33,7 +33,7 @@ from iimt_search.study.storage import guard as guarded_writes
 from iimt_search.study.storage.database import PASSWORD_VARIABLE, open_storage, opened_storage
 from iimt_search.validators.registry import VALIDATORS
 
-pytestmark = pytest.mark.slow  # each starts a server
+pytestmark = pytest.mark.long  # each starts a server
 
 BACKENDS = ["local", pytest.param("ray", marks=pytest.mark.ray)]
 
@@ -99,6 +99,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_dashboard_reads_a_study_while_it_is_written(
     server: PostgreSQL, tiny_space: Path, tmp_path: Path, backend: str

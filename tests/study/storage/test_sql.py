@@ -23,7 +23,7 @@ class Listening(Silent):
         self.lines.append(text)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_studies_are_written_as_optuna_does(
     tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
