@@ -164,7 +164,7 @@ class Auditor:
         settings, seed = source_only_settings(self.space), derive_seed(self.space.seed, "ceiling")
         task = load_training_task(spec, settings, resolve_device(self.device))
         sealed = self._sealed(spec, task.classes, settings)
-        if sealed.train is None or len(sealed.train) < 2 * FOLDS:
+        if sealed.train is None or not (sealed.unseen or len(sealed.test) >= 2 * FOLDS):
             return None
         parts = [(sealed.train, sealed.test)]
         if not sealed.unseen:
