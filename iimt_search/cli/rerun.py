@@ -37,7 +37,8 @@ def command(trial: int, as_json: bool, **options: Any) -> None:
         print_json([each.to_json() for each in reruns])
         return
     for each in reruns:
-        text = f"trial {each.trial} of {each.study!r}, trained to step {each.step} in {each.arithmetic}"
+        how = f"in {each.arithmetic} by {each.threads} thread{'s' if each.threads > 1 else ''}"
+        text = f"trial {each.trial} of {each.study!r}, trained to step {each.step} {how}"
         if each.same:
             click.echo(f"{text}: the same, {each.compared} values to the last digit")
             continue

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from optuna.trial import FrozenTrial
 
 from iimt_search.data.assemble import load_trainable
@@ -50,6 +52,7 @@ class Rerun:
         compared: how many recorded values were compared.
         differences: those that came out otherwise, to the last digit.
         arithmetic: in which it was trained now, ``float32`` or ``bfloat16``.
+        threads: PyTorch's, in which it was trained now: those of the study's workers, where they are known.
     """
 
     study: str
@@ -58,6 +61,7 @@ class Rerun:
     compared: int
     differences: tuple[Difference, ...]
     arithmetic: str
+    threads: int
 
     @property
     def same(self) -> bool:
@@ -82,13 +86,38 @@ def _check_data(scope: Scope) -> None:
             raise StudyMismatchError(f"the data of {spec.name} is not what the study was run with")
 
 
-def _again(was: Job, record: TrialRecord, folder: Path) -> Job:
+def _computed(was: Job) -> tuple[str, int]:
+    """Return in which arithmetic and in how many threads a trial was trained; "" and 0 where unknown.
+
+    A trial whose kept checkpoints are gone was trained as the study's others.
+    """
+    own = Path(was.kept)
+    kept = next(
+        iter([*sorted(own.glob("*/*.safetensors")), *sorted(own.parent.glob("*/*/*.safetensors"))]), None
+    )
+    if kept is None:
+        return "", 0
+    model = load_kept_model(kept)
+    return model.arithmetic, model.threads
+
+
+@contextmanager
+def _in_threads(threads: int) -> Iterator[None]:
+    """Let PyTorch use so many threads; 0 leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _again(was: Job, record: TrialRecord, folder: Path, arithmetic: str) -> Job:
     """Return a trial's job, to be trained in ``folder``, with its validators and its arithmetic."""
     recorded = next(iter(record.scores.values()), {})
     names = [n for n in recorded if n in VALIDATORS and VALIDATORS[n].cost != "reference"]
-    kept = sorted(Path(was.kept).glob("*/*.safetensors"))
     settings = was.settings
-    if kept and settings.precision == "auto" and (arithmetic := load_kept_model(kept[0]).arithmetic):
+    if arithmetic and settings.precision == "auto":
         settings = settings.model_copy(update={"precision": arithmetic})
     return replace(
         was,
@@ -147,8 +176,9 @@ def _rerun(scope: Scope, trial: FrozenTrial, progress: Callable[[int, int], None
     if not record.ended:
         raise StudyError(f"{record.name} of {scope.study.study_name!r} has not ended: it is {record.state}")
     was = scope.trial_job(record.number, record.params, trial.user_attrs.get(SEED))
-    with TemporaryDirectory(prefix="iimt-search-") as folder:
-        trainable = Trainable(_again(was, record, Path(folder)))
+    arithmetic, threads = _computed(was)
+    with TemporaryDirectory(prefix="iimt-search-") as folder, _in_threads(threads):
+        trainable = Trainable(_again(was, record, Path(folder), arithmetic))
         last = max(record.curve) if record.state == "pruned" and record.curve else was.settings.steps
         recorded, now = _recorded(scope, record), _train(scope, trainable, last, progress)
         step = trainable.history[-1].step if trainable.history else 0
@@ -159,8 +189,15 @@ def _rerun(scope: Scope, trial: FrozenTrial, progress: Callable[[int, int], None
         for what, value in recorded.items()
         if not _equal(value, now.get(what))
     ]
-    name = scope.study.study_name
-    return Rerun(name, record.number, step, len(recorded), tuple(differences), trainable.arithmetic)
+    return Rerun(
+        study=scope.study.study_name,
+        trial=record.number,
+        step=step,
+        compared=len(recorded),
+        differences=tuple(differences),
+        arithmetic=trainable.arithmetic,
+        threads=threads or torch.get_num_threads(),
+    )
 
 
 def rerun_trial(

@@ -136,12 +136,14 @@ class KeptModel:
         seed: of the training.
         arithmetic: in which its products were computed, ``float32`` or ``bfloat16``; "" where an earlier
             version has not recorded it.
+        threads: PyTorch's, while it was trained; 0 where an earlier version has not recorded it.
     """
 
     model: Model
     settings: TrainSettings
     seed: int
     arithmetic: str = ""
+    threads: int = 0
 
 
 def save_kept(
@@ -162,6 +164,7 @@ def save_kept(
         "settings": settings.model_dump_json(),
         "seed": str(seed),
         "arithmetic": arithmetic,
+        "threads": str(torch.get_num_threads()),
     }
     with atomic_write(path) as beside:
         save_file(tensors, beside, metadata=about)
@@ -204,6 +207,7 @@ def load_kept_model(path: Path) -> KeptModel:
             about = content.metadata()
         model = trained_model(Architecture(**json.loads(about["architecture"])), weights)
         settings = TrainSettings.model_validate_json(about["settings"])
-        return KeptModel(model.eval(), settings, int(about["seed"]), about.get("arithmetic", ""))
+        arithmetic, threads = about.get("arithmetic", ""), int(about.get("threads", 0))
+        return KeptModel(model.eval(), settings, int(about["seed"]), arithmetic, threads)
     except (LookupError, TypeError, ValueError, RuntimeError, MemoryError, SafetensorError) as error:
         raise ModelFileError(f"{path} is not a whole kept checkpoint: {error}") from error

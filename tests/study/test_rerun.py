@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from sqlalchemy import create_engine, text
+from torch import nn
 
 import iimt_search
 from iimt_search.cli.main import cli
 from iimt_search.errors import NonFiniteLossError, StudyError, StudyMismatchError
 from iimt_search.records import Evaluation
+from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.study import rerun as module
 from iimt_search.study.executors.inline import InlineExecutor
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.progress import Silent
 from iimt_search.study.run import RunOptions, run_study
+from iimt_search.training.kept import KeptModel
 from iimt_search.training.trainable import Trainable
 
 SPACE = {
@@ -67,6 +71,28 @@ def test_it_comes_out_the_same(studies: Path, trial: int, monkeypatch: pytest.Mo
     assert sorted(studies.rglob("*")) == before
 
 
+def test_it_is_trained_in_the_threads_of_the_run(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    seen = []
+
+    def advance(self: Trainable, advance: Any = failing) -> Evaluation:
+        seen.append(torch.get_num_threads())
+        evaluation: Evaluation = advance(self)
+        return evaluation
+
+    monkeypatch.setattr(Trainable, "advance", advance)
+    try:
+        torch.set_num_threads(threads + 2)
+        (again,) = iimt_search.rerun(0, studies_dir=studies, device="cpu")
+        assert set(seen) == {threads} and again.threads == threads and again.same
+        assert torch.get_num_threads() == threads + 2
+        monkeypatch.setattr(module, "load_kept_model", lambda _: KeptModel(nn.Identity(), TrainSettings(), 0))
+        (again,) = iimt_search.rerun(0, studies_dir=studies, device="cpu")  # an earlier version's
+        assert again.threads == threads + 2
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_what_comes_out_otherwise_is_told(studies: Path) -> None:
     (again,) = iimt_search.rerun(2, studies_dir=studies, device="cpu")  # it does not fail this time
     (difference,) = (each for each in again.differences if each.what == "error")
@@ -94,7 +120,8 @@ def test_what_comes_out_otherwise_is_told(studies: Path) -> None:
         connection.execute(write, {"v": whole})
     engine.dispose()
     result = CliRunner().invoke(cli, ["rerun", "0", *given[2:]])
-    assert "trial 0 of 'again', trained to step 4 in float32: the same, " in result.output
+    assert "trial 0 of 'again', trained to step 4 in float32 by " in result.output
+    assert ": the same, " in result.output
 
 
 def test_what_cannot_be_trained_again_is_refused(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
