@@ -152,14 +152,10 @@ def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
     adapted = [*trials, *(job for job in fresh if job not in without)]
     models = TaskModels([kept[job] for job in adapted], [kept[job] for job in without])
     labels = _labels(space)
-    first = pool_of([kept[name] for name in trials[: space.reference.trials]])
+    first = pool_of([kept[name] for name in trials[: space.reference.trials]], [kept[job] for job in without])
     if models.pool is None or first is None:
         raise RuntimeError(f"{space.study}: none of its models can take part")
     together = models.pool.labels()
-    decided = "trial"
-    if models.agreement.against_adaptation:
-        views = [view for job in without if (view := pooled_model(kept[job]))]
-        together, decided = torch.stack([view.probabilities for view in views]).mean(dim=0), "source-only"
     reference = first.labels()
     scores = {
         job: expected_agreement(view.logits.argmax(dim=-1), reference)
@@ -167,7 +163,7 @@ def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
         if (view := pooled_model(path)) is not None
     }
     answer = 100 * float((together.argmax(dim=-1) == labels).double().mean())
-    return _row(case, seed, accuracies, scores, answer=answer, decided=decided)
+    return _row(case, seed, accuracies, scores, answer=answer, decided="trial")
 
 
 def _labels(space: Space) -> Tensor:

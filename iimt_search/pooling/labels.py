@@ -1,20 +1,23 @@
 """Labels of the target that several models and the geometry of their embeddings agree on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from iimt_search.pooling.agreement import agreement_weights
+from iimt_search.pooling.agreement import agreement_weights, kappas, mean_agreement
 
 MOST_DIMENSIONS = 50
 # Share of the mixture's covariance that is replaced by a round one of the same size (Ledoit and Wolf 2004).
 SHRINKAGE = 0.3
-ROUNDS = 5
-# Embedding dimensions are not independent, as the mixture takes them to be: its evidence counts half.
-EVIDENCE = 0.5
+ITERATIONS = 5
+# Embedding dimensions are not independent, as the mixture takes them to be: its evidence counts less.
+EVIDENCE = 0.75
+# How often all mixtures are made: from the second time half of the prior is what they have said together.
+ROUNDS = 3
 _LEAST = 1e-3
+_LEAST_KAPPA = 0.05
 
 
 class PooledModel(NamedTuple):
@@ -34,29 +37,43 @@ class PooledModel(NamedTuple):
         return self.logits.double().softmax(dim=-1)
 
 
-class EmbeddingMixture:
-    """A Gaussian mixture of one model's target embeddings: a component for each class, one covariance.
-
-    Linear discriminant analysis without labels: expectation maximisation that begins with what is known of
-    each sample, and keeps it as each sample's prior. The classes' shares are estimated with it, so none needs
-    to be there.
+class Projection:
+    """The directions in which a model's target embeddings vary most, at most 50.
 
     Args:
-        embeddings: float (N, D), finite; each is scaled to length 1, and the directions that vary most are
-            used, at most 50.
-        prior: float (N, C), what is known of each sample's class, rows sum to 1.
+        embeddings: float (N, D), finite; each is scaled to length 1.
     """
 
-    def __init__(self, embeddings: Tensor, prior: Tensor) -> None:
+    def __init__(self, embeddings: Tensor) -> None:
         x = torch.nn.functional.normalize(embeddings.double(), dim=-1)
         self._centre = x.mean(dim=0)
         x = x - self._centre
         variance, directions = torch.linalg.eigh(x.T @ x / len(x))
         kept = variance > variance[-1].clamp_min(1e-30) * 1e-6
         self._directions = directions[:, kept][:, -MOST_DIMENSIONS:]
-        x = x @ self._directions
-        labels = prior.double()
-        for _ in range(ROUNDS):
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        """Return embeddings (N, D) in these directions, float64 (N, at most 50)."""
+        x = torch.nn.functional.normalize(embeddings.double(), dim=-1)
+        projected: Tensor = (x - self._centre) @ self._directions
+        return projected
+
+
+class Mixture:
+    """A Gaussian mixture: a component for each class, one covariance.
+
+    Linear discriminant analysis without labels: expectation maximisation that begins with what is known of
+    each sample, and keeps it as each sample's prior. The classes' shares are estimated with it, so none needs
+    to be there.
+
+    Args:
+        x: float64 (N, D), centred.
+        prior: float64 (N, C), what is known of each sample's class, rows sum to 1.
+    """
+
+    def __init__(self, x: Tensor, prior: Tensor) -> None:
+        labels = prior
+        for _ in range(ITERATIONS):
             counts = labels.sum(dim=0) + 1e-6
             means = labels.T @ x / counts[:, None]
             within = (x.T @ x - (means * counts[:, None]).T @ means) / len(x)
@@ -64,74 +81,106 @@ class EmbeddingMixture:
             round_one = size * torch.eye(len(within), dtype=torch.float64)
             precision = torch.linalg.pinv((1 - SHRINKAGE) * within + SHRINKAGE * round_one, hermitian=True)
             self._slopes = precision @ means.T
-            self._offsets = (counts / counts.sum()).log() - 0.5 * (means.T * self._slopes).sum(dim=0)
-            labels = self._posterior(x, prior)
+            self._offsets = -0.5 * (means.T * self._slopes).sum(dim=0)
+            self._shares = counts / counts.sum()
+            labels = self.labels(x, prior)
 
-    def _posterior(self, x: Tensor, prior: Tensor) -> Tensor:
-        evidence = x @ self._slopes + self._offsets
-        labels: Tensor = (EVIDENCE * evidence + (prior.double() + _LEAST).log()).softmax(dim=-1)
+    def labels(self, x: Tensor, prior: Tensor) -> Tensor:
+        """Return the labels of samples, float64 (N, C), rows sum to 1."""
+        known = self._shares.log() + (prior + _LEAST).log()
+        labels: Tensor = (EVIDENCE * (x @ self._slopes + self._offsets) + known).softmax(dim=-1)
         return labels
 
-    def labels(self, embeddings: Tensor, prior: Tensor) -> Tensor:
-        """Return the labels of samples, float64 (N, C), rows sum to 1."""
-        x = torch.nn.functional.normalize(embeddings.double(), dim=-1) - self._centre
-        return self._posterior(x @ self._directions, prior)
+
+def _anchor(models: Sequence[Tensor], weights: Tensor, without: Sequence[Tensor], classes: int) -> float:
+    """Return how much of the prior is what models without adaptation say, in [0, 1); see :class:`Pool`."""
+    odds = float(len(without) ** 2)
+    if len(without) > 1 and len(models) > 1:
+        adapted = float(weights @ kappas(models, classes).sum(dim=1)) / (len(models) - 1)
+        own = mean_agreement(without, classes)
+        odds *= (max(own, _LEAST_KAPPA) / max(adapted, _LEAST_KAPPA)) ** 2
+    return odds / (1 + odds)
 
 
 class Pool:
     """Models that together label the target.
 
-    Each counts by its agreement with the others. Their mean prediction is each sample's prior in a mixture of
-    each model's embeddings, and the mean of what the mixtures say is the label: ``docs/choosing.md`` tells
-    what that gained.
+    Which class a group of samples is, the models without adaptation know best: adapted ones that went wrong
+    have taught it to themselves, and are sure of it. Which samples belong together, the embeddings of the
+    adapted ones tell. So the mean prediction of both, mostly of the former, is each sample's prior in a
+    mixture of each adapted model's embeddings. What the mixtures say on the mean is half of the prior of the
+    next, and after some rounds the label. ``docs/choosing.md`` tells what that gained.
 
     Args:
-        models: at least one, of the same samples in the same order.
+        models: with adaptation, at least one, of the same samples in the same order. Each counts by its
+            agreement with the others.
+        without: without adaptation, of the same samples; each counts the same.
 
     Attributes:
-        weights: of the models, float64 (M,), sum to 1.
+        weights: of the models with adaptation, float64 (M,), sum to 1.
+        anchor: share of the prior that those without have. With M₀ of them, whose mean κ is κ₀, it is to the
+            others' as M₀² κ₀² to their mean κ squared; as M₀² to 1 where one κ is unknown.
     """
 
-    def __init__(self, models: Sequence[PooledModel]) -> None:
+    def __init__(self, models: Sequence[PooledModel], without: Sequence[PooledModel] = ()) -> None:
         classes = models[0].logits.shape[1]
-        self.weights = agreement_weights([model.logits.argmax(dim=-1) for model in models], classes)
-        prior = self.mean_of(model.probabilities for model in models)
-        self._mixtures = [
-            EmbeddingMixture(model.embeddings, prior) if model.embeddings.numel() else None
-            for model in models
+        predicted = [model.logits.argmax(dim=-1) for model in models]
+        self.weights = agreement_weights(predicted, classes)
+        alone = [model.logits.argmax(dim=-1) for model in without]
+        self.anchor = _anchor(predicted, self.weights, alone, classes)
+        self._own = torch.stack([model.probabilities.mean(dim=0) for model in models])
+        self._projections = [
+            Projection(model.embeddings) if model.embeddings.numel() else None for model in models
         ]
-        self._models = models
+        self._mixtures: list[list[Mixture | None]] = []
+        self._labels = self.labels_of(models, without)
 
     def mean_of(self, values: Iterable[Tensor]) -> Tensor:
-        """Return the weighted mean of one value (N, C) for each model, in their order."""
+        """Return the weighted mean of one value (N, C) for each model with adaptation, in their order."""
         total = torch.zeros((), dtype=torch.float64)
         for weight, value in zip(self.weights, values, strict=True):
             total = total + weight * value
         return total
 
-    def refined(self, at: int, view: PooledModel, prior: Tensor) -> Tensor:
-        """Return what the mixture of model ``at`` says of samples, float64 (N, C).
+    def labels_of(self, models: Iterable[PooledModel], without: Iterable[PooledModel]) -> Tensor:
+        """Return labels of samples, float64 (N, C), rows sum to 1.
 
         Args:
-            at: the model's place.
-            view: its view of the samples, which need not be those of the pool.
-            prior: the weighted mean prediction of all models for them; returned where the model's embeddings
-                are not known.
+            models: views of the samples, which need not be those of the pool, by its models in their order;
+                taken one at a time.
+            without: by those without adaptation.
         """
-        mixture = self._mixtures[at]
-        return prior.double() if mixture is None else mixture.labels(view.embeddings, prior)
+        projected: list[Tensor | None] = []
+
+        def probabilities() -> Iterator[Tensor]:
+            for projection, model in zip(self._projections, models, strict=True):
+                projected.append(None if projection is None else projection(model.embeddings))
+                yield model.probabilities
+
+        prior = self.mean_of(probabilities())
+        if self.anchor:
+            alone = [model.probabilities for model in without]
+            prior = (1 - self.anchor) * prior + self.anchor * torch.stack(alone).mean(dim=0)
+        known = labels = prior
+        for at in range(ROUNDS):
+            if len(self._mixtures) == at:  # those of the pool's own samples
+                self._mixtures.append([None if x is None else Mixture(x, known) for x in projected])
+            labels = self.mean_of(
+                known if mixture is None or x is None else mixture.labels(x, known)
+                for mixture, x in zip(self._mixtures[at], projected, strict=True)
+            )
+            known = (labels + prior) / 2
+        return labels
 
     def labels(self) -> Tensor:
         """Return labels of the pool's samples, float64 (N, C), rows sum to 1."""
-        prior = self.mean_of(model.probabilities for model in self._models)
-        return self.mean_of(self.refined(at, view, prior) for at, view in enumerate(self._models))
+        return self._labels
 
     def shares(self) -> tuple[Tensor, Tensor]:
         """Return the classes' estimated shares of the target (C,), and how far the models' differ in them.
 
         The second is the weighted standard deviation over the models of the shares of their own predictions.
         """
-        shares = self.labels().mean(dim=0)
-        own = torch.stack([model.probabilities.mean(dim=0) for model in self._models])
-        spread = (self.weights[:, None] * (own - shares) ** 2).sum(dim=0).sqrt()
+        shares = self._labels.mean(dim=0)
+        spread = (self.weights[:, None] * (self._own - shares) ** 2).sum(dim=0).sqrt()
         return shares, spread

@@ -117,7 +117,7 @@ class ScopeProgress:
         space, tasks = scope.space, len(scope.tasks)
         self._trial = space.train.steps * tasks
         self._search = (space.budget.trials or 1) * self._trial
-        self._confirm = (space.confirm.top + 1 + PLAIN_STEP) * space.confirm.seeds * self._trial
+        self._confirm = (space.confirm.top + 1) * space.confirm.seeds * self._trial
         steps = space.retrain.steps or space.train.steps
         self._retrain = (1 + PLAIN_STEP) * space.retrain.seeds * steps * tasks
         self.total = self._search + self._confirm + self._retrain
@@ -164,8 +164,8 @@ class ScopeProgress:
 
     def _trials(self, cost: _Cost, left: Mapping[str, float], capacity: int) -> list[float]:
         scope, budget, tracker = self.scope, self.scope.space.budget, self.budget
-        baseline = scope.source_only_job().key
-        under_way = [seconds for key, seconds in left.items() if key != baseline]
+        alone = [job.key for job in scope.source_only_jobs()]
+        under_way = [seconds for key, seconds in left.items() if key not in alone]
         steps, counts = cost.share * self._trial, list[float]()
         if budget.trials is not None:
             counts.append(budget.trials - tracker.over - tracker.held - len(under_way))
@@ -174,16 +174,19 @@ class ScopeProgress:
             counts.append((budget.steps - used) / steps)
         if self._clock.left is not None:
             counts.append((self._clock.left * capacity - sum(under_way)) / (steps * cost.full))
-        first = [] if self.begun or scope.stored(baseline) is not None else [self._trial * cost.plain]
-        return first + [steps * cost.full] * max(0, math.ceil(min(counts)))
+        missing = [key for key in alone if key not in left and scope.stored(key) is None]
+        return [self._trial * cost.plain] * len(missing) + [steps * cost.full] * max(
+            0, math.ceil(min(counts))
+        )
 
     def _confirmation(self, cost: _Cost) -> list[float]:
-        """Return the seconds of the confirmations: of the best complete trials, the default, source-only."""
+        """Return the seconds of the confirmations of the best complete trials and the default."""
         confirm, trials = self.scope.space.confirm, self.scope.space.budget.trials or math.inf
         # The default may be one of the best.
         candidates = round(min(confirm.top + 1 - confirm.top / trials, max(1.0, trials * cost.complete)))
-        each = [self._trial * cost.full] * candidates + [self._trial * cost.plain]
-        return (each * confirm.seeds)[self._stored("confirm") :]
+        alone = [job for job in self.scope.source_only_jobs() if job.purpose == "confirmation"]
+        stored = self._stored("confirm") - sum(self.scope.stored(job.key) is not None for job in alone)
+        return [self._trial * cost.full] * (candidates * confirm.seeds - stored)
 
     def _retraining(self, cost: _Cost) -> list[float]:
         space = self.scope.space

@@ -154,6 +154,16 @@ class Scope(StudyTasks):
         seed = derive_seed(self.space.seed, "confirm", index)
         return self._job("confirmation", candidate, settings, seed, index=index)
 
+    def source_only_jobs(self) -> list[Job]:
+        """Return source-only's jobs, all trained at the beginning: the reference leans on them.
+
+        The baseline's, then those with the fresh seeds of the confirmation.
+        """
+        settings = source_only_settings(self.space)
+        seeds = range(self.space.confirm.seeds)
+        fresh = [self.confirm_job(SOURCE_ONLY_KEY, settings, index) for index in seeds]
+        return [self.source_only_job(), *fresh]
+
     def retrain_jobs(
         self, candidate: str, settings: TrainSettings, task: TaskSpec, *, taught: bool = False
     ) -> list[Job]:

@@ -66,6 +66,14 @@ class ScopeRun:
         source_only = scope.stored(scope.source_only_job().key)
         notes.note_study(scope.study, scope.task_names, scope.objective, source_only, choice)
 
+    def _source_only_missing(self) -> list[Job]:
+        """Return source-only's jobs that are not there; of the baseline, its scores are enough."""
+        scope = self.scope
+        baseline, *fresh = scope.source_only_jobs()
+        known = scope.stored(baseline.key)
+        scored = known is not None and (scope.objective in known.validators or scope.have(baseline))
+        return [*([] if scored else [baseline]), *(job for job in fresh if not scope.have(job))]
+
     def steps(self) -> Steps[Choice]:
         """Search, confirm, retrain and choose.
 
@@ -73,7 +81,7 @@ class ScopeRun:
             NoChoiceError: every candidate failed, or a retraining of the chosen one.
             ModelFileError: what a job has kept is missing or damaged.
         """
-        scope, line, source_only = self.scope, self._line, self.scope.source_only_job()
+        scope, line = self.scope, self._line
         self.clock.begin()
         previous = read_choice(scope.study)
         self._note("" if previous is None else markdown(previous.reason))
@@ -85,25 +93,24 @@ class ScopeRun:
 
         if scope.space.pruning != scope.space.pruner:
             line("no trial is pruned: Optuna's search of two objectives, the cost among them, has no pruner")
-        source = TrialSource(scope, line, self.clock.over, ended)
+        alone = FixedJobs(self._source_only_missing(), scope.objective, scope.store, line)
+        source = TrialSource(scope, line, self.clock.over, ended, alone.over)
         over = f"; {source.budget.over} trials are there already" if source.budget.over else ""
         line(f"search: {', '.join(scope.task_names)}{over}")
         self.progress.budget, reference = source.budget, source.reference
         self._limit.look_again()
         self.progress.enter("search")
-        known = scope.stored(source_only.key)
-        scored = known is not None and (scope.objective in known.validators or scope.have(source_only))
-        baseline = FixedJobs([] if scored else [source_only], scope.objective, scope.store, line)
-        yield baseline, source
-        if (known := scope.stored(source_only.key)) is not None:
-            if reference.wanted and not reference.made:  # every trial failed
-                reference.make([source_only])
-            scope.store(source_only, reference.complete(source_only, known))
+        yield alone, source
+        for job in scope.source_only_jobs():
+            if (known := scope.stored(job.key)) is not None:
+                if reference.wanted and not reference.made:  # every trial failed
+                    reference.make([job])
+                scope.store(job, reference.complete(job, known))
 
         confirmation = Confirmation(scope, line)
         self._enter("confirm", confirmation.missing())
         choice = yield from confirmation.steps()
-        choice = replace(choice, caveats=(*choice.caveats, *untrained(baseline.errors)))
+        choice = replace(choice, caveats=(*choice.caveats, *untrained(alone.errors)))
         retraining = Retraining(scope, choice, line)
         self._enter("retrain", retraining.missing())
         choice = note_change(scope.study, (yield from retraining.steps()))

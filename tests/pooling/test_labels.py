@@ -73,14 +73,12 @@ def test_other_samples_are_labelled_by_the_same_mixtures() -> None:
     pool = Pool(models)
     half = torch.arange(0, len(y), 2)
     part = [PooledModel(each.logits[half], each.embeddings[half]) for each in models]
-    prior = pool.mean_of(each.probabilities for each in part)
-    found = pool.mean_of(pool.refined(at, view, prior) for at, view in enumerate(part))
-    assert found.allclose(pool.labels()[half])
+    assert pool.labels_of(part, []).allclose(pool.labels()[half])
 
 
 @pytest.mark.parametrize(
     "embeddings",
-    [torch.zeros(12, 4), torch.ones(12, 4), torch.eye(12)[:, :1]],
+    [torch.zeros(12, 4), torch.ones(12, 4), torch.tensor([1.0, -1.0]).repeat(6)[:, None]],
     ids=["dead", "one point", "thin"],
 )
 def test_embeddings_that_tell_nothing_leave_the_mean(embeddings: Tensor) -> None:
@@ -107,3 +105,26 @@ def test_without_embeddings_the_labels_are_the_mean() -> None:
     assert torch.allclose(pool.labels(), pool.mean_of(each.probabilities for each in bare))
     half = Pool([models[0], *bare[1:]]).labels()
     assert torch.allclose(half.sum(dim=1), torch.ones(90, dtype=torch.float64))
+
+
+def test_models_without_adaptation_name_the_groups_that_adapted_ones_show() -> None:
+    embeddings, y = clusters((60, 60, 60))
+    wrong = (y + (y > 0).long() * (3 - 2 * y)) % CLASSES  # classes 1 and 2 are taken for each other
+    adapted = [model(embeddings, wrong, 0.95, seed) for seed in range(6)]
+    blurred = torch.randn(180, 8, generator=torch.Generator().manual_seed(1))
+    without = [model(blurred, y, 0.6, seed) for seed in (10, 11, 12)]
+    assert accuracy(Pool(adapted).labels(), y) < 0.4
+    assert accuracy(Pool(adapted, without).labels(), y) > 0.95 > max(accuracy(w.logits, y) for w in without)
+
+
+def test_models_without_adaptation_count_by_their_number_and_agreement() -> None:
+    embeddings, y = clusters((60, 60, 60))
+    adapted = [model(embeddings, y, 0.8, seed) for seed in range(4)]
+    sound = [model(embeddings, y, 0.8, seed) for seed in (10, 11, 12)]
+    noise = [model(embeddings, y, 1 / 3, seed) for seed in (10, 11, 12)]
+    assert Pool(adapted).anchor == 0
+    assert Pool(adapted, sound[:1]).anchor == Pool(adapted[:1], sound[:1]).anchor == 0.5
+    assert Pool(adapted, sound[:2]).anchor == pytest.approx(0.8, abs=0.05)
+    assert Pool(adapted, sound).anchor == pytest.approx(0.9, abs=0.03)
+    assert Pool(adapted, noise).anchor < 0.3
+    assert accuracy(Pool(adapted, noise).labels(), y) > 0.95

@@ -111,10 +111,11 @@ def way(scope: Scope, progress: ScopeProgress, clock: SearchTime) -> Steps[int]:
     source = TrialSource(scope, lambda _: None, clock.over, lambda _: None)
     progress.budget = source.budget
     progress.enter("search")
-    yield fixed([scope.source_only_job()]), source
+    yield fixed(scope.source_only_jobs()), source
     trials, _ = select_candidates(scope)
     named = candidate_settings(scope, trials)
-    jobs = [scope.confirm_job(n, s, i) for n, s in named.items() for i in range(scope.space.confirm.seeds)]
+    seeds = range(scope.space.confirm.seeds)
+    jobs = [scope.confirm_job(name, named[name], index) for name in trials for index in seeds]
     progress.enter("confirm", jobs)
     yield [fixed(jobs)]
     winner = next(iter(named))

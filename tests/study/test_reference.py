@@ -8,6 +8,7 @@ import pytest
 import torch
 from optuna.trial import TrialState
 from safetensors.torch import load_file
+from torch import Tensor
 
 from iimt_search.data.registry import DOMAINS
 from iimt_search.errors import StudyInterruptedError
@@ -28,6 +29,7 @@ from iimt_search.validators.consensus import expected_agreement
 from iimt_search.validators.registry import VALIDATORS
 
 SLUGS = {"digits->digits-m": "digits_to_digits-m", "digits->syn-digits": "digits_to_syn-digits"}
+ALONE = ["source-only", "confirm-source-only-0"]
 
 
 @pytest.fixture
@@ -54,13 +56,16 @@ def view(root: Path, job: str, task: str, step: int = 4) -> PooledModel:
     return PooledModel(kept.target_logits, kept.target_embeddings)
 
 
+def together(root: Path, jobs: list[str], task: str) -> Tensor:
+    """Return the labels by jobs with adaptation, and by source-only with all its seeds."""
+    return Pool(*([view(root, job, task) for job in of] for of in (jobs, ALONE))).labels()
+
+
 def test_trials_are_scored_by_what_the_first_say_together(space: Space, tmp_path: Path) -> None:
     choice = run(space, tmp_path)
     trials = open_study(tmp_path, "tiny").studies[0].get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
-    labels = {
-        task: Pool([view(tmp_path, f"trial-{number}", task) for number in (0, 1)]).labels() for task in SLUGS
-    }
+    labels = {task: together(tmp_path, ["trial-0", "trial-1"], task) for task in SLUGS}
     for task, expected in labels.items():
         stored = load_file(tmp_path / "tiny" / "reference" / f"{SLUGS[task]}.safetensors")["labels"]
         assert stored.allclose(expected.float())
@@ -73,8 +78,9 @@ def test_trials_are_scored_by_what_the_first_say_together(space: Space, tmp_path
             ]
             assert value == pytest.approx(sum(found) / 2, abs=1e-6)
         assert trial.value == trial.intermediate_values[4]
-    source_only = open_study(tmp_path, "tiny").studies[0].user_attrs["job source-only"]
-    assert all("consensus" in scores for scores in source_only["scores"].values())
+    for job in ALONE:
+        source_only = open_study(tmp_path, "tiny").studies[0].user_attrs[f"job {job}"]
+        assert all("consensus" in scores for scores in source_only["scores"].values())
     assert choice.objective == "consensus"
 
 
@@ -91,7 +97,7 @@ def test_the_retraining_is_taught_by_all_trained_models(
         labels = load_file(tmp_path / "tiny" / "teacher" / f"{slug}.safetensors")["labels"]
         jobs = [f"trial-{number}" for number in range(3)]
         jobs += [f"confirm-{each.name}-0" for each in choice.candidates if each.name != "source-only"]
-        expected = Pool([view(tmp_path, job, task) for job in jobs]).labels()
+        expected = together(tmp_path, jobs, task)
         assert labels.allclose(expected.float(), atol=1e-6)
         shares = choice.shares[task]
         assert sum(each["target"] for each in shares.values()) == pytest.approx(1)

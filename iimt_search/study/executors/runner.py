@@ -143,12 +143,20 @@ class FixedJobs:
         self._jobs = list(jobs)
         self._objective, self._store, self._line = objective, store, line
         self._last: dict[str, Evaluation] = {}
+        self._under_way = 0
         self._failures: Counter[str] = Counter()
         self.errors: dict[str, str] = {}
 
     def next_job(self) -> Job | None:
         """Return the next job in order."""
-        return self._jobs.pop(0) if self._jobs else None
+        if not self._jobs:
+            return None
+        self._under_way += 1
+        return self._jobs.pop(0)
+
+    def over(self) -> bool:
+        """Return whether all have ended."""
+        return not self._jobs and not self._under_way
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> bool:
         """Note the evaluation; always go on."""
@@ -163,6 +171,7 @@ class FixedJobs:
         """
         if outcome.status == "lost":
             raise MachineError(f"{job.key} could not be trained, {outcome.error}; {CONTINUE}")
+        self._under_way -= 1
         error, evaluation = outcome.error, self._last.get(job.key)
         if outcome.status == "complete" and evaluation is not None:
             known = self._objective in evaluation.validators  # a reference may come later

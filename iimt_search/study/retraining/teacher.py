@@ -1,5 +1,6 @@
 """What the retraining is taught: labels of the target that all trained models together give."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,16 +43,15 @@ class Teacher:
         return PooledModel(*predict(kept.model.to(device), Samples(task.target, device)))
 
     def labels(self, task: DomainTask, spec: TaskSpec, models: TaskModels) -> Tensor:
-        """Return labels float64 (N_t, C) of all target samples. One model is in memory at a time."""
+        """Return labels float64 (N_t, C) of all target samples. One adapted model is in memory at a time."""
         pool, count = models.pool, len(task.target)
         if pool is None:
             raise ValueError(f"{spec.name}: no trained model to learn from")
 
-        def views() -> "map[PooledModel]":
-            return map(lambda path: self._view(spec, path, count), models.adapted)
+        def views(paths: Iterable[Path]) -> Iterator[PooledModel]:
+            return (self._view(spec, path, count) for path in paths)
 
-        prior = pool.mean_of(view.probabilities for view in views())
-        return pool.mean_of(pool.refined(at, view, prior) for at, view in enumerate(views()))
+        return pool.labels_of(views(models.adapted), views(models.without))
 
     def write(self, spec: TaskSpec, models: TaskModels) -> Path:
         """Write a task's labels, where they are not there yet for the same models; returns the file."""
@@ -60,5 +60,9 @@ class Teacher:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as beside:
             labels = self.labels(task, spec, models).float()
-            save_file({"labels": labels}, beside, metadata={"models": str(len(models.adapted))})
+            save_file(
+                {"labels": labels},
+                beside,
+                metadata={"models": str(len(models.adapted) + len(models.without))},
+            )
         return path

@@ -3,7 +3,7 @@
 Made once, when they have ended, and fixed for good: a trial's score depends on nothing that comes after.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,16 +36,34 @@ def pooled_model(path: Path) -> PooledModel | None:
     return view if all(bool(value.isfinite().all()) for value in view) else None
 
 
-def alike(views: dict[Path, PooledModel]) -> dict[Path, PooledModel]:
-    """Return those of as many samples as most have: where the share of the data was searched, they differ."""
-    counts = [len(view.logits) for view in views.values()]
-    return {path: view for path, view in views.items() if len(view.logits) == max(counts, key=counts.count)}
+Views = dict[Path, PooledModel]
 
 
-def pool_of(paths: Sequence[Path]) -> Pool | None:
-    """Return the pool of kept checkpoints of one task; None where none of them can take part."""
-    views = alike({path: view for path in paths if path.exists() and (view := pooled_model(path))})
-    return Pool(list(views.values())) if views else None
+def views_of(adapted: Iterable[Path], without: Iterable[Path]) -> tuple[Views, Views]:
+    """Return the views of one task's target by kept checkpoints that are there and can take part.
+
+    Where the share of the data was searched, models have seen different samples: those of as many as most
+    adapted ones have are returned.
+
+    Raises:
+        ModelFileError: a file is damaged.
+    """
+    kept, alone = (
+        {path: view for path in paths if path.exists() and (view := pooled_model(path))}
+        for paths in (adapted, without)
+    )
+    counts = [len(view.logits) for view in (kept or alone).values()]
+    most = max(counts, key=counts.count, default=0)
+    of_most = [
+        {path: view for path, view in views.items() if len(view.logits) == most} for views in (kept, alone)
+    ]
+    return of_most[0], of_most[1]
+
+
+def pool_of(adapted: Iterable[Path], without: Iterable[Path] = ()) -> Pool | None:
+    """Return the pool of kept checkpoints of one task; None where none with adaptation can take part."""
+    views, alone = views_of(adapted, without)
+    return Pool(list(views.values()), list(alone.values())) if views else None
 
 
 def load_reference(folder: StudyFolder, task_slug: str) -> Tensor | None:
@@ -80,15 +98,17 @@ class Reference:
         return all(self._scope.folder.reference(task.slug).exists() for task in self._scope.tasks)
 
     def make(self, jobs: Sequence[Job]) -> bool:
-        """Make it of the last checkpoints of ended jobs; returns whether it could be made.
+        """Make it of the last checkpoints of ended jobs and source-only's; returns whether it could be made.
 
         Raises:
             ModelFileError: what a job has kept is missing or damaged.
         """
-        pools = [
-            pool_of([job.kept_file(task.name, job.settings.steps) for job in jobs])
-            for task in self._scope.tasks
-        ]
+        alone = [job for job in self._scope.source_only_jobs() if job.key not in {job.key for job in jobs}]
+
+        def files(of: Iterable[Job], task: str) -> list[Path]:
+            return [job.kept_file(task, job.settings.steps) for job in of]
+
+        pools = [pool_of(files(jobs, task.name), files(alone, task.name)) for task in self._scope.tasks]
         if None in pools:
             return False
         for task, pool in zip(self._scope.tasks, pools, strict=True):

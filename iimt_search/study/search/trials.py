@@ -82,6 +82,7 @@ class TrialSource:
         line: takes a line of text for each finished trial.
         out_of_time: returns whether the budget's wall time is over.
         ended: called with its job's key after each trial's end.
+        source_only_over: returns whether source-only's trainings have ended, on which the reference leans.
 
     Attributes:
         budget: what the trials have used, and the best of them.
@@ -94,7 +95,9 @@ class TrialSource:
         line: Callable[[str], None],
         out_of_time: Callable[[], bool],
         ended: Callable[[str], None],
+        source_only_over: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._source_only_over = source_only_over
         self._scope, self._line, self._out_of_time, self._ended = scope, line, out_of_time, ended
         self._space, self._study = scope.space, scope.study
         self.reference = Reference(scope)
@@ -143,6 +146,8 @@ class TrialSource:
 
     def next_job(self) -> Job | None:
         """Return the next trial as a job."""
+        if self._held:
+            self._settle()  # source-only's trainings may have ended meanwhile
         while (running := self._next()) is not None:
             job = running.job
             if not (self.reference.objective and self._scope.have(job)):
@@ -260,6 +265,8 @@ class TrialSource:
 
     def _make_reference(self, none_follows: bool) -> bool:
         """Make the reference where the first trials have ended; returns whether it was made."""
+        if not self._source_only_over():
+            return False
         first = self._space.reference.trials
         trials = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
         jobs = {running.trial.number: running.job for running in self._held}

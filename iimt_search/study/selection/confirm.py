@@ -138,7 +138,12 @@ class Confirmation:
         candidates.sort(key=lambda c: c.mean, reverse=scope.higher_is_better)
         trained = TrainedModels(scope, confirmed)
         decision = decide(
-            candidates, objective, scope.higher_is_better, trained.agreement, cost=scope.space.cost
+            candidates,
+            objective,
+            scope.higher_is_better,
+            trained.agreement,
+            cost=scope.space.cost,
+            taught=scope.space.retrain.teach,
         )
         winner = decision.winner
         trial = self._trials.get(winner.name)
@@ -156,6 +161,7 @@ class Confirmation:
             reason=decision.reason,
             caveats=(
                 *(caveats(scope.space, params) if decision.answer == "trial" else ()),
+                *(filter(None, [trained.agreement.against_adaptation]) if decision.answer == "trial" else ()),
                 *shifted_shares(trained.shares()),
                 *untrained(missing.errors),
             ),

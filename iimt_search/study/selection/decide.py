@@ -82,6 +82,7 @@ def decide(
     seeds: str = ", with fresh seeds",
     no_baseline: str = "the model without adaptation could not be trained",
     cost: CostSettings | None = None,
+    taught: bool = False,
 ) -> Decision:
     """Decide among confirmed candidates, or among models that others trained.
 
@@ -89,6 +90,10 @@ def decide(
     without adaptation agree more with each other than those with it, or cost is an objective, too: then it is
     the cheapest of those within the tolerance. Where source-only is missing, nothing
     was compared with it, and the answer is ``none``.
+
+    A winner that will be taught by all models, those without adaptation first, needs not be better by itself
+    than source-only: its own virtual labels have no part in what is handed out. Source-only wins then only
+    where no other candidate stands.
 
     Args:
         candidates: at least one; source-only among them unless it failed. One whose objective is not finite
@@ -100,6 +105,7 @@ def decide(
         seeds: how the scores were made, in the reasons.
         no_baseline: why no baseline is among the candidates, in the reasons.
         cost: which cost is an objective, too, and the tolerance.
+        taught: whether the winner is retrained with the labels that all models together give the target.
     """
     sign = 1.0 if higher_is_better else -1.0
     # Of equal ones source-only comes first: adaptation has to earn its place.
@@ -115,14 +121,22 @@ def decide(
         return Decision("none", best, f"{why}; best mean {objective} of the others")
     out = len(ranked) - len(standing)
     vetoed = f"; {out} vetoed" if out else ""
-    if best is baseline:
+    adapted = [c for c in standing if c.name not in baselines]
+    why = f"best mean {objective} of {len(candidates)} candidates{seeds}"
+    if taught and adapted:
+        if best is baseline:
+            why = f"best mean {objective} of the {len(adapted)} candidates with adaptation{seeds}; "
+            why += (
+                f"{best.name} has {best.mean:.4f} by itself, and what it says counts most in what is taught"
+            )
+        standing, best = adapted, adapted[0]
+    elif best is baseline:
         why = f"no configuration scored better than the model without adaptation{seeds}"
         if (better := ranked[0]) is not best:  # what is ranked before the best that stands is vetoed
             why = f"every configuration that scored better was vetoed; {better.name}: {better.veto}"
         return Decision("source-only", best, why + vetoed)
-    if baseline in standing and (why := agreement.against_adaptation):
-        return Decision("source-only", baseline, why + vetoed)
-    why = f"best mean {objective} of {len(candidates)} candidates{seeds}"
+    elif baseline in standing and (against := agreement.against_adaptation):
+        return Decision("source-only", baseline, against + vetoed)
     if cost is not None and cost.name in best.cost:
         near = [c for c in standing if cost.name in c.cost and sign * (best.mean - c.mean) <= cost.tolerance]
         cheap = min(near, key=lambda c: c.cost[cost.name])

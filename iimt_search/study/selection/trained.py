@@ -17,7 +17,7 @@ from iimt_search.pooling.labels import Pool, PooledModel
 from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
-from iimt_search.study.search.reference import alike, pooled_model
+from iimt_search.study.search.reference import views_of
 from iimt_search.study.search.sampling import settings_for, source_only_settings
 from iimt_search.study.search.trial_record import read_trials, trial_name
 from iimt_search.study.selection.decide import Agreement
@@ -50,15 +50,15 @@ class ModelsTogether:
 
     Args:
         adapted: views of the target's samples by those with adaptation, alike in their number.
-        without: by those without.
+        without: by those without; of as many samples.
 
     Attributes:
-        pool: what the first say together; None where there is none.
+        pool: what all say together; None where there is none with adaptation.
         agreement: how far each agree.
     """
 
     def __init__(self, adapted: list[PooledModel], without: list[PooledModel]) -> None:
-        self.pool = Pool(adapted) if adapted else None
+        self.pool = Pool(adapted, without) if adapted else None
         order = self.pool.weights.argsort(descending=True).tolist() if self.pool else []
         better = [adapted[at] for at in order[: math.ceil(len(order) / 2)]]
         self.agreement = Agreement(_agreement(better), _agreement(without))
@@ -73,13 +73,13 @@ class TaskModels(ModelsTogether):
 
     Attributes:
         adapted: those of ``adapted`` that are there and whole.
+        without: those of ``source_only``, of as many samples.
     """
 
     def __init__(self, adapted: Iterable[Path], source_only: Iterable[Path]) -> None:
-        kept = alike({path: view for path in adapted if path.exists() and (view := pooled_model(path))})
-        without = [view for path in source_only if path.exists() and (view := pooled_model(path))]
-        super().__init__(list(kept.values()), without)
-        self.adapted = list(kept)
+        kept, without = views_of(adapted, source_only)
+        super().__init__(list(kept.values()), list(without.values()))
+        self.adapted, self.without = list(kept), list(without)
 
 
 class TrainedModels:

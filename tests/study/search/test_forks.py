@@ -33,7 +33,7 @@ class Forking(InlineExecutor):
     """Trains jobs side by side, and has a fork of trial 0 take trial 1's place after its second report."""
 
     def __init__(self) -> None:
-        super().__init__(population=3)  # source-only has one of them
+        super().__init__(population=4)  # source-only has two of them
         self.at: dict[str, int] = {}
         self.jobs: dict[str, Job] = {}
 
