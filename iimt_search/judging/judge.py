@@ -276,7 +276,7 @@ def choose(
         UsageError: there is no such validator or baseline, or files lack what it needs: says which, and what.
     """
     paths = [Path(p) for p in ([models] if isinstance(models, (str, Path)) else models)]
-    files = find_models(paths)
+    files = dict(sorted(find_models(paths).items()))  # sums do not depend on the order
     named = tuple(dict.fromkeys([objective, *validators]))
     _check_names(named, baselines, files)
     without = tuple(baselines) or tuple(name for name in files if name == SOURCE_ONLY_KEY)

@@ -107,7 +107,7 @@ class ScopeRun:
                     reference.make([job])
                 scope.store(job, reference.complete(job, known))
 
-        confirmation = Confirmation(scope, line)
+        confirmation = Confirmation(scope, line, alone.errors)
         self._enter("confirm", confirmation.missing())
         choice = yield from confirmation.steps()
         choice = replace(choice, caveats=(*choice.caveats, *untrained(alone.errors)))

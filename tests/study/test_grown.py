@@ -162,7 +162,7 @@ def test_a_trial_under_way_goes_on_with_the_value_that_it_had(
 ) -> None:
     stop = threading.Event()
     with pytest.raises(StudyInterruptedError):
-        run(space(data), tmp_path, None, stop_after(4, stop), stop=stop)
+        run(space(data), tmp_path, None, stop_after(7, stop), stop=stop)
     states = [state.name for _, state, *_ in contents(tmp_path)]
     assert states[0] == "RUNNING"
     left, executor, listener = contents(tmp_path), Counting(), Lines()
@@ -250,6 +250,6 @@ def test_a_task_that_is_left_out_keeps_its_training_under_way(
     more: dict[str, Any] = {"scope": "per_task", "budget": {"trials": 1}}
     stop = threading.Event()
     with pytest.raises(StudyInterruptedError):
-        run(space(data, tasks=["a->b"], **more), tmp_path, None, stop_after(4, stop), stop=stop)
+        run(space(data, tasks=["a->b"], **more), tmp_path, None, stop_after(7, stop), stop=stop)
     run(space(data, tasks=["a->c"], **more), tmp_path)
     assert [path.name for path in (tmp_path / "grown" / "jobs").iterdir()] == ["a_to_b-trial-0"]

@@ -1,7 +1,7 @@
 """Runs the best few configurations again with fresh seeds, and decides."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -84,11 +84,16 @@ class Confirmation:
 
     The method's default configuration and source-only are always candidates, with the same fresh seeds
     as the best trials. Only fresh seeds decide: the score that brought a trial here was the best of many,
-    hence too good.
+    hence too good. Source-only's trainings are there before.
+
+    Args:
+        scope: the study.
+        line: takes a line of text for each finished job.
+        failed: keys of jobs that have failed in this run, and are not tried again.
     """
 
-    def __init__(self, scope: Scope, line: Callable[[str], None]) -> None:
-        self._scope, self._line = scope, line
+    def __init__(self, scope: Scope, line: Callable[[str], None], failed: Container[str] = ()) -> None:
+        self._scope, self._line, self._failed = scope, line, failed
         self._trials, self._vetoed = select_candidates(scope)
         seeds = range(scope.space.confirm.seeds)
         self._jobs = {
@@ -98,7 +103,8 @@ class Confirmation:
 
     def missing(self) -> list[Job]:
         """Return the jobs whose training is not there yet."""
-        return [job for jobs in self._jobs.values() for job in jobs if not self._scope.have(job)]
+        jobs = [job for jobs in self._jobs.values() for job in jobs if job.key not in self._failed]
+        return [job for job in jobs if not self._scope.have(job)]
 
     def _candidate(self, name: str, evaluations: list[Evaluation]) -> Candidate:
         scope, jobs = self._scope, self._jobs[name]
