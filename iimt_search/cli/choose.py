@@ -64,7 +64,7 @@ def _print_audit(choice: "ModelChoice", audit: "ModelAudit") -> None:
     click.echo(f"target accuracy in percent of {audit.task.test_samples} samples, read after the choice")
     rows = [(f"{choice.candidate} (the choice)", audit.candidates[choice.candidate], "")]
     if audit.ensemble is not None:
-        rows.append(("all with adaptation together", audit.ensemble, ""))
+        rows.append(("all together", audit.ensemble, ""))
     rows += [(name, value, "") for name, value in audit.candidates.items() if name != choice.candidate]
     rows += [
         (f"picked by {name}", v.target_accuracy, f"{v.spearman:.2f}")

@@ -85,7 +85,7 @@ class ModelChoice:
         shares: class → its share of the source, where source labels are there, its estimated share of the
             target, and how far the models differ in it.
         models: every file.
-        ensemble: float64 (N, C), labels of the target that all models with adaptation give together; None
+        ensemble: float64 (N, C), labels of the target that all models give together; None
             where there is none.
     """
 
@@ -384,8 +384,8 @@ def _about_agreement(
 def save_predictions(choice: ModelChoice, path: Path) -> None:
     """Write what is said of the target samples as an ``.npz``, beside and renamed; its folder is made.
 
-    Its arrays are float32 (N, C): ``probabilities`` of what is chosen, ``ensemble`` of all models with
-    adaptation together, where there is one.
+    Its arrays are float32 (N, C): ``probabilities`` of what is chosen, ``ensemble`` of all models
+    together, where there is one with adaptation.
     """
     arrays: dict[str, Any] = {"probabilities": choice.probabilities.float().numpy()}
     if choice.ensemble is not None:

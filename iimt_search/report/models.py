@@ -51,7 +51,7 @@ def _ensemble(choice: ModelChoice) -> Table:
 def _accuracies(choice: ModelChoice, audit: Mapping[str, Any]) -> Table:
     rows: Sequence[tuple[str, float | None]] = [
         (f"{choice.candidate}, the choice", audit["tasks"]["target"]["choice"]["target_accuracy"]),
-        ("all with adaptation together", audit["ensemble"]),
+        ("all together", audit["ensemble"]),
         *((name, value) for name, value in audit["candidates"].items() if name != choice.candidate),
     ]
     return Table(("what", "accuracy, percent"), tuple((name, number(v, ".1f")) for name, v in rows))

@@ -82,7 +82,8 @@ class Retraining:
         if self._taught and any(job.teacher for job in self.missing()):
             trained = TrainedModels(scope, [candidate.name for candidate in self._choice.candidates])
             for task, models in trained.tasks.items():
-                self._line(f"{task.name}: {len(models.adapted)} trained models label the target together")
+                count = len(models.adapted) + len(models.without)
+                self._line(f"{task.name}: {count} trained models label the target together")
                 Teacher(scope).write(task, models)
         retrainings = FixedJobs(self._cleared(self.missing()), scope.objective, scope.store, self._line)
         yield [retrainings]

@@ -1,6 +1,6 @@
-"""The reference of a study: what its first trials together say of the target's samples.
+"""The reference of a study: what its first trials and source-only say of the target's samples together.
 
-Made once, when they have ended, and fixed for good: a trial's score depends on nothing that comes after.
+Made once, when these have ended, and fixed for good: a trial's score depends on nothing that comes after.
 """
 
 from collections.abc import Iterable, Sequence

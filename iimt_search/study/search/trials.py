@@ -280,7 +280,7 @@ class TrialSource:
             jobs = {number: job for number, job in jobs.items() if number < first}
         if not jobs or not self.reference.make([jobs[number] for number in sorted(jobs)]):
             return False
-        self._line(f"reference: what {len(jobs)} trials together say of the target")
+        self._line(f"reference: what {len(jobs)} trials and source-only together say of the target")
         return True
 
     def _report(self, running: _Running, evaluation: Evaluation) -> None:
