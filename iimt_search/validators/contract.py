@@ -64,8 +64,8 @@ class Predictions:
             trained from the pseudo-labelled target back to the unlabelled source; None where that
             training was not asked for.
         short_reverse_logits: the same, by a training of a tenth of the steps from this model's weights.
-        reference: float (N_t, C), what the study's first trials and source-only together say of the target samples, rows
-            sum to 1.
+        reference: float (N_t, C), what the study's first trials and source-only together say of the target
+            samples, rows sum to 1.
     """
 
     source_logits: Tensor
