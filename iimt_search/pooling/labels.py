@@ -16,6 +16,8 @@ ITERATIONS = 5
 EVIDENCE = 0.75
 # How often all mixtures are made: from the second time half of the prior is what they have said together.
 ROUNDS = 3
+# Share of the prior of models without adaptation to that of the others, where they agree as much.
+ANCHOR_ODDS = 0.3
 _LEAST = 1e-3
 _LEAST_KAPPA = 0.05
 
@@ -94,22 +96,24 @@ class Mixture:
 
 def _anchor(models: Sequence[Tensor], weights: Tensor, without: Sequence[Tensor], classes: int) -> float:
     """Return how much of the prior is what models without adaptation say, in [0, 1); see :class:`Pool`."""
-    odds = float(len(without) ** 2)
+    if not without:
+        return 0.0
+    odds = ANCHOR_ODDS
     if len(without) > 1 and len(models) > 1:
         adapted = float(weights @ kappas(models, classes).sum(dim=1)) / (len(models) - 1)
         own = mean_agreement(without, classes)
-        odds *= (max(own, _LEAST_KAPPA) / max(adapted, _LEAST_KAPPA)) ** 2
+        odds *= (max(own, _LEAST_KAPPA) / max(adapted, _LEAST_KAPPA)) ** 5
     return odds / (1 + odds)
 
 
 class Pool:
     """Models that together label the target.
 
-    Which class a group of samples is, the models without adaptation know best: adapted ones that went wrong
-    have taught it to themselves, and are sure of it. Which samples belong together, the embeddings of the
-    adapted ones tell. So the mean prediction of both, mostly of the former, is each sample's prior in a
-    mixture of each adapted model's embeddings. What the mixtures say on the mean is half of the prior of the
-    next, and after some rounds the label. ``docs/choosing.md`` tells what that gained.
+    Adapted models that went wrong have taught it to themselves, each another way: where those without
+    adaptation agree more with each other, they know better which class a group of samples is. Which samples
+    belong together, the embeddings of the adapted ones tell. So the mean prediction of both is each sample's
+    prior in a mixture of each adapted model's embeddings. What the mixtures say on the mean is half of the
+    prior of the next, and after some rounds the label. ``docs/choosing.md`` tells what that gained.
 
     Args:
         models: with adaptation, at least one, of the same samples in the same order. Each counts by its
@@ -118,8 +122,8 @@ class Pool:
 
     Attributes:
         weights: of the models with adaptation, float64 (M,), sum to 1.
-        anchor: share of the prior that those without have. With M₀ of them, whose mean κ is κ₀, it is to the
-            others' as M₀² κ₀² to their mean κ squared; as M₀² to 1 where one κ is unknown.
+        anchor: share of the prior that those without have. It is to the others' as 0.3 (κ₀ / κ)⁵ to 1, with
+            the mean κ of each kind among themselves; as 0.3 to 1 where one of them is unknown.
     """
 
     def __init__(self, models: Sequence[PooledModel], without: Sequence[PooledModel] = ()) -> None:

@@ -109,22 +109,24 @@ def test_without_embeddings_the_labels_are_the_mean() -> None:
 
 def test_models_without_adaptation_name_the_groups_that_adapted_ones_show() -> None:
     embeddings, y = clusters((60, 60, 60))
-    wrong = (y + (y > 0).long() * (3 - 2 * y)) % CLASSES  # classes 1 and 2 are taken for each other
-    adapted = [model(embeddings, wrong, 0.95, seed) for seed in range(6)]
+    # Each adapted model takes another two classes for each other, most of them 1 and 2.
+    orders = [(0, 2, 1), (0, 2, 1), (0, 2, 1), (1, 0, 2), (2, 1, 0)]
+    adapted = [model(embeddings, torch.tensor(order)[y], 0.95, seed) for seed, order in enumerate(orders)]
     blurred = torch.randn(180, 8, generator=torch.Generator().manual_seed(1))
-    without = [model(blurred, y, 0.6, seed) for seed in (10, 11, 12)]
+    without = [model(blurred, y, 0.8, seed) for seed in (10, 11, 12)]
     assert accuracy(Pool(adapted).labels(), y) < 0.4
     assert accuracy(Pool(adapted, without).labels(), y) > 0.95 > max(accuracy(w.logits, y) for w in without)
 
 
-def test_models_without_adaptation_count_by_their_number_and_agreement() -> None:
+def test_models_without_adaptation_count_by_their_agreement() -> None:
     embeddings, y = clusters((60, 60, 60))
     adapted = [model(embeddings, y, 0.8, seed) for seed in range(4)]
     sound = [model(embeddings, y, 0.8, seed) for seed in (10, 11, 12)]
     noise = [model(embeddings, y, 1 / 3, seed) for seed in (10, 11, 12)]
     assert Pool(adapted).anchor == 0
-    assert Pool(adapted, sound[:1]).anchor == Pool(adapted[:1], sound[:1]).anchor == 0.5
-    assert Pool(adapted, sound[:2]).anchor == pytest.approx(0.8, abs=0.05)
-    assert Pool(adapted, sound).anchor == pytest.approx(0.9, abs=0.03)
-    assert Pool(adapted, noise).anchor < 0.3
+    share = 0.3 / 1.3
+    assert Pool(adapted, sound[:1]).anchor == Pool(adapted[:1], sound[:1]).anchor == pytest.approx(share)
+    assert Pool(adapted, sound).anchor == pytest.approx(share, abs=0.1)
+    assert Pool([model(embeddings, y, 0.6, seed) for seed in range(4)], sound).anchor > 0.8
+    assert Pool(adapted, noise).anchor < 0.01
     assert accuracy(Pool(adapted, noise).labels(), y) > 0.95
