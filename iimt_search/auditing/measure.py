@@ -198,7 +198,7 @@ class Auditor:
         opening = Lock()
 
         def measured(checkpoint: KeptCheckpoint) -> float:
-            found = load_kept_model(checkpoint.path)
+            found = load_kept_model(checkpoint.path, self.space.train.weights)
             key = found.settings.form, featurizer_of(spec, found.settings)
             with opening:
                 if key not in tests:  # what they depend on was searched

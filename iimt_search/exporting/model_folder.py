@@ -135,6 +135,7 @@ def export_kept(
     scores: Mapping[str, float],
     folder: Path,
     others: Sequence[KeptCheckpoint] = (),
+    weights: str = "",
 ) -> None:
     """Write the model of a kept checkpoint to ``folder``, as an ensemble with those of others.
 
@@ -146,12 +147,13 @@ def export_kept(
         scores: validator → score, for the model card.
         folder: made where absent; an exported model in it is replaced.
         others: checkpoints of the same configuration, trained with other seeds.
+        weights: where a file of pretrained weights lies by now; "" for where it lay.
 
     Raises:
         ModelFileError: a checkpoint is damaged.
         DataError: the task's data, or a pretrained network's weights, are not at hand.
     """
-    found = load_kept_model(kept.path)
+    found = load_kept_model(kept.path, weights)
     task = load_task_of(spec, found.settings)
     export_model(
         folder,
@@ -163,6 +165,6 @@ def export_kept(
         scores=scores,
         arithmetic=found.arithmetic,
     )
-    members = [load_kept_model(other.path) for other in others]
+    members = [load_kept_model(other.path, weights) for other in others]
     side = task.sample_shape[-1]
     add_members(folder, [image_model(member.model, member.settings, side) for member in members])

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from iimt_search.settings import TrainSettings, shown_value, with_new_names
+from iimt_search.settings import NO_FILES, TrainSettings, shown_value, with_new_names
 from iimt_search.space.schema import Choices, NumberRange, Scalar, SearchRange, Space, with_defaults
 
 # What makes two space files the same study: change one of these, and the trials no longer compare.
@@ -72,7 +72,7 @@ def _identity(content: dict[str, Any]) -> dict[str, Any]:
     """Return what makes two space files the same study, of one's canonical content.
 
     Of a domain its name, or how it is augmented: what its samples are their fingerprints say, not the paths
-    that they are read from.
+    that they are read from. So it is with a file of weights.
     """
 
     def domain(spec: Any) -> Any:
@@ -84,8 +84,12 @@ def _identity(content: dict[str, Any]) -> dict[str, Any]:
         domains = [*spec.get("source", ()), spec.get("target"), spec.get("few_shot")]
         return spec.get("name"), [domain(each) for each in domains]
 
+    train = content["train"]
+    if train["weights"] not in NO_FILES:
+        train = {**train, "weights": "a file"}
     parts = {
         "tasks": [task(t) for t in content["tasks"]],
+        "train": train,
         "cost": (content.get("cost") or {}).get("name", "none"),
     }
     return {key: content.get(key) for key in IDENTITY} | parts

@@ -212,6 +212,11 @@ class CostSettings(_Strict):
     name: Literal["none", "seconds", "operations"] = "none"
     tolerance: float = Field(0.02, ge=0, allow_inf_nan=False)
 
+    @property
+    def is_objective(self) -> bool:
+        """Whether cost is an objective."""
+        return self.name != "none"
+
 
 class ConfirmSettings(_Strict):
     """How the best few configurations are run again before one is named best.
@@ -431,7 +436,7 @@ class Space(_Strict):
     @property
     def pruning(self) -> PrunerSettings:
         """The pruner in effect: none where cost is an objective, for Optuna then has none."""
-        return self.pruner if self.cost.name == "none" else PrunerSettings(name="none")
+        return PrunerSettings(name="none") if self.cost.is_objective else self.pruner
 
     def canonical(self) -> dict[str, Any]:
         """Return the space as plain JSON values, every default written out."""

@@ -33,7 +33,7 @@ from iimt_search.study.folder import StudyFolder
 from iimt_search.study.progress import Listener
 from iimt_search.study.scope import Scope
 from iimt_search.study.scope_run import run_scopes
-from iimt_search.study.search.going_on import GoingOn, go_on, optuna_studies
+from iimt_search.study.search.going_on import GoingOn, fingerprints, go_on, optuna_studies
 from iimt_search.study.search.sampling import distributions, make_pruner
 from iimt_search.study.search.trial_record import trial_name
 from iimt_search.study.storage import sql
@@ -84,7 +84,7 @@ def _driver_storage(
 
 
 def _costs(space: Space) -> list[str]:
-    return [] if space.cost.name == "none" else [space.cost.name]
+    return [space.cost.name] if space.cost.is_objective else []
 
 
 def _open_study(storage: BaseStorage, name: str, space: Space) -> optuna.Study:
@@ -158,9 +158,9 @@ def _prepare(space: Space, device: str, listener: Listener, stop: threading.Even
     Features of pretrained networks, too: they are computed on ``device``.
 
     Returns:
-        Task name → fingerprint of its data.
+        Fingerprints of the tasks' data and of a file of weights.
     """
-    fingerprints, wrong = {}, list[str]()
+    of_tasks, wrong = {}, list[str]()
     for spec in space.tasks:
         if stop.is_set():
             raise StudyInterruptedError(f"study {space.study!r} is stopped before it began")
@@ -176,7 +176,7 @@ def _prepare(space: Space, device: str, listener: Listener, stop: threading.Even
         )
         for note in (*task.notes, *shared_with_target(task)):
             listener.line(f"{'warning' if note.warning else 'note'}: {note.message}")
-        fingerprints[spec.name] = task.fingerprint
+        of_tasks[spec.name] = task.fingerprint
     if wrong:
         raise DataError(*wrong)
 
@@ -186,7 +186,7 @@ def _prepare(space: Space, device: str, listener: Listener, stop: threading.Even
             prepare_features(spec, space, device, told)
     if wrong:
         raise DataError(*dict.fromkeys(wrong))
-    return fingerprints
+    return fingerprints(space, of_tasks)
 
 
 def run_study(

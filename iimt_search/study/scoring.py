@@ -130,7 +130,8 @@ def score_study(
 ) -> StudyScores:
     """Score a study's kept checkpoints, and export what the one validator prefers; see ``api.score``."""
     opened.need_folder("its kept checkpoints are")
-    tasks = {task.name: task for task in Space.model_validate(opened.space).tasks}
+    space = Space.model_validate(opened.space)
+    tasks = {task.name: task for task in space.tasks}
     kept = kept_checkpoints(opened.folder, tasks)
     if not kept:
         raise StudyError(f"study {opened.folder.name!r} has no kept checkpoints in {opened.folder.kept}/")
@@ -144,6 +145,6 @@ def score_study(
                 raise StudyError(f"{name} prefers nothing for {task}: what it needs was not kept")
             exported[task] = export / spec.slug
             check_target(exported[task])
-            export_kept(checkpoint.kept, spec, checkpoint.scores, exported[task])
+            export_kept(checkpoint.kept, spec, checkpoint.scores, exported[task], weights=space.train.weights)
             write_card(exported[task], None)
     return StudyScores(opened.folder.name, scored, best, exported)

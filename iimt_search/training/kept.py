@@ -18,7 +18,7 @@ from torch import Tensor
 from iimt_search.errors import ModelFileError
 from iimt_search.files import atomic_write
 from iimt_search.models.network import Architecture, Model, trained_model
-from iimt_search.settings import TrainSettings
+from iimt_search.settings import NO_FILES, TrainSettings
 from iimt_search.validators.contract import FewShot, Mixed, Predictions
 
 _WEIGHT = "weight."
@@ -195,18 +195,24 @@ def load_kept_predictions(path: Path) -> Predictions:
         raise ModelFileError(f"{path} is not a whole kept checkpoint: {error}") from error
 
 
-def load_kept_model(path: Path) -> KeptModel:
+def load_kept_model(path: Path, weights: str = "") -> KeptModel:
     """Return a kept checkpoint's model.
+
+    Args:
+        path: its file.
+        weights: where a file of pretrained weights lies by now, for the settings; "" for where it lay.
 
     Raises:
         ModelFileError: the file is missing or damaged.
     """
-    weights = {name.removeprefix(_WEIGHT): value for name, value in _read(path, weights=True).items()}
+    state = {name.removeprefix(_WEIGHT): value for name, value in _read(path, weights=True).items()}
     try:
         with safe_open(path, framework="pt") as content:
             about = content.metadata()
-        model = trained_model(Architecture(**json.loads(about["architecture"])), weights)
+        model = trained_model(Architecture(**json.loads(about["architecture"])), state)
         settings = TrainSettings.model_validate_json(about["settings"])
+        if weights and settings.weights not in NO_FILES:
+            settings = settings.model_copy(update={"weights": weights})
         arithmetic, threads = about.get("arithmetic", ""), int(about.get("threads", 0))
         return KeptModel(model.eval(), settings, int(about["seed"]), arithmetic, threads)
     except (LookupError, TypeError, ValueError, RuntimeError, MemoryError, SafetensorError) as error:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import iimt_search
 from iimt_search.data.open import open_domain
-from iimt_search.errors import DataError, UsageError
+from iimt_search.errors import DataError, StudyMismatchError, UsageError
 from iimt_search.features import store
 from iimt_search.features.extract import Featurizer, image_model, load_training_task
 from iimt_search.features.photographs import BACKBONE, with_backbone
@@ -231,3 +232,28 @@ def test_training_the_network_itself_on_a_device(device: str, network: str, task
     training.advance(2)
     predictions = training.predictions()
     assert predictions.target_logits.device.type == "cpu" and bool(predictions.target_logits.isfinite().all())
+
+
+def test_a_study_goes_on_with_weights_that_were_moved_and_not_with_others(
+    network: str, task: TaskSpec, tmp_path: Path
+) -> None:
+    first, moved, other = (tmp_path / f"{name}.safetensors" for name in "abc")
+    norm = {f"1.{name}": torch.ones(6) for name in ("weight", "bias", "running_mean", "running_var")}
+    weights = {"0.weight": torch.randn(6, 3, 8, 8), "0.bias": torch.zeros(6), **norm}
+    save_file(weights, first)
+
+    def space(file: Path) -> Space:
+        train = settings_of(network, weights=str(file), evaluations=1).model_dump()
+        small = {"confirm": {"top": 1, "seeds": 1}, "retrain": {"steps": 4}, "reference": {"trials": 1}}
+        content = {"schema": 1, "study": "photos", "tasks": [task.model_dump()], "train": train, **small}
+        return Space.model_validate({**content, "budget": {"trials": 1}, "validators": []})
+
+    (before,) = iimt_search.run(space(first), studies_dir=tmp_path / "s", workers=0, device="cpu")
+    first.rename(moved)
+    (after,) = iimt_search.run(space(moved), studies_dir=tmp_path / "s", workers=0, device="cpu")
+    assert after.digest == before.digest
+    audit = iimt_search.audit("photos", studies_dir=tmp_path / "s", train=False)
+    assert 0 <= audit["lab->field"].choice <= 100
+    save_file({**weights, "0.bias": torch.ones(6)}, other)
+    with pytest.raises(StudyMismatchError, match="begun with other content of train.weights"):
+        iimt_search.run(space(other), studies_dir=tmp_path / "s", workers=0, device="cpu")

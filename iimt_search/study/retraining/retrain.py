@@ -147,7 +147,7 @@ class Retraining:
             if better:
                 settled[task] = ([tuned], settled[task][1])
                 folder = scope.folder.models / self._choice.candidate / job.tasks[0].slug
-                export_kept(kept, job.tasks[0], tuned.scores, folder)
+                export_kept(kept, job.tasks[0], tuned.scores, folder, weights=scope.space.train.weights)
         return found
 
     def _settle(self, candidate: str, jobs: Sequence[Job]) -> tuple[list[TrainedModel], str]:
@@ -180,7 +180,7 @@ class Retraining:
         )
         folder = scope.folder.models / candidate / spec.slug
         kept, *others = [model.kept for model in models]
-        export_kept(kept, spec, models[0].scores, folder, others)
+        export_kept(kept, spec, models[0].scores, folder, others, scope.space.train.weights)
         if caveat:
             self._line(caveat)
         return models, caveat

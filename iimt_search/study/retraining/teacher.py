@@ -37,7 +37,7 @@ class Teacher:
         view = pooled_model(path)
         if view is not None and len(view.logits) == count:
             return view
-        kept = load_kept_model(path)
+        kept = load_kept_model(path, self.scope.space.train.weights)
         task = load_training_task(spec, kept.settings)
         device = torch.device(resolve_device(self.scope.device))
         return PooledModel(*predict(kept.model.to(device), Samples(task.target, device)))

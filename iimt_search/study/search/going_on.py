@@ -9,7 +9,9 @@ from optuna.storages import RDBStorage
 
 from iimt_search.data.assemble import load_task_of
 from iimt_search.errors import StudyMismatchError
+from iimt_search.models.weights import weights_key
 from iimt_search.plain_text import clipped
+from iimt_search.settings import NO_FILES
 from iimt_search.space import Space, with_defaults
 from iimt_search.space.growth import conflicts, differences, growth, with_earlier_values
 from iimt_search.space.task_spec import TaskSpec
@@ -17,6 +19,19 @@ from iimt_search.study.storage.database import LEFT_OUT, count_trials, optuna_st
 
 # So many changed values are told.
 _DIFFERENCES = 5
+# Whose fingerprint stands beside those of the tasks, where it is a file.
+_WEIGHTS = "train.weights"
+
+
+def fingerprints(space: Space, of_tasks: Mapping[str, str]) -> dict[str, str]:
+    """Return task → fingerprint of its data, and that of the file of weights, where one is named.
+
+    Raises:
+        DataError: that file cannot be read.
+    """
+    weights = space.train.weights
+    of_weights = {} if weights in NO_FILES else {_WEIGHTS: weights_key(space.train.network, weights)}
+    return {**of_tasks, **of_weights}
 
 
 @dataclass(frozen=True)
@@ -25,7 +40,7 @@ class GoingOn:
 
     Attributes:
         space: the space; what is searched has in ``train`` the value of trials from before it was.
-        data: task → fingerprint of its data.
+        data: as :func:`fingerprints` returns it.
         told: what has changed since the last run, for people.
         grown: whether ranges or searched settings are among it.
         left_out: the name of each Optuna study whose task the space has no more → the task.
@@ -67,7 +82,8 @@ def _check(space: Space, stored: Mapping[str, Any], data: dict[str, str]) -> Non
         data[task] for task in data.keys() - known.keys()
     ):
         changed.insert(0, "tasks")
-    changed += [f"data of {task}" for task in data if known.get(task, "") not in ("", data[task])]
+    different = [task for task in data if known.get(task, "") not in ("", data[task])]
+    changed += [f"content of {task}" if task == _WEIGHTS else f"data of {task}" for task in different]
     if changed:
         more = f" and {len(told) - _DIFFERENCES} more" if len(told) > _DIFFERENCES else ""
         listed = f" ({'; '.join(told[:_DIFFERENCES])}{more})" if told else ""
@@ -85,7 +101,7 @@ def go_on(storage: RDBStorage, space: Space, data: dict[str, str]) -> GoingOn:
     Args:
         storage: where the study lies.
         space: what the user gives.
-        data: fingerprints of its tasks' data.
+        data: as :func:`fingerprints` returns it.
 
     Raises:
         StudyMismatchError: it was begun with another space or data; says what differs.
@@ -98,7 +114,8 @@ def go_on(storage: RDBStorage, space: Space, data: dict[str, str]) -> GoingOn:
     for stored in known.values():
         space = with_earlier_values(stored["space"], space)
     if space.train != asked:  # the samples may be those of another size
-        data = {task.name: load_task_of(task, space.train).fingerprint for task in space.tasks}
+        of_tasks = {task.name: load_task_of(task, space.train).fingerprint for task in space.tasks}
+        data = fingerprints(space, of_tasks)
     for stored in known.values():
         _check(space, stored, data)
     counts = {name: sum(count_trials(storage, name).values()) for name in known}

@@ -212,7 +212,7 @@ class TrialSource:
             return True  # reported before, and let go on then
         # Up to the fork it is its donor's; at its end a trial is complete, whatever the pruner thinks.
         between = running.forked_at < evaluation.step < job.settings.steps
-        return not (between and self._space.cost.name == "none" and trial.should_prune())
+        return not (between and not self._space.cost.is_objective and trial.should_prune())
 
     def finished(self, job: Job, outcome: Finished) -> None:
         """Take a trial's end: tell Optuna, or hold it until its objective can be computed."""
@@ -289,18 +289,19 @@ class TrialSource:
         if not math.isfinite(value):
             running.error = not_a_number(self._space.objective, value, step)
         elif step not in running.reported:
-            if self._space.cost.name == "none":
-                running.trial.report(value, step)
-            else:  # it refuses where there are two objectives; the curve is of the first
+            if self._space.cost.is_objective:  # it refuses two; the curve is of the first
                 self._study._storage.set_trial_intermediate_value(running.trial._trial_id, step, value)
+            else:
+                running.trial.report(value, step)
             running.reported.add(step)
             self.budget.reach(running.trial.number, step)
 
     def _tell(self, running: _Running, outcome: Finished) -> None:
         """Tell Optuna COMPLETE, PRUNED or FAIL, with every validator's score as attribute."""
         job, trial, evaluation = running.job, running.trial, running.last
-        error, cost = running.error or outcome.error, self._space.cost.name
-        if outcome.status == "complete" and evaluation and cost not in ("none", *evaluation.cost):
+        error, second = running.error or outcome.error, self._space.cost.is_objective
+        cost = self._space.cost.name
+        if outcome.status == "complete" and evaluation and second and cost not in evaluation.cost:
             error = error or f"its {cost} are not known"  # an objective has to be
         if error:
             state, value = TrialState.FAIL, None
@@ -317,7 +318,7 @@ class TrialSource:
             vetoed = self._note(trial, job, evaluation, error)
             origin = trial.user_attrs.get("origin", "")
             notes.note_trial(trial, job, running.params, origin, evaluation, error, vetoed)
-            costs = [] if evaluation is None or cost == "none" else [evaluation.cost.get(cost, 0.0)]
+            costs = [evaluation.cost.get(cost, 0.0)] if evaluation is not None and second else []
             self._study.tell(trial, None if value is None else [value, *costs], state=state)
         self.budget.end(trial.number, state, value, counts=not lost)
         self._line(self._describe(running, state, error) + ("; it does not count" if lost else ""))
