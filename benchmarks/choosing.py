@@ -111,10 +111,10 @@ def _row(case: Case, seed: int, accuracies: dict[str, float], scores: dict[str, 
     )
 
 
-def _trials(space: Space, studies: Path) -> list[TrialRecord]:
-    """Return the complete trials of a case's study, in order."""
+def _trials(space: Space, studies: Path, *outcomes: str) -> list[TrialRecord]:
+    """Return the trials of a case's study that ended so and that no veto meets, in order."""
     trials = read_trials(open_study(studies, space.study).studies[0])
-    return [trial for trial in trials if trial.state == "complete"]
+    return [trial for trial in trials if trial.outcome in outcomes and not trial.veto]
 
 
 def _accuracies(case: Case, space: Space, studies: Path) -> tuple[dict[str, float], float]:
@@ -146,13 +146,14 @@ def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
         each.job: each.path
         for each in last_checkpoints(kept_checkpoints(StudyFolder(studies / space.study), [case.name]))
     }
-    trials = [trial.name for trial in _trials(space, studies) if trial.name in kept]
+    first_trials = _trials(space, studies, "complete")[: space.reference.trials]
+    trials = [trial.name for trial in _trials(space, studies, "complete", "pruned") if trial.name in kept]
     fresh = [job for job in kept if job.startswith("confirm-")]
     without = [job for job in kept if job == _SOURCE_ONLY or job.startswith(f"confirm-{_SOURCE_ONLY}")]
     adapted = [*trials, *(job for job in fresh if job not in without)]
     models = TaskModels([kept[job] for job in adapted], [kept[job] for job in without])
     labels = _labels(space)
-    first = pool_of([kept[name] for name in trials[: space.reference.trials]], [kept[job] for job in without])
+    first = pool_of([kept[trial.name] for trial in first_trials], [kept[job] for job in without])
     if models.pool is None or first is None:
         raise RuntimeError(f"{space.study}: none of its models can take part")
     together = models.pool.labels()

@@ -130,3 +130,14 @@ def test_models_without_adaptation_count_by_their_agreement() -> None:
     assert Pool([model(embeddings, y, 0.6, seed) for seed in range(4)], sound).anchor > 0.8
     assert Pool(adapted, noise).anchor < 0.01
     assert accuracy(Pool(adapted, noise).labels(), y) > 0.95
+
+
+def test_models_without_adaptation_that_collapse_are_not_followed() -> None:
+    embeddings, y = clusters((60, 60, 60))
+    adapted = [model(embeddings, y, 0.7, seed) for seed in range(4)]
+    two = [model(embeddings, y * (y == 2), 0.95, seed) for seed in (10, 11, 12)]  # class 1 is taken for 0
+    one = [model(embeddings, 0 * y, 0.97, seed) for seed in (10, 11, 12)]
+    for without in (two, one):
+        pool = Pool(adapted, without)
+        assert pool.anchor < 1e-4 and accuracy(pool.labels(), y) > 0.95
+        assert pool.labels_of(adapted, without).allclose(pool.labels())

@@ -14,12 +14,11 @@ from iimt_search.data.assemble import load_task_of
 from iimt_search.files import kept_path
 from iimt_search.pooling.agreement import mean_agreement
 from iimt_search.pooling.labels import Pool, PooledModel
-from iimt_search.settings import TrainSettings
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.scope import SOURCE_ONLY_KEY, Scope
 from iimt_search.study.search.reference import views_of
 from iimt_search.study.search.sampling import settings_for, source_only_settings
-from iimt_search.study.search.trial_record import read_trials, trial_name
+from iimt_search.study.search.trial_record import read_trials
 from iimt_search.study.selection.decide import Agreement
 
 
@@ -94,21 +93,21 @@ class TrainedModels:
         self._scope = scope
         self._confirmed = [name for name in confirmed if name != SOURCE_ONLY_KEY]
 
-    def _keys(self) -> tuple[dict[str, TrainSettings], dict[str, TrainSettings]]:
-        """Return key → configuration of the jobs with adaptation, and of those without."""
+    def _steps(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return key → last step of the jobs with adaptation, pruned ones too, and of those without."""
         scope, seeds = self._scope, range(self._scope.space.confirm.seeds)
         trials = {trial.name: trial for trial in read_trials(scope.study)}
         settings = {name: settings_for(scope.space, trial.params) for name, trial in trials.items()}
         adapted = {
-            scope.key("trial", trial_name(trial.number)): settings[name]
+            scope.key("trial", name): max(trial.curve, default=settings[name].steps)
             for name, trial in trials.items()
-            if trial.outcome == "complete"
+            if trial.outcome in ("complete", "pruned") and not trial.veto
         }
         for name in self._confirmed:
-            adapted |= {scope.key("confirmation", name, index): settings[name] for index in seeds}
-        without = source_only_settings(scope.space)
+            adapted |= {scope.key("confirmation", name, index): settings[name].steps for index in seeds}
         keys = [scope.key("confirmation", SOURCE_ONLY_KEY, index) for index in seeds]
-        return adapted, dict.fromkeys([scope.key("baseline", SOURCE_ONLY_KEY), *keys], without)
+        steps = source_only_settings(scope.space).steps
+        return adapted, dict.fromkeys([scope.key("baseline", SOURCE_ONLY_KEY), *keys], steps)
 
     @cached_property
     def tasks(self) -> dict[TaskSpec, TaskModels]:
@@ -117,10 +116,10 @@ class TrainedModels:
         Raises:
             ModelFileError: what was kept is damaged.
         """
-        folder, jobs = self._scope.folder.kept, self._keys()
+        folder, jobs = self._scope.folder.kept, self._steps()
 
-        def paths(task: TaskSpec, of: dict[str, TrainSettings]) -> list[Path]:
-            return [kept_path(folder / key, task.slug, settings.steps) for key, settings in of.items()]
+        def paths(task: TaskSpec, of: dict[str, int]) -> list[Path]:
+            return [kept_path(folder / key, task.slug, step) for key, step in of.items()]
 
         return {task: TaskModels(*(paths(task, of) for of in jobs)) for task in self._scope.tasks}
 
