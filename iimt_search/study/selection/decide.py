@@ -91,9 +91,8 @@ def decide(
     the cheapest of those within the tolerance. Where source-only is missing, nothing
     was compared with it, and the answer is ``none``.
 
-    A winner that will be taught by all models, those without adaptation first, needs not be better by itself
-    than source-only: its own virtual labels have no part in what is handed out. Source-only wins then only
-    where no other candidate stands.
+    A winner that will be taught by all models needs not be better by itself than source-only: its own virtual
+    labels have no part in what is handed out. Source-only wins then only where no other candidate stands.
 
     Args:
         candidates: at least one; source-only among them unless it failed. One whose objective is not finite
@@ -126,9 +125,7 @@ def decide(
     if taught and adapted:
         if best is baseline:
             why = f"best mean {objective} of the {len(adapted)} candidates with adaptation{seeds}; "
-            why += (
-                f"{best.name} has {best.mean:.4f} by itself, and what it says counts most in what is taught"
-            )
+            why += f"{best.name} has {best.mean:.4f} by itself, and a say in what is taught"
         standing, best = adapted, adapted[0]
     elif best is baseline:
         why = f"no configuration scored better than the model without adaptation{seeds}"

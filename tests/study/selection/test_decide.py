@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -213,3 +214,29 @@ def test_cost_alone_changes_nothing() -> None:
     given = (priced(trial(1, 0.9), 40.0), priced(trial(2, 0.89), 1.0), priced(source_only(0.5), 0.5))
     assert decide(given, "composite", True).winner.name == "trial-1"
     assert decide(given, "composite", True, cost=CostSettings()).winner.name == "trial-1"
+
+
+def test_a_winner_that_is_taught_needs_not_beat_source_only() -> None:
+    def taught(*candidates: Candidate, **more: Any) -> Decision:
+        return decide(candidates, "consensus", True, taught=True, **more)
+
+    given = (source_only(0.7, 0.7), trial(1, 0.6, 0.6), trial(2, 0.1, 0.9))
+    found = taught(*given)
+    assert (found.answer, found.winner.name) == ("trial", "trial-1")
+    assert found.reason == (
+        "best mean consensus of the 2 candidates with adaptation, with fresh seeds; source-only has 0.7000 by "
+        "itself, and a say in what is taught"
+    )
+    # Nor does it matter how far the models without adaptation agree.
+    found = taught(trial(1, 0.8, 0.8), source_only(0.1, 0.1), agreement=Agreement(0.1, 0.9))
+    assert (found.answer, found.reason) == ("trial", "best mean consensus of 2 candidates, with fresh seeds")
+    vetoed = (source_only(0.1, 0.1), trial(1, 0.6, 0.6, veto="a->b: collapsed"))
+    assert taught(*vetoed).answer == "source-only"
+    assert taught(trial(1, 0.6, 0.6)).answer == "none"
+    cheap = replace(source_only(0.7, 0.7), cost={"seconds": 1.0})
+    found = taught(
+        cheap,
+        *(replace(each, cost={"seconds": 2.0}) for each in given[1:]),
+        cost=CostSettings(name="seconds"),
+    )
+    assert (found.answer, found.winner.name) == ("trial", "trial-1")
