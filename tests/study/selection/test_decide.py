@@ -224,8 +224,8 @@ def test_a_winner_that_is_taught_needs_not_beat_source_only() -> None:
     found = taught(*given)
     assert (found.answer, found.winner.name) == ("trial", "trial-1")
     assert found.reason == (
-        "best mean consensus of the 2 candidates with adaptation, with fresh seeds; source-only has 0.7000 by "
-        "itself, and a say in what is taught"
+        "best mean consensus of the 2 candidates with adaptation, with fresh seeds; source-only has 0.7000 "
+        "by itself, and a say in what is taught"
     )
     # Nor does it matter how far the models without adaptation agree.
     found = taught(trial(1, 0.8, 0.8), source_only(0.1, 0.1), agreement=Agreement(0.1, 0.9))
