@@ -96,12 +96,14 @@ def _kept(job: Job, task: str, step: int) -> str:
     return f"kept/{job.key}/{job.kept_file(task, step).relative_to(job.kept).as_posix()}"
 
 
+_INPUTS = ("teacher", "start")
+
+
 def _inputs(job: Job) -> dict[str, str]:
     """Return field → name there, of the files that a job begins with."""
-    names = {"teacher": "teacher", "start": f"start/{job.key}"}
     return {
-        field: f"{folder}/{Path(getattr(job, field)).name}"
-        for field, folder in names.items()
+        field: f"{field}/{job.key}/{Path(getattr(job, field)).name}"
+        for field in _INPUTS
         if getattr(job, field)
     }
 
@@ -168,7 +170,7 @@ class DriverFiles:
 
     def delete(self, job: Job) -> None:
         """Delete a job's files in the storage."""
-        for kind in ("jobs", "kept"):
+        for kind in ("jobs", "kept", *_INPUTS):
             self._files.delete(f"{kind}/{job.key}")
 
 

@@ -182,7 +182,7 @@ def test_smaller_is_better_where_the_objective_says_so(made: Callable[..., Any])
 def test_a_study_by_population_based_training(
     longer_space: Callable[[int], Space], run_on: Any, recording: Any, tmp_path: Path, shared: bool
 ) -> None:
-    content = longer_space(4).canonical() | {"pruner": {"name": "pbt", "warmup": 0}, "objective": "entropy"}
+    content = longer_space(5).canonical() | {"pruner": {"name": "pbt", "warmup": 0}, "objective": "entropy"}
     space = Space.model_validate(content)
     made: list[Any] = []
 
@@ -194,7 +194,7 @@ def test_a_study_by_population_based_training(
     trials = run_on(space, start)
     forks = [trial for trial in trials if "forked_at" in trial.user_attrs]
     asked: list[Fork] = [e.fork for e in made[0].events if isinstance(e, Finished) and e.fork is not None]
-    assert asked and 0 < len(forks) <= len(asked) and len(trials) == 4 + len(forks)
+    assert asked and 0 < len(forks) <= len(asked) and len(trials) == 5 + len(forks)
     assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     for trial in trials:
         steps = list(trial.intermediate_values)
