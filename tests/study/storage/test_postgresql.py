@@ -105,7 +105,7 @@ def test_the_dashboard_reads_a_study_while_it_is_written(
     server: PostgreSQL, tiny_space: Path, tmp_path: Path, backend: str
 ) -> None:
     port, until = free_port(), time.monotonic() + 240
-    tiny_space.write_text(tiny_space.read_text().replace("trials: 3", "trials: 16"))
+    tiny_space.write_text(tiny_space.read_text().replace("trials: 3", "trials: 12"))
     where = ["--storage", server.url, "--studies-dir"]
     arguments: list[str | Path] = ["run", "--space", tiny_space, "--workers", "2", *where, tmp_path / "here"]
     arguments += [] if backend == "local" else ["--backend", backend]
@@ -126,7 +126,7 @@ def test_the_dashboard_reads_a_study_while_it_is_written(
         said = driver.communicate()[0]
     assert driver.returncode == 0, said
     assert any("Running" in states for states in seen), seen  # read while it was written
-    assert [t["state"] in ("Complete", "Pruned") for t in found["trials"]] == [True] * 16
+    assert [t["state"] in ("Complete", "Pruned") for t in found["trials"]] == [True] * 12
     assert all(trial["intermediate_values"] for trial in found["trials"])
     assert PASSWORD not in said and PASSWORD not in str(found)
 
