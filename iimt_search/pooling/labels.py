@@ -109,6 +109,18 @@ def _anchor(models: Sequence[Tensor], weights: Tensor, without: Sequence[Tensor]
     return odds / (1 + odds)
 
 
+class _Views(NamedTuple):
+    """What models with adaptation see of samples.
+
+    Attributes:
+        prior: float64 (N, C), their weighted mean prediction.
+        projected: each one's embeddings in its projection; None where they are not known.
+    """
+
+    prior: Tensor
+    projected: list[Tensor | None]
+
+
 def _entropy(labels: Tensor) -> float:
     """Return the entropy of the classes' shares of labels (N, C), in nats."""
     return float(torch.special.entr(labels.mean(dim=0)).sum())
@@ -145,14 +157,14 @@ class Pool:
         self._projections = [
             Projection(model.embeddings) if model.embeddings.numel() else None for model in models
         ]
-        self._mixtures: list[list[Mixture | None]] = []
-        self._labels = self.labels_of(models, without)
-        if self.anchor:
-            leaning = self.anchor, self._mixtures, self._labels
-            self.anchor, self._mixtures = 0.0, []
-            self._labels = self.labels_of(models, ())
-            if _entropy(leaning[2]) >= LEAST_ENTROPY * _entropy(self._labels):
-                self.anchor, self._mixtures, self._labels = leaning
+        views = self._seen(models)
+        self._mixtures, self._labels = self._fitted(views, views.prior)
+        if without:
+            mixtures, labels = self._fitted(views, self._leaning(views.prior, without))
+            if _entropy(labels) >= LEAST_ENTROPY * _entropy(self._labels):
+                self._mixtures, self._labels = mixtures, labels
+            else:
+                self.anchor = 0.0
 
     def mean_of(self, values: Iterable[Tensor]) -> Tensor:
         """Return the weighted mean of one value (N, C) for each model with adaptation, in their order."""
@@ -169,6 +181,16 @@ class Pool:
                 taken one at a time.
             without: by those without adaptation.
         """
+        views = self._seen(models)
+        prior = self._leaning(views.prior, without) if self.anchor else views.prior
+        known = labels = prior
+        for mixtures in self._mixtures:
+            labels = self._said(mixtures, views, known)
+            known = (labels + prior) / 2
+        return labels
+
+    def _seen(self, models: Iterable[PooledModel]) -> _Views:
+        """Return what the models with adaptation see of samples; they are taken one at a time."""
         projected: list[Tensor | None] = []
 
         def probabilities() -> Iterator[Tensor]:
@@ -176,20 +198,28 @@ class Pool:
                 projected.append(None if projection is None else projection(model.embeddings))
                 yield model.probabilities
 
-        prior = self.mean_of(probabilities())
-        if self.anchor:
-            alone = [model.probabilities for model in without]
-            prior = (1 - self.anchor) * prior + self.anchor * torch.stack(alone).mean(dim=0)
-        known = labels = prior
-        for at in range(ROUNDS):
-            if len(self._mixtures) == at:  # those of the pool's own samples
-                self._mixtures.append([None if x is None else Mixture(x, known) for x in projected])
-            labels = self.mean_of(
-                known if mixture is None or x is None else mixture.labels(x, known)
-                for mixture, x in zip(self._mixtures[at], projected, strict=True)
-            )
+        return _Views(self.mean_of(probabilities()), projected)
+
+    def _leaning(self, prior: Tensor, without: Iterable[PooledModel]) -> Tensor:
+        """Return a prior with the share of what models without adaptation say."""
+        alone = torch.stack([model.probabilities for model in without]).mean(dim=0)
+        return (1 - self.anchor) * prior + self.anchor * alone
+
+    def _said(self, mixtures: Sequence[Mixture | None], views: _Views, known: Tensor) -> Tensor:
+        """Return what mixtures say on the mean; a model without one says what is known."""
+        return self.mean_of(
+            known if mixture is None or x is None else mixture.labels(x, known)
+            for mixture, x in zip(mixtures, views.projected, strict=True)
+        )
+
+    def _fitted(self, views: _Views, prior: Tensor) -> tuple[list[list[Mixture | None]], Tensor]:
+        """Return the mixtures of each round, and the labels."""
+        rounds, known, labels = list[list[Mixture | None]](), prior, prior
+        for _ in range(ROUNDS):
+            rounds.append([None if x is None else Mixture(x, known) for x in views.projected])
+            labels = self._said(rounds[-1], views, known)
             known = (labels + prior) / 2
-        return labels
+        return rounds, labels
 
     def labels(self) -> Tensor:
         """Return labels of the pool's samples, float64 (N, C), rows sum to 1."""

@@ -92,12 +92,10 @@ def _computed(was: Job) -> tuple[str, int]:
     A trial whose kept checkpoints are gone was trained as the study's others.
     """
     own = Path(was.kept)
-    kept = next(
-        iter([*sorted(own.glob("*/*.safetensors")), *sorted(own.parent.glob("*/*/*.safetensors"))]), None
-    )
-    if kept is None:
+    kept = sorted(own.glob("*/*.safetensors")) or sorted(own.parent.glob("*/*/*.safetensors"))
+    if not kept:
         return "", 0
-    model = load_kept_model(kept)
+    model = load_kept_model(kept[0])
     return model.arithmetic, model.threads
 
 
