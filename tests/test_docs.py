@@ -111,7 +111,7 @@ def test_messages_of_the_troubleshooting_page_are_in_the_code() -> None:
     assert [message for message in messages if not known(message)] == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)} (pip install -e '.[docs]')")
 def test_the_documents_build_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", DOCS, tmp_path]

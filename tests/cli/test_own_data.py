@@ -221,7 +221,7 @@ def test_reduced_size_and_configurations_to_run_first(tmp_path: Path) -> None:
     assert bad.exit_code == 2 and "own.yaml:5: first: alpha must be from 0.1 to 2, got 5" in bad.output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("aeon") is None, reason="the recordings are in the package aeon")
 def test_wrist_recordings_from_search_to_audit(tmp_path: Path) -> None:
     space = Path(__file__).parents[2] / "spaces" / "motions.yaml"

@@ -92,7 +92,7 @@ assert SOURCE_ONLY["w_entropy"] == 0
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_loss_term_is_trained(tmp_path: Path) -> None:
     for path in (ROOT / "iimt_search").rglob("*.py"):
         copy = tmp_path / path.relative_to(ROOT)
@@ -130,7 +130,7 @@ def iimt_search_of(environment: dict[str, str], *arguments: object) -> subproces
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_package_adds_one_of_each(extras: dict[str, str], tmp_path: Path) -> None:
     space, studies = tmp_path / "extras.yaml", tmp_path / "s"
     space.write_text(SPACE)
@@ -149,7 +149,7 @@ def test_a_package_adds_one_of_each(extras: dict[str, str], tmp_path: Path) -> N
     assert without.returncode == 2 and "extras.yaml:" in without.stderr and "fade" in without.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_broken_package_is_named(extras: dict[str, str]) -> None:
     site = Path(extras["PYTHONPATH"].split(os.pathsep)[0])
     (site / "iimt_extras" / "__init__.py").write_text("import nothing_of_this_name")

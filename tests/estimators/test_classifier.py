@@ -135,7 +135,7 @@ def test_what_cannot_be_fitted(x: Any, y: Any, more: dict[str, Any], told: str) 
 CHECKS = list(estimator_checks_generator(tiny()))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("estimator", "check"), CHECKS, ids=[getattr(check, "func", check).__name__ for _, check in CHECKS]

@@ -150,7 +150,7 @@ def run_space(network: str, task: TaskSpec, **more: Any) -> Space:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_over_features_ends_with_a_model_of_images(
     network: str, task: TaskSpec, photographs: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -151,7 +151,7 @@ def test_nsga2_has_a_generation_of_startup_trials() -> None:
     assert isinstance(sampler, NSGAIISampler)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("sampler", ["random", "qmc", "gp", "nsga2"])
 def test_every_sampler_takes_two_objectives(sampler: str, tmp_path: Path) -> None:
     given = space(

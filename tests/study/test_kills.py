@@ -19,7 +19,7 @@ from iimt_search.study.progress import Silent
 from iimt_search.study.run import RunOptions, run_study
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_killed_at_writes_and_at_random_moments_nothing_is_lost() -> None:
     kills = int(os.environ.get("IIMT_KILLS", "3"))
@@ -36,7 +36,7 @@ class _DiesAt(Silent):
             raise SystemExit(9)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_death_between_two_trials_that_waited_for_the_reference_changes_no_proposal(tmp_path: Path) -> None:
     """They are told together; the next is asked for when both are, whatever came between."""
 

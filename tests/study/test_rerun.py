@@ -138,7 +138,7 @@ def test_what_cannot_be_trained_again_is_refused(studies: Path, monkeypatch: pyt
         iimt_search.rerun(0, studies_dir=studies)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_with_a_scope_for_each_task_each_has_its_own(tmp_path: Path) -> None:
     both = {"tasks": ["digits->digits-m", "digits->syn-digits"], "scope": "per_task", "budget": {"trials": 1}}
     folder = StudyFolder(tmp_path / "again")

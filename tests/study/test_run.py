@@ -256,7 +256,7 @@ def test_storage_is_in_wal_mode_on_every_connection(tmp_path: Path) -> None:
     storage.engine.dispose()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_runs_with_one_worker_process_are_the_same(tiny_space: Path, tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):

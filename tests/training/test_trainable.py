@@ -157,7 +157,7 @@ def test_the_callers_random_state_is_left_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_weights_one_does_not_collapse(tmp_path: Path) -> None:
     settings = TrainSettings(steps=200)
     assert (settings.w_q, settings.w_d, settings.w_z, settings.w_s, settings.lambda_max) == (1, 1, 1, 1, 1)
