@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from iimt_search.errors import ModelFileError, UsageError
 from iimt_search.exporting.formats import read_metadata
-from iimt_search.exporting.model_folder import SCHEMA
+from iimt_search.exporting.model_folder import BACKBONE_PREFIX, SCHEMA
 from iimt_search.kinds import OWN
 from iimt_search.models.device import resolve_device
 from iimt_search.models.network import Architecture, Model, trained_model
@@ -141,9 +141,13 @@ def load_model(
                 f"the network of {folder} is {architecture.network}: loading it runs that code; where it is "
                 f"yours, say `run_python`"
             )
-        members = []
-        for name in ("model.safetensors", *metadata["others"]):
-            members.append(trained_model(architecture, load_file(folder / name)))
+        first = load_file(folder / "model.safetensors")
+        frozen = {name: tensor for name, tensor in first.items() if name.startswith(BACKBONE_PREFIX)}
+        members = [trained_model(architecture, first)]
+        for name in metadata["others"]:
+            own = load_file(folder / name)
+            whole = any(key.startswith(BACKBONE_PREFIX) for key in own)
+            members.append(trained_model(architecture, own if whole else frozen | own))
         predictor = Predictor(members[0], metadata, members[1:])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelFileError(f"{error.filename} is not there; is {folder} an exported model?") from error

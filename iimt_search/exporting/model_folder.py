@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from iimt_search import __version__
 from iimt_search.data.assemble import load_task_of
@@ -22,6 +23,8 @@ from iimt_search.space.task_spec import TaskSpec
 from iimt_search.training.kept import KeptCheckpoint, load_kept_model
 
 SCHEMA = 2
+# Where a model's weights have those of its pretrained network.
+BACKBONE_PREFIX = "encoder.backbone."
 _SQUARE = "the middle square, {}, antialiased; values 0 to 255"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "optuna", "safetensors")
 
@@ -34,8 +37,12 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _write_weights(path: Path, model: Model) -> None:
+def _write_weights(path: Path, model: Model, first: Mapping[str, Tensor] | None = None) -> None:
+    """Write a model's weights, without a pretrained network that is the ``first`` member's, bit by bit."""
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    shared = [name for name in weights if name.startswith(BACKBONE_PREFIX)]
+    if first is not None and all(torch.equal(weights[name], first[name]) for name in shared):
+        weights = {name: tensor for name, tensor in weights.items() if name not in shared}
     with atomic_write(path) as beside:
         beside.write_bytes(save(weights))  # save_file would keep other users from reading it
 
@@ -64,8 +71,9 @@ def add_members(folder: Path, others: Sequence[Model]) -> None:
         if json.loads(json.dumps(other.architecture._asdict())) != content["architecture"]:
             raise ValueError(f"an ensemble needs members of one architecture, got {other.architecture}")
     names = [f"member-{index}.safetensors" for index in range(1, len(others) + 1)]
+    first = load_file(folder / "model.safetensors") if others else {}
     for name, other in zip(names, others, strict=True):
-        _write_weights(folder / name, other)
+        _write_weights(folder / name, other, first)
     write_metadata(folder, {**content, "others": names, "formats": {}})
     _remove_all_but(folder, names)
 

@@ -175,3 +175,30 @@ def test_a_member_of_another_architecture_changes_nothing(models: Path) -> None:
             models / "trial-1" / "a_to_b", [make_model(3), make_model(4, ARCHITECTURE._replace(width=16))]
         )
     assert contents(models) == before
+
+
+def test_a_pretrained_network_that_was_not_trained_is_written_once(tmp_path: Path) -> None:
+    architecture = Architecture("torchvision:shufflenet_v2_x0_5", "image", (3, 64, 64), 3, 0, 0.0)
+    first, other, trained = (make_model(seed, architecture) for seed in range(3))
+    for model, of in ((other, first), (trained, first)):
+        model.encoder.load_state_dict(of.encoder.state_dict())
+    next(trained.encoder.parameters()).data += 1
+    x = np.zeros((4, 3, 64, 64), np.uint8)
+    part = Labelled(x, np.array([0, 1, 2, 0]))
+    export_model(
+        tmp_path,
+        model=first,
+        task=DomainTask("a->b", ("x", "y", "z"), "image", "none", part, part, Unlabelled(x), "mark"),
+        settings=TrainSettings(network=architecture.network),
+        seed=0,
+        step=1,
+        scores={},
+    )
+    add_members(tmp_path, [other, trained])
+    whole, heads, own = (
+        (tmp_path / name).stat().st_size
+        for name in ("model.safetensors", "member-1.safetensors", "member-2.safetensors")
+    )
+    assert heads < whole / 50 and own == whole
+    for loaded, model in zip(load_model(tmp_path).members, (first, other, trained), strict=True):
+        assert all(torch.equal(v, model.state_dict()[name]) for name, v in loaded.state_dict().items())
