@@ -23,7 +23,7 @@ from iimt_search.study.kept import kept_checkpoints, last_checkpoints
 from iimt_search.study.open import open_study
 from iimt_search.training.kept import load_kept_predictions
 
-_WRITTEN = ("target_logits", "target_embeddings", "source_val_logits", "source_val_labels")
+_WRITTEN = ("target_logits", "target_embeddings", "source_val_logits", "source_val_labels", "source_shares")
 Accuracies = dict[Path, float]
 
 
@@ -43,7 +43,8 @@ def written(study: Path, folder: Path) -> tuple[Accuracies, Accuracies]:
         path = folder / ("source-only" if source_only else "") / f"{kept.job}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         predictions = load_kept_predictions(kept.path)
-        save_file({name: getattr(predictions, ARRAYS[name].field) for name in _WRITTEN}, path)
+        held = {name: getattr(predictions, ARRAYS[name].field) for name in _WRITTEN}
+        save_file({name: value for name, value in held.items() if value is not None}, path)
         (baselines if source_only else trials)[path] = audit.accuracies[task.name][kept.job]
     return trials, baselines
 

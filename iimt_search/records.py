@@ -115,6 +115,8 @@ class Job:
         teacher: file with the virtual labels of its one task's target samples; "" where the model makes them.
         start: a kept checkpoint whose weights its one task's training begins with; "" for none.
         count_operations: whether the floating-point operations of its training are counted.
+        shares: task by task how often the source's classes are drawn, () equally often, whatever
+            ``class_balance`` says; none at all to let that decide, or the teacher's file.
     """
 
     candidate: str
@@ -132,6 +134,7 @@ class Job:
     teacher: str = ""
     start: str = ""
     count_operations: bool = False
+    shares: tuple[tuple[float, ...], ...] = ()
 
     @property
     def key(self) -> str:

@@ -47,6 +47,7 @@ ARRAYS = {
     "source_val_probabilities": Array("source_logits", "SC"),
     "source_val_labels": Array("source_labels", "S"),
     "source_val_embeddings": Array("source_embeddings", "SD"),
+    "source_shares": Array("source_shares", "C"),
     "classifier_weight": Array("classifier_weight", "CD"),
     "mixed_logits": Array("mixed.logits", "MC"),
     "mixed_labels": Array("mixed.labels", "M"),
@@ -169,6 +170,10 @@ def _values(path: Path, found: Mapping[str, _Found]) -> Iterator[tuple[str, Tens
             values = class_indices(values, classes, f"{shown(path)}: {name}")
         elif name == "mixed_same":
             values = values.bool()
+        elif name == "source_shares":
+            values = values.float()
+            if not (values.isfinite().all() and values.min() >= 0 and values.sum() > 0):
+                raise DataError(f"{shown(path)}: {name} must be finite, at least 0 and not all 0")
         else:
             values = _logits(path, name, values)
         yield ARRAYS[name].field, values

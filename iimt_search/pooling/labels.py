@@ -1,5 +1,6 @@
 """Labels of the target that several models and the geometry of their embeddings agree on."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ ANCHOR_ODDS = 0.3
 # Labels that lean on models without adaptation have at least so much of the entropy of the classes' shares
 # that labels without them have: below it they have collapsed. Measured: 0.5 to 0.7 and 0.9 to 1.1.
 LEAST_ENTROPY = 0.8
+# From equal shares: how many samples would have to change their class.
+LEAST_SHIFT = 0.12
 _LEAST = 1e-3
 _LEAST_KAPPA = 0.05
 
@@ -97,13 +100,12 @@ class Mixture:
         return labels
 
 
-def _anchor(models: Sequence[Tensor], weights: Tensor, without: Sequence[Tensor], classes: int) -> float:
+def _anchor(adapted: float, without: Sequence[Tensor], classes: int) -> float:
     """Return how much of the prior is what models without adaptation say, in [0, 1); see :class:`Pool`."""
     if not without:
         return 0.0
     odds = ANCHOR_ODDS
-    if len(without) > 1 and len(models) > 1:
-        adapted = float(weights @ kappas(models, classes).sum(dim=1)) / (len(models) - 1)
+    if len(without) > 1 and not math.isnan(adapted):
         own = mean_agreement(without, classes)
         odds *= (max(own, _LEAST_KAPPA) / max(adapted, _LEAST_KAPPA)) ** 5
     return odds / (1 + odds)
@@ -142,6 +144,7 @@ class Pool:
 
     Attributes:
         weights: of the models with adaptation, float64 (M,), sum to 1.
+        kappa: how far these agree with each other, the weighted mean of each one's κ; NaN of one.
         anchor: share of the prior that those without have. It is to the others' as 0.3 (κ₀ / κ)⁵ to 1, with
             the mean κ of each kind among themselves; as 0.3 to 1 where one of them is unknown; 0 where the
             labels would collapse by it to a few classes.
@@ -151,8 +154,11 @@ class Pool:
         classes = models[0].logits.shape[1]
         predicted = [model.logits.argmax(dim=-1) for model in models]
         self.weights = agreement_weights(predicted, classes)
+        others = len(models) - 1
+        own = float(self.weights @ kappas(predicted, classes).sum(dim=1))
+        self.kappa = own / others if others else math.nan
         alone = [model.logits.argmax(dim=-1) for model in without]
-        self.anchor = _anchor(predicted, self.weights, alone, classes)
+        self.anchor = _anchor(self.kappa, alone, classes)
         self._own = torch.stack([model.probabilities.mean(dim=0) for model in models])
         self._projections = [
             Projection(model.embeddings) if model.embeddings.numel() else None for model in models
@@ -233,3 +239,19 @@ class Pool:
         shares = self._labels.mean(dim=0)
         spread = (self.weights[:, None] * (self._own - shares) ** 2).sum(dim=0).sqrt()
         return shares, spread
+
+    def source_shares(self) -> Tensor:
+        """Return in which shares (C,) a training should draw the source's classes; they sum to 1.
+
+        Domains are aligned rightly only where their classes' shares are alike: else samples of one class are
+        brought to another's (Zhao et al. 2019; Tachet des Combes et al. 2020, arXiv 2003.04475, who weight
+        the source by estimated shares). The estimate is trusted by κ² of the models, and otherwise all
+        classes are drawn equally often (Tan et al. 2020, arXiv 1910.10320; Jiang et al. 2020, arXiv
+        2006.04996); so they are, too, where that is less than :data:`LEAST_SHIFT` from it. A wrong estimate
+        would confirm itself: what is drawn more often is predicted more often.
+        """
+        trust = 0.0 if math.isnan(self.kappa) else max(self.kappa, 0.0) ** 2
+        labels = self._labels.mean(dim=0)
+        even = torch.full_like(labels, 1 / len(labels))
+        shares = trust * labels + (1 - trust) * even
+        return shares if (shares - even).abs().sum() / 2 >= LEAST_SHIFT else even

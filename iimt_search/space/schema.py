@@ -256,9 +256,13 @@ class ReferenceSettings(_Strict):
     Attributes:
         trials: the first trials, whose labels of the target together are the reference. None of them is
             pruned, and all are scored when they have ended.
+        shares: whether trainings draw the source's classes in the shares that the reference estimates of the
+            target, as far as its models agree, and until it is there equally often; not source-only's. False:
+            as ``train.class_balance`` says.
     """
 
     trials: int = Field(5, ge=1)
+    shares: bool = True
 
 
 class KeepSettings(_Strict):

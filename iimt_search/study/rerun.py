@@ -18,7 +18,6 @@ from iimt_search.records import Job
 from iimt_search.space import Space
 from iimt_search.study.open import OpenStudy
 from iimt_search.study.scope import Scope
-from iimt_search.study.search.forks import SEED
 from iimt_search.study.search.reference import Reference
 from iimt_search.study.search.trial_record import TrialRecord, not_a_number, read_trial
 from iimt_search.training.kept import load_kept_model, load_kept_predictions
@@ -173,7 +172,7 @@ def _rerun(scope: Scope, trial: FrozenTrial, progress: Callable[[int, int], None
     record = read_trial(scope.study, trial)
     if not record.ended:
         raise StudyError(f"{record.name} of {scope.study.study_name!r} has not ended: it is {record.state}")
-    was = scope.trial_job(record.number, record.params, trial.user_attrs.get(SEED))
+    was = scope.trial_job(record.number, record.params, trial.user_attrs)
     arithmetic, threads = _computed(was)
     with TemporaryDirectory(prefix="iimt-search-") as folder, _in_threads(threads):
         trainable = Trainable(_again(was, record, Path(folder), arithmetic))

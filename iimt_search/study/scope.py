@@ -1,18 +1,22 @@
 """What one Optuna study of ours covers: all tasks together (``joint``), or one (``per_task``)."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
+from safetensors import SafetensorError, safe_open
 
+from iimt_search.errors import ModelFileError
 from iimt_search.records import Evaluation, Job, Purpose, job_key
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
 from iimt_search.space import Space
 from iimt_search.space.task_spec import TaskSpec
 from iimt_search.study.folder import StudyFolder
+from iimt_search.study.search.forks import DRAWN, SEED
 from iimt_search.study.search.sampling import settings_for, source_only_settings
 from iimt_search.study.search.trial_record import TrialRecord, trial_name
 from iimt_search.study.veto import CHECKS
@@ -20,6 +24,11 @@ from iimt_search.training.kept import KeptCheckpoint
 from iimt_search.validators.registry import VALIDATORS, default_validators
 
 SOURCE_ONLY_KEY = "source-only"
+# How a job draws the source's classes: as its settings say, equally often, or in the target's shares as the
+# study's reference estimates them.
+Drawn = Literal["", "even", "reference"]
+# Of a reference's file: how often trainings should draw the source's classes.
+SHARES = "shares"
 
 
 def _made_with(job: Job) -> dict[str, Any]:
@@ -27,6 +36,7 @@ def _made_with(job: Job) -> dict[str, Any]:
     start = Path(job.start)
     return {
         "taught": bool(job.teacher),
+        "drawn": hashlib.sha256(str(job.shares).encode()).hexdigest()[:16] if job.shares else "",
         "freeze": job.settings.freeze if job.start else "",
         "start": f"{start.parents[1].name}/{start.stem}" if job.start else "",
     }
@@ -138,11 +148,47 @@ class Scope(StudyTasks):
         )
         return replace(job, folder=str(self.folder.job(job.key)), kept=str(self.folder.kept / job.key))
 
-    def trial_job(self, number: int, params: Mapping[str, Any], seed: int | None = None) -> Job:
-        """Return a trial's job; a fork has its donor's seed."""
+    @property
+    def drawn(self) -> Drawn:
+        """How a training that begins now draws the source's classes."""
+        if not self.space.reference.shares:
+            return ""
+        made = all(self.folder.reference(task.slug).exists() for task in self.tasks)
+        return "reference" if made else "even"
+
+    def _shares(self, tasks: Iterable[TaskSpec], drawn: Drawn) -> tuple[tuple[float, ...], ...]:
+        """Return a job's ``shares``; of a reference that an earlier version has made, equal ones.
+
+        Raises:
+            ModelFileError: a file is gone or damaged.
+        """
+        if drawn in ("", "even"):
+            return tuple(() for _ in tasks) if drawn else ()
+        rows = []
+        for path in (self.folder.reference(task.slug) for task in tasks):
+            try:
+                with safe_open(path, "pt") as file:
+                    rows.append(tuple(file.get_tensor(SHARES).tolist()) if SHARES in file.keys() else ())
+            except (OSError, SafetensorError) as error:
+                raise ModelFileError(f"{path} is not a whole reference: {error}") from error
+        return tuple(rows)
+
+    def trial_job(
+        self, number: int, params: Mapping[str, Any], attributes: Mapping[str, Any] | None = None
+    ) -> Job:
+        """Return a trial's job.
+
+        Args:
+            number: of the trial.
+            params: its configuration.
+            attributes: of the trial: how it draws the source's classes, and of a fork its donor's seed.
+        """
+        attributes = attributes or {}
+        seed = attributes.get(SEED)
         if seed is None:
             seed = derive_seed(self.space.seed, "trial", number)
-        return self._job("trial", trial_name(number), settings_for(self.space, params), seed)
+        shares = self._shares(self.tasks, attributes.get(DRAWN, ""))
+        return self._job("trial", trial_name(number), settings_for(self.space, params), seed, shares=shares)
 
     def source_only_job(self) -> Job:
         """Return the baseline's job, recorded beside the trials."""
@@ -152,7 +198,8 @@ class Scope(StudyTasks):
     def confirm_job(self, candidate: str, settings: TrainSettings, index: int) -> Job:
         """Return a candidate's job with a fresh seed: the same one for every candidate, for pairing."""
         seed = derive_seed(self.space.seed, "confirm", index)
-        return self._job("confirmation", candidate, settings, seed, index=index)
+        shares = () if candidate == SOURCE_ONLY_KEY else self._shares(self.tasks, self.drawn)
+        return self._job("confirmation", candidate, settings, seed, index=index, shares=shares)
 
     def source_only_jobs(self) -> list[Job]:
         """Return source-only's jobs, all trained at the beginning: the reference leans on them.
@@ -177,10 +224,12 @@ class Scope(StudyTasks):
         """
         teacher = str(self.folder.teacher(task.slug)) if taught else ""
         settings = settings.model_copy(update={"steps": self.space.retrain.steps or settings.steps})
+        own = not taught and candidate != SOURCE_ONLY_KEY
+        shares = self._shares((task,), self.drawn) if own else ()
         jobs = []
         for index in range(self.space.retrain.seeds):
             seed = derive_seed(self.space.seed, "retrain", *([index] if index else []))
-            more: dict[str, Any] = {"index": index, "tasks": (task,), "teacher": teacher}
+            more: dict[str, Any] = {"index": index, "tasks": (task,), "teacher": teacher, "shares": shares}
             jobs.append(self._job("retraining", candidate, settings, seed, **more))
         return jobs
 
@@ -207,6 +256,7 @@ class Scope(StudyTasks):
             tasks=retrained.tasks,
             teacher=retrained.teacher,
             start=str(start.path),
+            shares=retrained.shares,
         )
 
     def baseline(self) -> dict[str, dict[str, float]] | None:

@@ -1,5 +1,6 @@
 """What a training reads: samples on its device, their statistics, and what is sampled for one step."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iimt_search.data.augment import Sampled
-from iimt_search.data.task import DomainTask, Unlabelled
+from iimt_search.data.task import DomainTask, Labels, Unlabelled
 from iimt_search.iimt.mixup import mixing_coefficients
 from iimt_search.kinds import SampleKind
 from iimt_search.settings import TrainSettings
@@ -122,6 +123,30 @@ def source_to_target(task: DomainTask) -> Affine | None:
     factor = deviation_t / deviation_s
     shape = (-1, *[1] * (len(task.sample_shape) - 1))
     return Affine(factor.reshape(shape), (mean_t - factor * mean_s).reshape(shape))
+
+
+def cumulative_shares(y: Labels, shares: Sequence[float]) -> NDArray[np.float64]:
+    """Return cumulated chances of samples that are drawn so that their classes have given shares.
+
+    Args:
+        y: labels, int64 (N,), class indices in [0, C).
+        shares: (C,), at least 0, of any sum. That of a class without samples goes to the others.
+
+    Returns:
+        float64 (N,), the last is 1.
+
+    Raises:
+        ValueError: no sample would ever be drawn.
+
+    >>> cumulative_shares(np.array([0, 0, 1]), [0.5, 0.5]).tolist()
+    [0.25, 0.5, 1.0]
+    """
+    chances = (np.asarray(shares, dtype=np.float64) / np.maximum(np.bincount(y, minlength=len(shares)), 1))[y]
+    if not chances.sum() > 0:
+        raise ValueError(f"no sample has a class that is to be drawn: {list(shares)}")
+    cumulated: NDArray[np.float64] = (chances / chances.sum()).cumsum()
+    cumulated /= cumulated[-1]
+    return cumulated
 
 
 class SampledStep(NamedTuple):

@@ -62,6 +62,7 @@ def _check_shapes(predictions: Predictions) -> None:
         ("source_logits", p.source_logits, "SC"),
         ("source_labels", p.source_labels, "S"),
         ("source_embeddings", p.source_embeddings, "SD"),
+        ("source_shares", p.source_shares, "C"),
         ("target_logits", p.target_logits, "TC"),
         ("target_embeddings", p.target_embeddings, "TD"),
         ("reverse_logits", p.reverse_logits, "SC"),

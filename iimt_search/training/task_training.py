@@ -1,5 +1,6 @@
 """The training of one model on one domain task."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from iimt_search.training.batches import (
     SampledStep,
     Samples,
     channel_statistics,
+    cumulative_shares,
     evenly_spaced,
     sample_step,
     shared_samples,
@@ -62,6 +64,8 @@ class TaskTraining:
         device: where to train; ``auto`` is the first GPU where there is one, else the processor.
         teacher: float (N_t, C), virtual labels of all target samples; None where the model being trained
             makes them.
+        shares: (C,), how often the source's classes are drawn, whatever ``class_balance`` says; () equally
+            often; None to let that decide.
 
     Attributes:
         task: the task.
@@ -89,6 +93,7 @@ class TaskTraining:
         seed: int,
         device: str = "cpu",
         teacher: Tensor | None = None,
+        shares: Sequence[float] | None = None,
     ) -> None:
         self.task, self.settings, self.seed = task, settings, seed
         self.device = torch.device(resolve_device(device))
@@ -144,6 +149,9 @@ class TaskTraining:
             )
         self.teacher = None if teacher is None else teacher.float().to(self.device)
         self.augmentation = AUGMENTATIONS[task.augmentation].load()
+        self._shares, self._drawn = shares, cast(NDArray[np.float64] | None, None)
+        if shares is not None or settings.class_balance:
+            self._drawn = cumulative_shares(task.source_train.y, shares or [1.0] * len(task.classes))
         self._rng = np.random.default_rng(derive_seed(seed, "batches"))
         self._generator = torch.Generator(self.device).manual_seed(derive_seed(seed, "augmentation"))
         self.bfloat16 = use_bfloat16(settings.precision, self.device)
@@ -191,11 +199,10 @@ class TaskTraining:
     def sample(self) -> SampledStep:
         """Draw the samples and mixtures of the next step."""
         sampled = sample_step(self.settings, len(self._source), len(self._target), self._rng)
-        if not self.settings.class_balance:
+        if self._drawn is None:
             return sampled
-        share = 1 / np.bincount(self.task.source_train.y)[self.task.source_train.y]
-        source = self._rng.choice(len(share), size=len(sampled.source), p=share / share.sum())
-        return sampled._replace(source=source)
+        at = self._drawn.searchsorted(self._rng.random(len(sampled.source)), side="right")
+        return sampled._replace(source=at)
 
     def sample_augmentation(self, x: Tensor) -> SampledAugmentations:
         """Draw the augmentations of the next step, for batches like ``x`` (B, ...)."""
@@ -348,6 +355,7 @@ class TaskTraining:
             target_embeddings=target_embeddings,
             classifier_weight=model.classifier.weight.detach().cpu(),
             mixed=self._mixed(model, target_logits) if self.step >= self.settings.steps else None,
+            source_shares=torch.tensor(self._shares) if self._shares else None,
             few_shot=self._predict_few_shot(model),
         )
 

@@ -49,15 +49,18 @@ class Trainable:
         self._folder = Path(job.folder)
         self._steps = evaluation_steps(job.settings)
         self._operations: list[int] = []
+        taught = load_file(job.teacher) if job.teacher else {}
+        own = job.shares or [None] * len(job.tasks)
         self.trainings = [
             TaskTraining(
                 load_training_task(spec, job.settings),
                 job.settings,
                 derive_seed(job.seed, spec.name),
                 job.device,
-                load_file(job.teacher)["labels"] if job.teacher else None,
+                taught.get("labels"),
+                taught["shares"].tolist() if "shares" in taught else shares,
             )
-            for spec in job.tasks
+            for spec, shares in zip(job.tasks, own, strict=True)
         ]
         checkpoint = load_checkpoint(self._folder, self._identity, self.notes.append)
         if checkpoint is not None:
@@ -99,6 +102,8 @@ class Trainable:
         parts += [str(job.seed), *job.validators, *sorted(active_terms(settings))]
         if arithmetic:
             parts.append(arithmetic if settings.precision == "auto" else self.arithmetic)
+        if job.shares:
+            parts.append(str(job.shares))
         for file in (job.teacher, job.start):
             if file:
                 parts.append(hashlib.sha256(Path(file).read_bytes()).hexdigest())

@@ -64,6 +64,8 @@ class Predictions:
             trained from the pseudo-labelled target back to the unlabelled source; None where that
             training was not asked for.
         short_reverse_logits: the same, by a training of a tenth of the steps from this model's weights.
+        source_shares: (C,), in which the training drew the source's classes; None where it drew what there
+            is, or all equally often.
         reference: float (N_t, C), what the study's first trials and source-only together say of the target
             samples, rows sum to 1.
     """
@@ -78,6 +80,7 @@ class Predictions:
     few_shot: FewShot | None = None
     reverse_logits: Tensor | None = None
     short_reverse_logits: Tensor | None = None
+    source_shares: Tensor | None = None
     reference: Tensor | None = None
 
     @cached_property

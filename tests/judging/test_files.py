@@ -30,6 +30,7 @@ def test_both_forms_are_read_alike(write_model: Write, tmp_path: Path) -> None:
         "few_shot_logits": np.eye(3),
         "few_shot_labels": np.arange(3),
         "classifier_weight": np.ones((3, 8)),
+        "source_shares": np.arange(3.0),
     }
     held = {name: np.asarray(value) for name, value in held.items()}
     np.savez(tmp_path / "a.npz", **held)
@@ -44,6 +45,7 @@ def test_both_forms_are_read_alike(write_model: Write, tmp_path: Path) -> None:
             "source_logits",
             "source_labels",
             "classifier_weight",
+            "source_shares",
         ):
             assert torch.equal(getattr(first, name), getattr(other, name)), name
         assert other.few_shot is not None and other.few_shot.labels.dtype == torch.int64
@@ -75,6 +77,8 @@ def test_half_precision(tmp_path: Path) -> None:
         ({"source_val_labels": np.array(["a"] * COUNT)}, "which is no number"),
         ({"source_val_labels": np.array([object()] * COUNT)}, "Python objects, not numbers"),
         ({"target_logits": np.ones((COUNT, 3), dtype=complex)}, "which is no number"),
+        ({"source_shares": np.zeros(3)}, "source_shares must be finite, at least 0 and not all 0"),
+        ({"source_shares": np.array([1, -0.5, 0.5])}, "source_shares must be finite, at least 0"),
         ({"few_shot_labels": np.zeros(4)}, "few_shot_logits and few_shot_labels go together"),
         (
             {"target_logits": None, "target_probabilities": np.ones((COUNT, 3))},

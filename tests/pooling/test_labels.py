@@ -141,3 +141,21 @@ def test_models_without_adaptation_that_collapse_are_not_followed() -> None:
         pool = Pool(adapted, without)
         assert pool.anchor < 1e-4 and accuracy(pool.labels(), y) > 0.95
         assert pool.labels_of(adapted, without).allclose(pool.labels())
+
+
+def test_a_source_is_drawn_as_the_target_is_where_models_agree_and_evenly_where_they_do_not() -> None:
+    embeddings, y = clusters((90, 30, 0))
+    own, even = y.bincount(minlength=CLASSES) / len(y), 1 / CLASSES
+    alike = Pool([model(embeddings, y, 1.0, seed) for seed in range(3)])
+    assert alike.kappa == pytest.approx(1) and (alike.source_shares() - own).abs().max() < 0.02
+    nearly = Pool([model(embeddings, y, 0.8, seed) for seed in range(3)])
+    trust = nearly.kappa**2
+    assert 0.1 < trust < 0.8
+    assert nearly.source_shares().allclose(trust * nearly.labels().mean(dim=0) + (1 - trust) * even)
+    level, y = clusters((44, 40, 36))
+    nearly_even = Pool([model(level, y, 1.0, seed) for seed in range(3)])
+    assert nearly_even.source_shares().tolist() == [pytest.approx(even)] * CLASSES
+    for few in ([model(embeddings, y, 1.0, 0)], [model(embeddings, y, 0.0, seed) for seed in range(3)]):
+        assert (Pool(few).source_shares() - even).abs().max() < 0.07
+    for pool in (alike, nearly):
+        assert float(pool.source_shares().sum()) == pytest.approx(1)

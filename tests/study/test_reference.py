@@ -1,6 +1,7 @@
 """The reference that trials are scored by, and the teacher of the retraining, in a whole study."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,26 @@ from optuna.trial import TrialState
 from safetensors.torch import load_file
 from torch import Tensor
 
+import iimt_search
 from iimt_search.data.registry import DOMAINS
-from iimt_search.errors import StudyInterruptedError
+from iimt_search.errors import ModelFileError, StudyInterruptedError
 from iimt_search.pooling.labels import Pool, PooledModel
-from iimt_search.records import Candidate, Choice
+from iimt_search.records import Candidate, Choice, Job
+from iimt_search.settings import TrainSettings
 from iimt_search.space import KnownNames, Space
 from iimt_search.space.load import load_space
+from iimt_search.space.schema import ReferenceSettings
 from iimt_search.study.executors.inline import InlineExecutor
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.open import open_study
 from iimt_search.study.progress import Silent, Snapshot
 from iimt_search.study.run import RunOptions, run_study
+from iimt_search.study.scope import Scope
 from iimt_search.study.selection import confirm
 from iimt_search.study.selection.decide import Decision
 from iimt_search.study.storage.database import sqlite_url
 from iimt_search.training.kept import load_kept_predictions
+from iimt_search.training.trainable import Trainable
 from iimt_search.validators.consensus import expected_agreement
 from iimt_search.validators.registry import VALIDATORS
 
@@ -151,3 +157,65 @@ def test_teachers_of_other_samples_are_refused(space: Space) -> None:
     task = load_task(space.tasks[0], 8)
     with pytest.raises(ValueError, match=r"teacher must be \(1347, 10\), got \(3, 10\)"):
         TaskTraining(task, space.train, 0, teacher=torch.zeros(3, 10))
+
+
+def drawn_by(space: Space, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Job]:
+    """Run a study; returns its jobs by their keys."""
+    jobs, start = dict[str, Job](), Trainable.__init__
+
+    def noted(self: Trainable, job: Job) -> None:
+        jobs[job.key] = job
+        start(self, job)
+
+    monkeypatch.setattr(Trainable, "__init__", noted)
+    run(space, root)
+    return jobs
+
+
+def test_the_sources_classes_are_drawn_as_the_reference_estimates_the_targets(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = drawn_by(space, tmp_path, monkeypatch)
+    folder = tmp_path / "tiny"
+    pools = [
+        Pool(*([view(tmp_path, job, task) for job in of] for of in (["trial-0", "trial-1"], ALONE)))
+        for task in SLUGS
+    ]
+    expected = [pool.source_shares().tolist() for pool in pools]
+    for key, job in jobs.items():
+        if "source-only" in key or job.teacher:
+            assert job.shares == ()
+        else:
+            of: list[list[float]] = [[], []] if key in ("trial-0", "trial-1") else expected
+            assert [list(row) for row in job.shares] == [pytest.approx(row) for row in of]
+    (study,) = open_study(tmp_path, "tiny").studies
+    told = [trial.user_attrs["source_classes"] for trial in study.get_trials()]
+    assert told == ["even", "even", "reference"]
+    assert {"trial-2", "confirm-trial-0-0"} <= jobs.keys()
+    taught = [job for job in jobs.values() if job.teacher]
+    assert taught
+    for job in taught:
+        assert float(load_file(job.teacher)["shares"].sum()) == pytest.approx(1)
+    (again,) = iimt_search.rerun(2, study="tiny", studies_dir=tmp_path, device="cpu")
+    assert again.same, again.differences
+    (folder / "reference" / "digits_to_digits-m.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelFileError, match="is not a whole reference"):
+        iimt_search.rerun(2, study="tiny", studies_dir=tmp_path, device="cpu")
+
+
+def test_or_as_they_come(space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = space.model_copy(update={"reference": ReferenceSettings(trials=2, shares=False)})
+    jobs = drawn_by(space, tmp_path, monkeypatch)
+    assert not any(job.shares for job in jobs.values())
+    assert not any("shares" in load_file(job.teacher) for job in jobs.values() if job.teacher)
+
+
+def test_a_confirmation_that_was_drawn_otherwise_is_trained_again(space: Space, tmp_path: Path) -> None:
+    run(space, tmp_path)
+    with open_study(tmp_path, "tiny") as opened:
+        (study,) = opened.studies
+        scope = Scope(space, space.tasks, study, StudyFolder(tmp_path / "tiny"), "cpu")
+        job = scope.confirm_job("trial-0", TrainSettings.model_validate(space.train.model_dump()), 0)
+        assert scope.have(job)
+        assert not scope.have(replace(job, shares=((), ())))
+        assert not scope.have(replace(job, shares=()))

@@ -73,8 +73,10 @@ def test_noisy_layers_resume_alike_too(tmp_path: Path) -> None:
         {"settings": TINY.model_copy(update={"alpha": 0.5})},
         {"seed": 4},
         {"validators": ("entropy",)},
+        {"shares": ((),)},
+        {"shares": ((1.0, *[0.5] * 9),)},
     ],
-    ids=["steps", "setting", "seed", "validators"],
+    ids=["steps", "setting", "seed", "validators", "even", "shares"],
 )
 def test_another_jobs_checkpoint_is_not_gone_on_from(tmp_path: Path, changes: dict[str, object]) -> None:
     Trainable(make_job(tmp_path, tasks=SPECS[:1])).advance()

@@ -54,6 +54,7 @@ def noisy_model(noise: float) -> Predictions:
         few_shot=FewShot(logits(), labels),
         reverse_logits=logits(),
         short_reverse_logits=logits(),
+        source_shares=torch.arange(1, CLASSES + 1) / (CLASSES * (CLASSES + 1) / 2),
         reference=logits().softmax(dim=-1),
     )
 

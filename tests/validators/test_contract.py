@@ -28,6 +28,7 @@ def test_no_field_can_hold_a_target_label() -> None:
         "few_shot",
         "reverse_logits",
         "short_reverse_logits",
+        "source_shares",
         "reference",  # what trained models say together
     }
     assert {field.name for field in fields(Mixed)} == {"logits", "labels", "same"}

@@ -140,8 +140,10 @@ def test_names_of_classes(
     new = old.argsort()
     assert given.few_shot is not None and given.reference is not None
     assert given.reverse_logits is not None and given.short_reverse_logits is not None
+    assert given.source_shares is not None
     changed = replace(
         given,
+        source_shares=given.source_shares[old],
         reference=given.reference[:, old],
         source_logits=given.source_logits[:, old],
         source_labels=new[given.source_labels],

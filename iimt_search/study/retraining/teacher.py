@@ -60,8 +60,10 @@ class Teacher:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as beside:
             labels = self.labels(task, spec, models).float()
+            shared = models.pool if self.scope.space.reference.shares else None
+            drawn = {} if shared is None else {"shares": shared.source_shares()}
             save_file(
-                {"labels": labels},
+                {"labels": labels, **drawn},
                 beside,
                 metadata={"models": str(len(models.adapted) + len(models.without))},
             )

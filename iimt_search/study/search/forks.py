@@ -12,6 +12,8 @@ from iimt_search.settings import with_new_names
 
 # Attributes of a fork: its donor's seed, what lambda_max was before, and after which step it branched off.
 SEED, EARLIER, FORKED_AT = "seed", "lambda_schedule", "forked_at"
+# How a trial draws the source's classes, and a fork as its donor.
+DRAWN = "source_classes"
 
 
 def forked_at(trial: FrozenTrial | Trial) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,7 +16,7 @@ from iimt_search.files import atomic_write
 from iimt_search.pooling.labels import Pool, PooledModel
 from iimt_search.records import Evaluation, Job
 from iimt_search.study.folder import StudyFolder
-from iimt_search.study.scope import Scope
+from iimt_search.study.scope import SHARES, Scope
 from iimt_search.task_name import slug
 from iimt_search.training.kept import load_kept_predictions
 from iimt_search.validators.contract import score_all
@@ -114,9 +113,11 @@ class Reference:
         for task, pool in zip(self._scope.tasks, pools, strict=True):
             path = self._scope.folder.reference(task.slug)
             path.parent.mkdir(parents=True, exist_ok=True)
-            labels = torch.zeros(0) if pool is None else pool.labels().float()
+            if pool is None:
+                continue
+            made = {"labels": pool.labels().float(), SHARES: pool.source_shares()}
             with atomic_write(path) as beside:
-                save_file({"labels": labels}, beside, metadata={"jobs": " ".join(job.key for job in jobs)})
+                save_file(made, beside, metadata={"jobs": " ".join(job.key for job in jobs)})
         return True
 
     def _of(self, task: str) -> Tensor:

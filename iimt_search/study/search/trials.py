@@ -18,7 +18,7 @@ from iimt_search.space.growth import earlier_values
 from iimt_search.study import notes
 from iimt_search.study.scope import Scope
 from iimt_search.study.search.budget import MACHINE, BudgetTracker
-from iimt_search.study.search.forks import EARLIER, FORKED_AT, SEED, branch_off, forked_at
+from iimt_search.study.search.forks import DRAWN, EARLIER, FORKED_AT, branch_off, forked_at
 from iimt_search.study.search.reference import Reference
 from iimt_search.study.search.sampling import default_params, distributions, make_sampler
 from iimt_search.study.search.trial_record import DEFAULT_ORIGIN, SCORES, not_a_number
@@ -170,6 +170,8 @@ class TrialSource:
                 self._line(f"trial {left.number} was left unfinished, goes on")
             elif self._budget_left():
                 trial, reported = self._ask(), set()
+                if (drawn := self._scope.drawn) and not forked_at(trial):  # a fork is as its donor
+                    trial.set_user_attr(DRAWN, drawn)
             else:
                 return None
             with warnings.catch_warnings():
@@ -182,7 +184,7 @@ class TrialSource:
         if (earlier := with_new_names(attributes).get(EARLIER)) is not None:
             params[EARLIER] = earlier
         branched = attributes.get(FORKED_AT, 0)
-        job = self._scope.trial_job(trial.number, params, attributes.get(SEED))
+        job = self._scope.trial_job(trial.number, params, attributes)
         job = replace(job, known_step=max([*reported, branched]))
         return _Running(trial, job, params, branched, reported)
 
@@ -334,6 +336,8 @@ class TrialSource:
         if donor is not None:
             job = self._scope.trial_job(number, donor.trial.params)
             attributes = branch_off(donor.job, donor.trial.number, Path(job.folder))
+            if attributes is not None and DRAWN in donor.trial.user_attrs:
+                attributes[DRAWN] = donor.trial.user_attrs[DRAWN]
             shutil.rmtree(job.kept, ignore_errors=True)  # of an earlier training under this key
         if donor is None:
             return f"no fork of {fork.donor}, which has ended meanwhile"
