@@ -40,19 +40,18 @@ def mean_agreement(predicted: Sequence[Tensor], classes: int) -> float:
     return float(kappas(predicted, classes).sum()) / (count * (count - 1)) if count > 1 else math.nan
 
 
-def agreement_weights(predicted: Sequence[Tensor], classes: int) -> Tensor:
+def agreement_weights(pairs: Tensor) -> Tensor:
     """Return how much each model counts among the others: its mean κ with them, squared.
 
     A model that has collapsed agrees with no other, not even with one that has collapsed the same way.
 
     Args:
-        predicted: as :func:`kappas`.
-        classes: C.
+        pairs: float64 (M, M), as :func:`kappas` returns them.
 
     Returns:
         float64 (M,), sums to 1; all the same where no two agree.
     """
-    count = len(predicted)
-    weights = (kappas(predicted, classes).sum(dim=1) / max(count - 1, 1)).clamp_min(0) ** 2
+    count = len(pairs)
+    weights = (pairs.sum(dim=1) / max(count - 1, 1)).clamp_min(0) ** 2
     total = weights.sum()
     return weights / total if total > 0 else torch.full((count,), 1 / count, dtype=torch.float64)

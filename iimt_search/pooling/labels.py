@@ -152,11 +152,10 @@ class Pool:
 
     def __init__(self, models: Sequence[PooledModel], without: Sequence[PooledModel] = ()) -> None:
         classes = models[0].logits.shape[1]
-        predicted = [model.logits.argmax(dim=-1) for model in models]
-        self.weights = agreement_weights(predicted, classes)
+        pairs = kappas([model.logits.argmax(dim=-1) for model in models], classes)
+        self.weights = agreement_weights(pairs)
         others = len(models) - 1
-        own = float(self.weights @ kappas(predicted, classes).sum(dim=1))
-        self.kappa = own / others if others else math.nan
+        self.kappa = float(self.weights @ pairs.sum(dim=1)) / others if others else math.nan
         alone = [model.logits.argmax(dim=-1) for model in without]
         self.anchor = _anchor(self.kappa, alone, classes)
         self._own = torch.stack([model.probabilities.mean(dim=0) for model in models])

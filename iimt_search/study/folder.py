@@ -6,12 +6,17 @@ from collections.abc import Container
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from iimt_search.errors import StudyError
+from safetensors import SafetensorError, safe_open
+
+from iimt_search.errors import ModelFileError, StudyError
 from iimt_search.files import json_text, remove, remove_half_files, write_text
 from iimt_search.study.storage.database import database_file, hide_password, sqlite_url
 from iimt_search.study.storage.lock import Holder, LockFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA = 1
 _OWN = "study.db"
@@ -51,6 +56,23 @@ class StudyFolder:
     def reference(self, task_slug: str) -> Path:
         """The labels of a task that the first trials agree on."""
         return self.path / "reference" / f"{task_slug}.safetensors"
+
+    def reference_part(self, task_slug: str, name: str) -> "Tensor | None":
+        """Return a part of a task's reference, None where it has no such part.
+
+        Args:
+            task_slug: of the task.
+            name: ``labels``, float32 (N_t, C), or ``shares``, (C,), in which the source's classes are drawn.
+
+        Raises:
+            ModelFileError: the file is gone or damaged.
+        """
+        path = self.reference(task_slug)
+        try:
+            with safe_open(path, "pt") as file:
+                return file.get_tensor(name) if name in file.keys() else None
+        except (OSError, SafetensorError) as error:
+            raise ModelFileError(f"{path} is not a whole reference: {error}") from error
 
     def teacher(self, task_slug: str) -> Path:
         """The labels of a task that all trained models agree on: what the retraining is taught."""

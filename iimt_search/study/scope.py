@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from safetensors import SafetensorError, safe_open
 
-from iimt_search.errors import ModelFileError
 from iimt_search.records import Evaluation, Job, Purpose, job_key
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
@@ -27,8 +25,6 @@ SOURCE_ONLY_KEY = "source-only"
 # How a job draws the source's classes: as its settings say, equally often, or in the target's shares as the
 # study's reference estimates them.
 Drawn = Literal["", "even", "reference"]
-# Of a reference's file: how often trainings should draw the source's classes.
-SHARES = "shares"
 
 
 def _made_with(job: Job) -> dict[str, Any]:
@@ -160,18 +156,12 @@ class Scope(StudyTasks):
         """Return a job's ``shares``; of a reference that an earlier version has made, equal ones.
 
         Raises:
-            ModelFileError: a file is gone or damaged.
+            ModelFileError: the reference is gone or damaged.
         """
         if drawn in ("", "even"):
             return tuple(() for _ in tasks) if drawn else ()
-        rows = []
-        for path in (self.folder.reference(task.slug) for task in tasks):
-            try:
-                with safe_open(path, "pt") as file:
-                    rows.append(tuple(file.get_tensor(SHARES).tolist()) if SHARES in file.keys() else ())
-            except (OSError, SafetensorError) as error:
-                raise ModelFileError(f"{path} is not a whole reference: {error}") from error
-        return tuple(rows)
+        rows = [self.folder.reference_part(task.slug, "shares") for task in tasks]
+        return tuple(() if row is None else tuple(row.tolist()) for row in rows)
 
     def trial_job(
         self, number: int, params: Mapping[str, Any], attributes: Mapping[str, Any] | None = None

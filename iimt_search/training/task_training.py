@@ -149,7 +149,8 @@ class TaskTraining:
             )
         self.teacher = None if teacher is None else teacher.float().to(self.device)
         self.augmentation = AUGMENTATIONS[task.augmentation].load()
-        self._shares, self._drawn = shares, cast(NDArray[np.float64] | None, None)
+        self._shares = shares
+        self._drawn: NDArray[np.float64] | None = None
         if shares is not None or settings.class_balance:
             self._drawn = cumulative_shares(task.source_train.y, shares or [1.0] * len(task.classes))
         self._rng = np.random.default_rng(derive_seed(seed, "batches"))

@@ -41,14 +41,14 @@ def test_kappa_is_symmetric_and_by_hand() -> None:
 def test_collapsed_models_have_no_weight_even_where_they_are_most() -> None:
     _, y = clusters((20, 20, 20))
     collapsed = torch.zeros(60, dtype=torch.int64)
-    weights = agreement_weights([y, y.clone(), collapsed, collapsed, collapsed, collapsed], CLASSES)
+    weights = agreement_weights(kappas([y, y.clone(), collapsed, collapsed, collapsed, collapsed], CLASSES))
     assert weights.tolist() == pytest.approx([0.5, 0.5, 0, 0, 0, 0])
 
 
 def test_weights_are_even_where_no_two_agree() -> None:
     collapsed = torch.zeros(9, dtype=torch.int64)
-    assert agreement_weights([collapsed, collapsed], CLASSES).tolist() == [0.5, 0.5]
-    assert agreement_weights([collapsed], CLASSES).tolist() == [1.0]
+    assert agreement_weights(kappas([collapsed, collapsed], CLASSES)).tolist() == [0.5, 0.5]
+    assert agreement_weights(kappas([collapsed], CLASSES)).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("counts", [(60, 60, 60), (120, 50, 6), (90, 90, 0), (120, 0, 0)])

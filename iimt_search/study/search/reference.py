@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from iimt_search.errors import ModelFileError
@@ -16,7 +15,7 @@ from iimt_search.files import atomic_write
 from iimt_search.pooling.labels import Pool, PooledModel
 from iimt_search.records import Evaluation, Job
 from iimt_search.study.folder import StudyFolder
-from iimt_search.study.scope import SHARES, Scope
+from iimt_search.study.scope import Scope
 from iimt_search.task_name import slug
 from iimt_search.training.kept import load_kept_predictions
 from iimt_search.validators.contract import score_all
@@ -72,10 +71,11 @@ def load_reference(folder: StudyFolder, task_slug: str) -> Tensor | None:
         ModelFileError: it is damaged.
     """
     path = folder.reference(task_slug)
-    try:
-        return load_file(path)["labels"] if path.exists() else None
-    except (OSError, KeyError, SafetensorError) as error:
-        raise ModelFileError(f"{path} is not a whole reference: {error}") from error
+    if not path.exists():
+        return None
+    if (labels := folder.reference_part(task_slug, "labels")) is None:
+        raise ModelFileError(f"{path} is not a whole reference: it has no labels")
+    return labels
 
 
 class Reference:
@@ -107,15 +107,14 @@ class Reference:
         def files(of: Iterable[Job], task: str) -> list[Path]:
             return [job.kept_file(task, job.settings.steps) for job in of]
 
-        pools = [pool_of(files(jobs, task.name), files(alone, task.name)) for task in self._scope.tasks]
-        if None in pools:
+        found = [pool_of(files(jobs, task.name), files(alone, task.name)) for task in self._scope.tasks]
+        pools = [pool for pool in found if pool is not None]
+        if len(pools) < len(found):
             return False
         for task, pool in zip(self._scope.tasks, pools, strict=True):
             path = self._scope.folder.reference(task.slug)
             path.parent.mkdir(parents=True, exist_ok=True)
-            if pool is None:
-                continue
-            made = {"labels": pool.labels().float(), SHARES: pool.source_shares()}
+            made = {"labels": pool.labels().float(), "shares": pool.source_shares()}
             with atomic_write(path) as beside:
                 save_file(made, beside, metadata={"jobs": " ".join(job.key for job in jobs)})
         return True
