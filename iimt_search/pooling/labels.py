@@ -13,8 +13,16 @@ MOST_DIMENSIONS = 50
 # Share of the mixture's covariance that is replaced by a round one of the same size (Ledoit and Wolf 2004).
 SHRINKAGE = 0.3
 ITERATIONS = 5
-# Embedding dimensions are not independent, as the mixture takes them to be: its evidence counts less.
+# Means of components are drawn to the samples' mean as if they had so many more samples there: a class that
+# hardly any sample has takes none from the others by a mean of its own.
+MEAN_SHRINKAGE = 0.01
+# Embedding dimensions are not independent, as the mixture takes them to be: its evidence counts less. Much
+# less where the models together find classes to be rare: it would look for groups that are not there.
 EVIDENCE = 0.75
+EVIDENCE_RARE = 0.25
+# Classes are rare where what the models predict together has fewer effective classes than this share of all.
+# Measured: up to 0.93 where they are, 0.96 and more where they are not.
+ALIKE = 0.94
 # How often all mixtures are made: from the second time half of the prior is what they have said together.
 ROUNDS = 3
 # Share of the prior of models without adaptation to that of the others, where they agree as much.
@@ -77,14 +85,16 @@ class Mixture:
     Args:
         x: float64 (N, D), centred.
         prior: float64 (N, C), what is known of each sample's class, rows sum to 1.
+        evidence: how much a sample's place counts, in (0, 1].
     """
 
-    def __init__(self, x: Tensor, prior: Tensor) -> None:
-        labels = prior
+    def __init__(self, x: Tensor, prior: Tensor, evidence: float = EVIDENCE) -> None:
+        labels, self._evidence = prior, evidence
         for _ in range(ITERATIONS):
             counts = labels.sum(dim=0) + 1e-6
-            means = labels.T @ x / counts[:, None]
-            within = (x.T @ x - (means * counts[:, None]).T @ means) / len(x)
+            sums = labels.T @ x
+            within = (x.T @ x - sums.T @ (sums / counts[:, None])) / len(x)
+            means = sums / (counts + MEAN_SHRINKAGE * len(x))[:, None]
             size = within.trace() / max(len(within), 1)
             round_one = size * torch.eye(len(within), dtype=torch.float64)
             precision = torch.linalg.pinv((1 - SHRINKAGE) * within + SHRINKAGE * round_one, hermitian=True)
@@ -96,8 +106,20 @@ class Mixture:
     def labels(self, x: Tensor, prior: Tensor) -> Tensor:
         """Return the labels of samples, float64 (N, C), rows sum to 1."""
         known = self._shares.log() + (prior + _LEAST).log()
-        labels: Tensor = (EVIDENCE * (x @ self._slopes + self._offsets) + known).softmax(dim=-1)
+        labels: Tensor = (self._evidence * (x @ self._slopes + self._offsets) + known).softmax(dim=-1)
         return labels
+
+
+def effective_classes(labels: Tensor) -> float:
+    """Return how many classes labels (N, C) have as if in equal shares: exp of the entropy of the shares.
+
+    Each sample counts for its likeliest class.
+
+    >>> effective_classes(torch.eye(3, dtype=torch.float64)[[0, 0, 1, 1]])
+    2.0
+    """
+    shares = torch.bincount(labels.argmax(dim=-1), minlength=labels.shape[1]).double() / len(labels)
+    return float(torch.special.entr(shares).sum().exp())
 
 
 def _anchor(adapted: float, without: Sequence[Tensor], classes: int) -> float:
@@ -148,6 +170,8 @@ class Pool:
         anchor: share of the prior that those without have. It is to the others' as 0.3 (κ₀ / κ)⁵ to 1, with
             the mean κ of each kind among themselves; as 0.3 to 1 where one of them is unknown; 0 where the
             labels would collapse by it to a few classes.
+        evidence: how much a sample's place counts in the mixtures: 0.75, or 0.25 where the adapted models
+            together find classes to be rare.
     """
 
     def __init__(self, models: Sequence[PooledModel], without: Sequence[PooledModel] = ()) -> None:
@@ -163,6 +187,8 @@ class Pool:
             Projection(model.embeddings) if model.embeddings.numel() else None for model in models
         ]
         views = self._seen(models)
+        rare = effective_classes(views.prior) < ALIKE * classes
+        self.evidence = EVIDENCE_RARE if rare else EVIDENCE
         self._mixtures, self._labels = self._fitted(views, views.prior)
         if without:
             mixtures, labels = self._fitted(views, self._leaning(views.prior, without))
@@ -221,7 +247,7 @@ class Pool:
         """Return the mixtures of each round, and the labels."""
         rounds, known, labels = list[list[Mixture | None]](), prior, prior
         for _ in range(ROUNDS):
-            rounds.append([None if x is None else Mixture(x, known) for x in views.projected])
+            rounds.append([None if x is None else Mixture(x, known, self.evidence) for x in views.projected])
             labels = self._said(rounds[-1], views, known)
             known = (labels + prior) / 2
         return rounds, labels
