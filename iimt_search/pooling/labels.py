@@ -15,11 +15,11 @@ SHRINKAGE = 0.3
 ITERATIONS = 5
 # Means of components are drawn to the samples' mean as if they had so many more samples there: a class that
 # hardly any sample has takes none from the others by a mean of its own.
-MEAN_SHRINKAGE = 0.01
+MEAN_SHRINKAGE = 0.02
 # Embedding dimensions are not independent, as the mixture takes them to be: its evidence counts less. Much
 # less where the models together find classes to be rare: it would look for groups that are not there.
 EVIDENCE = 0.75
-EVIDENCE_RARE = 0.25
+EVIDENCE_RARE = 0.35
 # Classes are rare where what the models predict together has fewer effective classes than this share of all.
 # Measured: up to 0.93 where they are, 0.96 and more where they are not.
 ALIKE = 0.94
@@ -170,7 +170,7 @@ class Pool:
         anchor: share of the prior that those without have. It is to the others' as 0.3 (κ₀ / κ)⁵ to 1, with
             the mean κ of each kind among themselves; as 0.3 to 1 where one of them is unknown; 0 where the
             labels would collapse by it to a few classes.
-        evidence: how much a sample's place counts in the mixtures: 0.75, or 0.25 where the adapted models
+        evidence: how much a sample's place counts in the mixtures: 0.75, or 0.35 where the adapted models
             together find classes to be rare.
     """
 
