@@ -24,13 +24,13 @@ from torch import Tensor
 import iimt_search
 from benchmarks.choosing_tasks import CASES, Case, chosen, missing, write_domains
 from iimt_search.files import write_text
+from iimt_search.pooling.labels import Pool
 from iimt_search.space import Space
 from iimt_search.study.folder import StudyFolder
 from iimt_search.study.kept import kept_checkpoints, last_checkpoints
 from iimt_search.study.open import open_study
 from iimt_search.study.search.reference import pool_of, pooled_model
 from iimt_search.study.search.trial_record import TrialRecord, read_trials
-from iimt_search.study.selection.trained import TaskModels
 from iimt_search.validators.consensus import expected_agreement
 
 _RETRAINED, _SOURCE_ONLY = "retrain-", "source-only"
@@ -51,6 +51,8 @@ class Row:
         mean: of the models with adaptation.
         spearman: of the objective with accuracy, over the last kept checkpoints of all trials, pruned
             ones, too, and of the confirmation.
+        spearman_together: so, of the agreement with the labels that all models give together at the end,
+            which is what the answer is taught; the objective knows the first trials' alone.
         decided: ``trial``, ``source-only`` or ``none``.
     """
 
@@ -63,6 +65,7 @@ class Row:
     best: float
     mean: float
     spearman: float
+    spearman_together: float
     decided: str
 
     @property
@@ -95,7 +98,14 @@ def _rank(scores: dict[str, float], accuracies: dict[str, float]) -> float:
     return float(spearmanr([scores[n] for n in names], [accuracies[n] for n in names]).statistic)
 
 
-def _row(case: Case, seed: int, accuracies: dict[str, float], scores: dict[str, float], **found: Any) -> Row:
+def _row(
+    case: Case,
+    seed: int,
+    accuracies: dict[str, float],
+    scores: dict[str, float],
+    together: dict[str, float],
+    **found: Any,
+) -> Row:
     single = {job: value for job, value in accuracies.items() if not job.startswith(_RETRAINED)}
     adapted = [value for job, value in single.items() if _SOURCE_ONLY not in job]
     return Row(
@@ -107,6 +117,7 @@ def _row(case: Case, seed: int, accuracies: dict[str, float], scores: dict[str, 
         best=max(single.values()),
         mean=fmean(adapted),
         spearman=_rank(scores, single),
+        spearman_together=_rank(together, single),
         **found,
     )
 
@@ -127,13 +138,43 @@ def _accuracies(case: Case, space: Space, studies: Path) -> tuple[dict[str, floa
     return accuracies, answer
 
 
+def _kept(case: Case, space: Space, studies: Path) -> dict[str, Path]:
+    """Return job → its last kept checkpoint."""
+    found = kept_checkpoints(StudyFolder(studies / space.study), [case.name])
+    return {each.job: each.path for each in last_checkpoints(found)}
+
+
+def _together(space: Space, studies: Path, kept: dict[str, Path]) -> tuple[Pool, list[Path]]:
+    """Return the pool of all models of a case's study, and the checkpoints of source-only."""
+    trials = [trial.name for trial in _trials(space, studies, "complete", "pruned") if trial.name in kept]
+    fresh = [job for job in kept if job.startswith("confirm-")]
+    without = [job for job in kept if job == _SOURCE_ONLY or job.startswith(f"confirm-{_SOURCE_ONLY}")]
+    adapted = [*trials, *(job for job in fresh if job not in without)]
+    alone = [kept[job] for job in without]
+    pool = pool_of([kept[job] for job in adapted], alone)
+    if pool is None:
+        raise RuntimeError(f"{space.study}: none of its models can take part")
+    return pool, alone
+
+
+def _agreement(kept: dict[str, Path], labels: Tensor) -> dict[str, float]:
+    """Return job → how far its last model agrees with labels of the target."""
+    return {
+        job: expected_agreement(view.logits.argmax(dim=-1), labels)
+        for job, path in kept.items()
+        if (view := pooled_model(path)) is not None
+    }
+
+
 def judge(case: Case, seed: int, space: Space, studies: Path, workers: int | None) -> Row:
     """Run a case's study, where it has no answer yet, and audit it."""
     (choice,) = iimt_search.run(space, studies_dir=studies, workers=workers)
     accuracies, answer = _accuracies(case, space, studies)
     scored = iimt_search.score(space.study, validators=[space.objective], studies_dir=studies).checkpoints
     scores = {one.kept.job: one.scores[space.objective] for one in scored}
-    return _row(case, seed, accuracies, scores, answer=answer, decided=choice.answer)
+    kept = _kept(case, space, studies)
+    together = _agreement(kept, _together(space, studies, kept)[0].labels())
+    return _row(case, seed, accuracies, scores, together, answer=answer, decided=choice.answer)
 
 
 def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
@@ -142,29 +183,16 @@ def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
     The answer is then what the models say together; a taught model keeps its accuracy within a point.
     """
     accuracies, _ = _accuracies(case, space, studies)
-    kept = {
-        each.job: each.path
-        for each in last_checkpoints(kept_checkpoints(StudyFolder(studies / space.study), [case.name]))
-    }
+    kept = _kept(case, space, studies)
+    pool, without = _together(space, studies, kept)
     first_trials = _trials(space, studies, "complete")[: space.reference.trials]
-    trials = [trial.name for trial in _trials(space, studies, "complete", "pruned") if trial.name in kept]
-    fresh = [job for job in kept if job.startswith("confirm-")]
-    without = [job for job in kept if job == _SOURCE_ONLY or job.startswith(f"confirm-{_SOURCE_ONLY}")]
-    adapted = [*trials, *(job for job in fresh if job not in without)]
-    models = TaskModels([kept[job] for job in adapted], [kept[job] for job in without])
-    labels = _labels(space)
-    first = pool_of([kept[trial.name] for trial in first_trials], [kept[job] for job in without])
-    if models.pool is None or first is None:
-        raise RuntimeError(f"{space.study}: none of its models can take part")
-    together = models.pool.labels()
-    reference = first.labels()
-    scores = {
-        job: expected_agreement(view.logits.argmax(dim=-1), reference)
-        for job, path in kept.items()
-        if (view := pooled_model(path)) is not None
-    }
-    answer = 100 * float((together.argmax(dim=-1) == labels).double().mean())
-    return _row(case, seed, accuracies, scores, answer=answer, decided="trial")
+    first = pool_of([kept[trial.name] for trial in first_trials], without)
+    if first is None:
+        raise RuntimeError(f"{space.study}: none of its first trials can take part")
+    labels = pool.labels()
+    answer = 100 * float((labels.argmax(dim=-1) == _labels(space)).double().mean())
+    scores, together = (_agreement(kept, each) for each in (first.labels(), labels))
+    return _row(case, seed, accuracies, scores, together, answer=answer, decided="trial")
 
 
 def _labels(space: Space) -> Tensor:
@@ -184,6 +212,7 @@ def _means(rows: list[Row]) -> dict[str, float]:
         "worst gap": max(row.gap for row in rows),
         "below source-only, worst": max(row.below for row in rows),
         "Spearman": fmean(row.spearman for row in rows),
+        "of all labels": fmean(row.spearman_together for row in rows),
     }
 
 
@@ -200,18 +229,19 @@ def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 def _print(rows: list[Row]) -> None:
     columns = ("case", "kind", "half", "source-only", "answer", "best single", "gap", "mean of adapted")
-    click.echo(f"| {' | '.join(columns)} | Spearman | decided |")
-    click.echo("|---" * (len(columns) + 2) + "|")
+    click.echo(f"| {' | '.join(columns)} | Spearman | of all labels | decided |")
+    click.echo("|---" * (len(columns) + 3) + "|")
     for row in rows:
         kind = f"{row.kind}, other shares" if row.shifted else row.kind
         values = (row.source_only, row.answer, row.best, row.gap, row.mean)
         told = " | ".join(f"{value:.1f}" for value in values)
-        click.echo(f"| {row.case} | {kind} | {row.half} | {told} | {row.spearman:.2f} | {row.decided} |")
+        ranks = f"{row.spearman:.2f} | {row.spearman_together:.2f}"
+        click.echo(f"| {row.case} | {kind} | {row.half} | {told} | {ranks} | {row.decided} |")
     groups = summary(rows)
     click.echo("\n| group | " + " | ".join(next(iter(groups.values()))) + " |")
     click.echo("|---" * (1 + len(next(iter(groups.values())))) + "|")
     for name, means in groups.items():
-        places = {"cases": 0, "Spearman": 2}
+        places = {"cases": 0, "Spearman": 2, "of all labels": 2}
         figures = [f"{value:.{places.get(column, 1)}f}" for column, value in means.items()]
         click.echo(f"| {name} | {' | '.join(figures)} |")
 
