@@ -42,17 +42,20 @@ class Samples:
         part: the samples.
         device: where batches are wanted.
         mapped: applied to every sample.
+
+    Attributes:
+        device: where batches are.
     """
 
     def __init__(self, part: Unlabelled, device: torch.device, mapped: Affine | None = None) -> None:
-        self._part, self._device, self._mapped = part, device, mapped
+        self._part, self.device, self._mapped = part, device, mapped
         self._resident: Tensor | None = None
         if part.nbytes <= RESIDENT_BYTES:
             self._resident = self._on_device(np.array(part.gather()))
             part.release()
 
     def _on_device(self, rows: NDArray[Any]) -> Tensor:
-        x = torch.from_numpy(rows).to(self._device)
+        x = torch.from_numpy(rows).to(self.device)
         return x if self._mapped is None else self._mapped(x)
 
     def __len__(self) -> int:
@@ -61,7 +64,7 @@ class Samples:
     def rows(self, at: NDArray[np.int64]) -> Tensor:
         """Return the samples at ``at``, int64 (B,), on the device."""
         if self._resident is not None:
-            return self._resident[torch.from_numpy(at).to(self._device)]
+            return self._resident[torch.from_numpy(at).to(self.device)]
         return self._on_device(self._part.rows(at))
 
 

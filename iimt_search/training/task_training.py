@@ -19,7 +19,7 @@ from iimt_search.iimt.virtual_labels import sharpen
 from iimt_search.kinds import AUGMENTATIONS, is_pretrained
 from iimt_search.methods import active_terms, needs_virtual_labels
 from iimt_search.models.device import BFLOAT16, FLOAT32, resolve_device, use_bfloat16
-from iimt_search.models.network import Architecture, Discriminator, Model, batches_for, of_source
+from iimt_search.models.network import Architecture, Discriminator, Model
 from iimt_search.models.weights import load_weights
 from iimt_search.seeding import derive_seed
 from iimt_search.settings import TrainSettings
@@ -29,7 +29,6 @@ from iimt_search.training.batches import (
     Samples,
     channel_statistics,
     cumulative_shares,
-    evenly_spaced,
     sample_step,
     shared_samples,
     source_to_target,
@@ -42,15 +41,8 @@ from iimt_search.training.objective import (
     reversal_strength,
     term_weights,
 )
-from iimt_search.training.predict import (
-    EVALUATION_BATCH,
-    MIXED_SHARE,
-    evaluating,
-    mixed_pairs,
-    normalised,
-    predict,
-)
-from iimt_search.validators.contract import FewShot, Mixed, Predictions
+from iimt_search.training.predict import EvaluatedSamples, predict
+from iimt_search.validators.contract import Predictions
 
 
 class TaskTraining:
@@ -100,7 +92,7 @@ class TaskTraining:
         self.step, self.spent = 0, Spent(0.0)
         by_domain = settings.statistics == "by_domain"
         mapped = source_to_target(task) if by_domain else None
-        self._source, self._val = (
+        self._source, val = (
             shared_samples(part.unlabelled, self.device)
             if mapped is None
             else Samples(part.unlabelled, self.device, mapped)
@@ -108,10 +100,7 @@ class TaskTraining:
         )
         self._source_y = torch.from_numpy(task.source_train.y).to(self.device)
         self._target = shared_samples(task.target, self.device)
-        few_shot = task.few_shot
-        self._few_shot = None if few_shot is None else Samples(few_shot.unlabelled, self.device)
-        self._scored_val = evenly_spaced(len(self._val), settings.evaluation_samples)
-        self._scored_target = evenly_spaced(len(self._target), settings.evaluation_samples)
+        self._evaluated = EvaluatedSamples(task, val, self._target, settings.evaluation_samples)
         pretrained = is_pretrained(settings.network)
         architecture = Architecture(
             network=settings.network,
@@ -315,49 +304,14 @@ class TaskTraining:
             return self.model
         return cast(Model, self.average.module)
 
-    def _mixed(self, model: Model, target_logits: Tensor) -> Mixed:
-        first, second, same = mixed_pairs(target_logits.argmax(dim=-1).numpy())
-        size, each = batches_for(model, EVALUATION_BATCH)
-
-        def predicted(start: int) -> Tensor:
-            pairs = (part[start : start + size] for part in (first, second))
-            with torch.no_grad():  # each thread has its own mode
-                x, other = (normalised(model, self._target, self._scored_target[at]) for at in pairs)
-                mixture = x.mul_(MIXED_SHARE).add_(other, alpha=1 - MIXED_SHARE)
-                return model.classify(model.embed(mixture)).cpu()
-
-        with evaluating(model):
-            logits = list(each(predicted, range(0, len(first), size)))
-        return Mixed(
-            logits=torch.cat(logits) if logits else target_logits[:0],
-            labels=target_logits.argmax(dim=-1)[torch.from_numpy(first)],
-            same=torch.from_numpy(same),
-        )
-
-    def _predict_few_shot(self, model: Model) -> FewShot | None:
-        if self._few_shot is None or self.task.few_shot is None:
-            return None
-        return FewShot(predict(model, self._few_shot)[0], torch.from_numpy(self.task.few_shot.y))
-
     def predictions(self) -> Predictions:
         """Predict the source validation and target samples, at most ``evaluation_samples`` of each.
 
         At the training's end mixtures of target samples, too.
         """
-        model = self.evaluated_model()
-        with of_source(model):
-            source_logits, source_embeddings = predict(model, self._val, self._scored_val)
-        target_logits, target_embeddings = predict(model, self._target, self._scored_target)
-        return Predictions(
-            source_logits=source_logits,
-            source_labels=torch.from_numpy(self.task.source_val.y[self._scored_val]),
-            source_embeddings=source_embeddings,
-            target_logits=target_logits,
-            target_embeddings=target_embeddings,
-            classifier_weight=model.classifier.weight.detach().cpu(),
-            mixed=self._mixed(model, target_logits) if self.step >= self.settings.steps else None,
-            source_shares=torch.tensor(self._shares) if self._shares else None,
-            few_shot=self._predict_few_shot(model),
+        shares = torch.tensor(self._shares) if self._shares else None
+        return self._evaluated.predictions(
+            self.evaluated_model(), mixed=self.step >= self.settings.steps, source_shares=shares
         )
 
     def predict_target(self) -> Tensor:
@@ -370,10 +324,7 @@ class TaskTraining:
         Args:
             as_target: they are of the target's domain, as those of a reverse task are.
         """
-        samples = shared_samples(self.task.source_val.unlabelled, self.device) if as_target else self._val
-        model = self.evaluated_model()
-        with of_source(model, not as_target):
-            return predict(model, samples, self._scored_val)[0]
+        return self._evaluated.predict_validation(self.evaluated_model(), as_target)
 
     def warm_start(self, model: Model) -> None:
         """Begin with another model's weights; its embedding and classes must be the same.
