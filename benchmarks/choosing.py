@@ -190,12 +190,12 @@ def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
     if first is None:
         raise RuntimeError(f"{space.study}: none of its first trials can take part")
     labels = pool.labels()
-    answer = 100 * float((labels.argmax(dim=-1) == _labels(space)).double().mean())
+    answer = 100 * float((labels.argmax(dim=-1) == target_labels(space)).double().mean())
     scores, together = (_agreement(kept, each) for each in (first.labels(), labels))
     return _row(case, seed, accuracies, scores, together, answer=answer, decided="trial")
 
 
-def _labels(space: Space) -> Tensor:
+def target_labels(space: Space) -> Tensor:
     """Return the target's labels in the order of the kept predictions: the benchmark's to read, after all."""
     (task,) = space.tasks
     names = [np.load(spec.arrays)["y"] for spec in (task.source[0], task.target) if spec.arrays]

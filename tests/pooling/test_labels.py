@@ -81,6 +81,17 @@ def test_a_place_counts_less_where_classes_are_rare(monkeypatch: pytest.MonkeyPa
     assert (less.labels() - prior).abs().sum() < (more.labels() - prior).abs().sum()
 
 
+def test_a_place_counts_as_much_where_labels_would_leave_the_predictions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embeddings, y = clusters((100, 50, 30))
+    models = [model(embeddings, y, 0.6, seed) for seed in range(4)]
+    monkeypatch.setattr(labels_module, "MOST_LEFT", -1.0)  # nothing is so much nearer
+    kept = Pool(models)
+    monkeypatch.setattr(labels_module, "ALIKE", 0.0)
+    assert kept.evidence == 0.75 and kept.labels().equal(Pool(models).labels())
+
+
 def test_a_place_counts_much_where_classes_are_alike() -> None:
     embeddings, y = clusters((60, 50, 45))
     assert Pool([model(embeddings, y, 0.9, seed) for seed in range(3)]).evidence == 0.75
