@@ -13,20 +13,10 @@ MOST_DIMENSIONS = 50
 # Share of the mixture's covariance that is replaced by a round one of the same size (Ledoit and Wolf 2004).
 SHRINKAGE = 0.3
 ITERATIONS = 5
-# Means of components are drawn to the samples' mean as if they had so many more samples there: a class that
-# hardly any sample has takes none from the others by a mean of its own.
-MEAN_SHRINKAGE = 0.02
-# Embedding dimensions are not independent, as the mixture takes them to be: its evidence counts less. Much
-# less where the models together find classes to be rare: it would look for groups that are not there.
-EVIDENCE = 0.75
-EVIDENCE_RARE = 0.35
-# Classes are rare where what the models predict together has fewer effective classes than this share of all.
-# Measured on all models of a study: up to 0.93 where classes are missing or make a tail, 0.96 and more on
-# balanced digits.
+# Classes may be rare where what the models predict together has fewer effective classes than this share of
+# all. Measured on all models of a study: up to 0.93 where classes are missing or make a tail, 0.96 and more
+# on balanced digits.
 ALIKE = 0.94
-# Balanced targets on which models predict unequal shares look the same. There the labels by less evidence
-# leave what the models predict by more than this, measured: by 0.04 to 0.16; elsewhere they come nearer.
-MOST_LEFT = 0.02
 # How often all mixtures are made: from the second time half of the prior is what they have said together.
 ROUNDS = 3
 # Share of the prior of models without adaptation to that of the others, where they agree as much.
@@ -55,6 +45,25 @@ class PooledModel(NamedTuple):
     def probabilities(self) -> Tensor:
         """float64 (N, C)."""
         return self.logits.double().softmax(dim=-1)
+
+
+class Belief(NamedTuple):
+    """How far a mixture believes in its components.
+
+    Attributes:
+        evidence: how much a sample's place counts beside what is known of it, in (0, 1]: embedding dimensions
+            are not independent, as the mixture takes them to be.
+        shrinkage: the components' means are drawn to the samples' mean as if there were so many more samples
+            there, as a share of all: what hardly any sample has takes none by a mean of its own.
+    """
+
+    evidence: float
+    shrinkage: float
+
+
+BELIEF = Belief(0.75, 0.0)
+# Where a class is rare or missing: with more belief, a part of another class is found for it.
+LESS_BELIEF = Belief(0.35, 0.02)
 
 
 class Projection:
@@ -89,16 +98,16 @@ class Mixture:
     Args:
         x: float64 (N, D), centred.
         prior: float64 (N, C), what is known of each sample's class, rows sum to 1.
-        evidence: how much a sample's place counts, in (0, 1].
+        belief: how far it is believed.
     """
 
-    def __init__(self, x: Tensor, prior: Tensor, evidence: float = EVIDENCE) -> None:
-        labels, self._evidence = prior, evidence
+    def __init__(self, x: Tensor, prior: Tensor, belief: Belief = BELIEF) -> None:
+        labels, self._evidence = prior, belief.evidence
         for _ in range(ITERATIONS):
             counts = labels.sum(dim=0) + 1e-6
             sums = labels.T @ x
             within = (x.T @ x - sums.T @ (sums / counts[:, None])) / len(x)
-            means = sums / (counts + MEAN_SHRINKAGE * len(x))[:, None]
+            means = sums / (counts + belief.shrinkage * len(x))[:, None]
             size = within.trace() / max(len(within), 1)
             round_one = size * torch.eye(len(within), dtype=torch.float64)
             precision = torch.linalg.pinv((1 - SHRINKAGE) * within + SHRINKAGE * round_one, hermitian=True)
@@ -174,8 +183,8 @@ class Pool:
         anchor: share of the prior that those without have. It is to the others' as 0.3 (κ₀ / κ)⁵ to 1, with
             the mean κ of each kind among themselves; as 0.3 to 1 where one of them is unknown; 0 where the
             labels would collapse by it to a few classes.
-        evidence: how much a sample's place counts in the mixtures: 0.75, or 0.35 where the adapted models
-            together find classes to be rare and the labels stay near what they predict.
+        belief: in the mixtures; less where classes may be rare, if the adapted models predict what the labels
+            say by it rather than what they say by more.
     """
 
     def __init__(self, models: Sequence[PooledModel], without: Sequence[PooledModel] = ()) -> None:
@@ -191,13 +200,13 @@ class Pool:
             Projection(model.embeddings) if model.embeddings.numel() else None for model in models
         ]
         views = self._seen(models)
-        self.evidence = EVIDENCE
-        anchor, self._mixtures, self._labels = self._together(views, without, EVIDENCE)
+        self.belief = BELIEF
+        anchor, self._mixtures, self._labels = self._together(views, without, BELIEF)
         if effective_classes(views.prior) < ALIKE * classes:
-            fewer = self._together(views, without, EVIDENCE_RARE)
-            if self._agreement(models, fewer[2]) >= self._agreement(models, self._labels) - MOST_LEFT:
-                self.evidence = EVIDENCE_RARE
-                anchor, self._mixtures, self._labels = fewer
+            less = self._together(views, without, LESS_BELIEF)
+            if self._agreement(models, less[2]) > self._agreement(models, self._labels):
+                self.belief = LESS_BELIEF
+                anchor, self._mixtures, self._labels = less
         self.anchor = anchor
 
     def mean_of(self, values: Iterable[Tensor]) -> Tensor:
@@ -240,12 +249,12 @@ class Pool:
         return (1 - self.anchor) * prior + self.anchor * alone
 
     def _together(
-        self, views: _Views, without: Sequence[PooledModel], evidence: float
+        self, views: _Views, without: Sequence[PooledModel], belief: Belief
     ) -> tuple[float, list[list[Mixture | None]], Tensor]:
         """Return the share of the prior that models without adaptation have, the mixtures, and the labels."""
-        mixtures, labels = self._fitted(views, views.prior, evidence)
+        mixtures, labels = self._fitted(views, views.prior, belief)
         if without:
-            leaning = self._fitted(views, self._leaning(views.prior, without), evidence)
+            leaning = self._fitted(views, self._leaning(views.prior, without), belief)
             if _entropy(leaning[1]) >= LEAST_ENTROPY * _entropy(labels):
                 return self.anchor, *leaning
         return 0.0, mixtures, labels
@@ -264,12 +273,12 @@ class Pool:
         )
 
     def _fitted(
-        self, views: _Views, prior: Tensor, evidence: float
+        self, views: _Views, prior: Tensor, belief: Belief
     ) -> tuple[list[list[Mixture | None]], Tensor]:
         """Return the mixtures of each round, and the labels."""
         rounds, known, labels = list[list[Mixture | None]](), prior, prior
         for _ in range(ROUNDS):
-            rounds.append([None if x is None else Mixture(x, known, evidence) for x in views.projected])
+            rounds.append([None if x is None else Mixture(x, known, belief) for x in views.projected])
             labels = self._said(rounds[-1], views, known)
             known = (labels + prior) / 2
         return rounds, labels

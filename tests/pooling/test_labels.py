@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from iimt_search.pooling import labels as labels_module
 from iimt_search.pooling.agreement import agreement_weights, kappas
-from iimt_search.pooling.labels import Pool, PooledModel, effective_classes
+from iimt_search.pooling.labels import BELIEF, LESS_BELIEF, Pool, PooledModel, effective_classes
 
 CLASSES = 3
 
@@ -68,33 +67,25 @@ def test_labels_are_better_than_the_mean_whatever_the_classes_shares(counts: tup
     assert bool((spread >= 0).all())
 
 
-def test_a_place_counts_less_where_classes_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_are_believed_less_where_classes_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, y = clusters((100, 50, 30))
     models = [model(embeddings, y, 0.6, seed) for seed in range(4)]
-    less = Pool(models)
-    assert less.evidence == 0.35
-    assert less.labels_of(models, []).allclose(less.labels())  # by the same evidence
-    monkeypatch.setattr(labels_module, "ALIKE", 0.0)
-    more = Pool(models)
-    assert more.evidence == 0.75
-    prior = more.mean_of(each.probabilities for each in models)
-    assert (less.labels() - prior).abs().sum() < (more.labels() - prior).abs().sum()
+    monkeypatch.setattr(
+        Pool, "_agreement", lambda self, models, labels: -float(labels.max(dim=1).values.mean())
+    )
+    pool = Pool(models)  # the softer labels are nearer here
+    assert pool.belief == LESS_BELIEF
+    assert pool.labels_of(models, []).allclose(pool.labels())  # by the same belief
+    monkeypatch.setattr(
+        Pool, "_agreement", lambda self, models, labels: float(labels.max(dim=1).values.mean())
+    )
+    assert Pool(models).belief == BELIEF
+    assert (Pool(models).labels() - pool.labels()).abs().max() > 0.01
 
 
-def test_a_place_counts_as_much_where_labels_would_leave_the_predictions(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    embeddings, y = clusters((100, 50, 30))
-    models = [model(embeddings, y, 0.6, seed) for seed in range(4)]
-    monkeypatch.setattr(labels_module, "MOST_LEFT", -1.0)  # nothing is so much nearer
-    kept = Pool(models)
-    monkeypatch.setattr(labels_module, "ALIKE", 0.0)
-    assert kept.evidence == 0.75 and kept.labels().equal(Pool(models).labels())
-
-
-def test_a_place_counts_much_where_classes_are_alike() -> None:
+def test_places_are_believed_where_classes_are_alike() -> None:
     embeddings, y = clusters((60, 50, 45))
-    assert Pool([model(embeddings, y, 0.9, seed) for seed in range(3)]).evidence == 0.75
+    assert Pool([model(embeddings, y, 0.9, seed) for seed in range(3)]).belief == BELIEF
     assert effective_classes(torch.eye(4)[[0, 1, 2, 3, 3]]) == pytest.approx(3.79, abs=0.01)
 
 
