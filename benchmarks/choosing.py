@@ -144,26 +144,32 @@ def _kept(case: Case, space: Space, studies: Path) -> dict[str, Path]:
     return {each.job: each.path for each in last_checkpoints(found)}
 
 
-def _together(space: Space, studies: Path, kept: dict[str, Path]) -> tuple[Pool, list[Path]]:
-    """Return the pool of all models of a case's study, and the checkpoints of source-only."""
+def _source_only(kept: dict[str, Path]) -> dict[str, Path]:
+    """Return job → checkpoint of the models without adaptation that are no retraining."""
+    names = (_SOURCE_ONLY, f"confirm-{_SOURCE_ONLY}")
+    return {job: path for job, path in kept.items() if job.startswith(names)}
+
+
+def _together(space: Space, studies: Path, kept: dict[str, Path]) -> Pool:
+    """Return the pool of all models of a case's study."""
     trials = [trial.name for trial in _trials(space, studies, "complete", "pruned") if trial.name in kept]
-    fresh = [job for job in kept if job.startswith("confirm-")]
-    without = [job for job in kept if job == _SOURCE_ONLY or job.startswith(f"confirm-{_SOURCE_ONLY}")]
-    adapted = [*trials, *(job for job in fresh if job not in without)]
-    alone = [kept[job] for job in without]
-    pool = pool_of([kept[job] for job in adapted], alone)
+    without = _source_only(kept)
+    fresh = [job for job in kept if job.startswith("confirm-") and job not in without]
+    pool = pool_of([kept[job] for job in (*trials, *fresh)], without.values())
     if pool is None:
         raise RuntimeError(f"{space.study}: none of its models can take part")
-    return pool, alone
+    return pool
 
 
-def _agreement(kept: dict[str, Path], labels: Tensor) -> dict[str, float]:
-    """Return job → how far its last model agrees with labels of the target."""
-    return {
-        job: expected_agreement(view.logits.argmax(dim=-1), labels)
-        for job, path in kept.items()
-        if (view := pooled_model(path)) is not None
-    }
+def _predicted(kept: dict[str, Path]) -> dict[str, Tensor]:
+    """Return job → what its last model predicts of the target, int64 (N_t,)."""
+    views = {job: pooled_model(path) for job, path in kept.items()}
+    return {job: view.logits.argmax(dim=-1) for job, view in views.items() if view is not None}
+
+
+def _agreement(predicted: dict[str, Tensor], labels: Tensor) -> dict[str, float]:
+    """Return job → how far predictions agree with labels of the target."""
+    return {job: expected_agreement(classes, labels) for job, classes in predicted.items()}
 
 
 def judge(case: Case, seed: int, space: Space, studies: Path, workers: int | None) -> Row:
@@ -173,7 +179,7 @@ def judge(case: Case, seed: int, space: Space, studies: Path, workers: int | Non
     scored = iimt_search.score(space.study, validators=[space.objective], studies_dir=studies).checkpoints
     scores = {one.kept.job: one.scores[space.objective] for one in scored}
     kept = _kept(case, space, studies)
-    together = _agreement(kept, _together(space, studies, kept)[0].labels())
+    together = _agreement(_predicted(kept), _together(space, studies, kept).labels())
     return _row(case, seed, accuracies, scores, together, answer=answer, decided=choice.answer)
 
 
@@ -184,14 +190,13 @@ def judge_again(case: Case, seed: int, space: Space, studies: Path) -> Row:
     """
     accuracies, _ = _accuracies(case, space, studies)
     kept = _kept(case, space, studies)
-    pool, without = _together(space, studies, kept)
+    labels, predicted = _together(space, studies, kept).labels(), _predicted(kept)
     first_trials = _trials(space, studies, "complete")[: space.reference.trials]
-    first = pool_of([kept[trial.name] for trial in first_trials], without)
+    first = pool_of([kept[trial.name] for trial in first_trials], _source_only(kept).values())
     if first is None:
         raise RuntimeError(f"{space.study}: none of its first trials can take part")
-    labels = pool.labels()
     answer = 100 * float((labels.argmax(dim=-1) == target_labels(space)).double().mean())
-    scores, together = (_agreement(kept, each) for each in (first.labels(), labels))
+    scores, together = (_agreement(predicted, each) for each in (first.labels(), labels))
     return _row(case, seed, accuracies, scores, together, answer=answer, decided="trial")
 
 

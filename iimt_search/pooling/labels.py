@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from iimt_search.pooling.agreement import agreement_weights, kappas, mean_agreement
 
@@ -74,7 +75,7 @@ class Projection:
     """
 
     def __init__(self, embeddings: Tensor) -> None:
-        x = torch.nn.functional.normalize(embeddings.double(), dim=-1)
+        x = functional.normalize(embeddings.double(), dim=-1)
         self._centre = x.mean(dim=0)
         x = x - self._centre
         variance, directions = torch.linalg.eigh(x.T @ x / len(x))
@@ -83,7 +84,7 @@ class Projection:
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Return embeddings (N, D) in these directions, float64 (N, at most 50)."""
-        x = torch.nn.functional.normalize(embeddings.double(), dim=-1)
+        x = functional.normalize(embeddings.double(), dim=-1)
         projected: Tensor = (x - self._centre) @ self._directions
         return projected
 
@@ -101,7 +102,7 @@ class Mixture:
         belief: how far it is believed.
     """
 
-    def __init__(self, x: Tensor, prior: Tensor, belief: Belief = BELIEF) -> None:
+    def __init__(self, x: Tensor, prior: Tensor, belief: Belief) -> None:
         labels, self._evidence = prior, belief.evidence
         for _ in range(ITERATIONS):
             counts = labels.sum(dim=0) + 1e-6
@@ -123,6 +124,11 @@ class Mixture:
         return labels
 
 
+def _entropy(labels: Tensor) -> float:
+    """Return the entropy of the classes' shares of labels (N, C), in nats."""
+    return float(torch.special.entr(labels.mean(dim=0)).sum())
+
+
 def effective_classes(labels: Tensor) -> float:
     """Return how many classes labels (N, C) have as if in equal shares: exp of the entropy of the shares.
 
@@ -131,8 +137,7 @@ def effective_classes(labels: Tensor) -> float:
     >>> effective_classes(torch.eye(3, dtype=torch.float64)[[0, 0, 1, 1]])
     2.0
     """
-    shares = torch.bincount(labels.argmax(dim=-1), minlength=labels.shape[1]).double() / len(labels)
-    return float(torch.special.entr(shares).sum().exp())
+    return math.exp(_entropy(functional.one_hot(labels.argmax(dim=-1), labels.shape[1]).double()))
 
 
 def _anchor(adapted: float, without: Sequence[Tensor], classes: int) -> float:
@@ -158,9 +163,20 @@ class _Views(NamedTuple):
     projected: list[Tensor | None]
 
 
-def _entropy(labels: Tensor) -> float:
-    """Return the entropy of the classes' shares of labels (N, C), in nats."""
-    return float(torch.special.entr(labels.mean(dim=0)).sum())
+class _Fit(NamedTuple):
+    """Labels of a pool's samples, and how they were made.
+
+    Attributes:
+        belief: in the mixtures.
+        anchor: share of the prior that models without adaptation have.
+        mixtures: of each round, one for each model with adaptation; None where its embeddings are not known.
+        labels: float64 (N, C).
+    """
+
+    belief: Belief
+    anchor: float
+    mixtures: list[list[Mixture | None]]
+    labels: Tensor
 
 
 class Pool:
@@ -189,25 +205,24 @@ class Pool:
 
     def __init__(self, models: Sequence[PooledModel], without: Sequence[PooledModel] = ()) -> None:
         classes = models[0].logits.shape[1]
-        pairs = kappas([model.logits.argmax(dim=-1) for model in models], classes)
+        predicted = [model.logits.argmax(dim=-1) for model in models]
+        pairs = kappas(predicted, classes)
         self.weights = agreement_weights(pairs)
         others = len(models) - 1
         self.kappa = float(self.weights @ pairs.sum(dim=1)) / others if others else math.nan
-        alone = [model.logits.argmax(dim=-1) for model in without]
-        self.anchor = _anchor(self.kappa, alone, classes)
         self._own = torch.stack([model.probabilities.mean(dim=0) for model in models])
         self._projections = [
             Projection(model.embeddings) if model.embeddings.numel() else None for model in models
         ]
         views = self._seen(models)
-        self.belief = BELIEF
-        anchor, self._mixtures, self._labels = self._together(views, without, BELIEF)
+        alone = [model.logits.argmax(dim=-1) for model in without]
+        anchor = _anchor(self.kappa, alone, classes)
+        fit = self._fit(views, without, anchor, BELIEF)
         if effective_classes(views.prior) < ALIKE * classes:
-            less = self._together(views, without, LESS_BELIEF)
-            if self._agreement(models, less[2]) > self._agreement(models, self._labels):
-                self.belief = LESS_BELIEF
-                anchor, self._mixtures, self._labels = less
-        self.anchor = anchor
+            less = self._fit(views, without, anchor, LESS_BELIEF)
+            if self._agreement(predicted, less.labels) > self._agreement(predicted, fit.labels):
+                fit = less
+        self.belief, self.anchor, self._mixtures, self._labels = fit
 
     def mean_of(self, values: Iterable[Tensor]) -> Tensor:
         """Return the weighted mean of one value (N, C) for each model with adaptation, in their order."""
@@ -225,7 +240,7 @@ class Pool:
             without: by those without adaptation.
         """
         views = self._seen(models)
-        prior = self._leaning(views.prior, without) if self.anchor else views.prior
+        prior = self._leaning(views.prior, without, self.anchor) if self.anchor else views.prior
         known = labels = prior
         for mixtures in self._mixtures:
             labels = self._said(mixtures, views, known)
@@ -243,25 +258,22 @@ class Pool:
 
         return _Views(self.mean_of(probabilities()), projected)
 
-    def _leaning(self, prior: Tensor, without: Iterable[PooledModel]) -> Tensor:
+    def _leaning(self, prior: Tensor, without: Iterable[PooledModel], anchor: float) -> Tensor:
         """Return a prior with the share of what models without adaptation say."""
         alone = torch.stack([model.probabilities for model in without]).mean(dim=0)
-        return (1 - self.anchor) * prior + self.anchor * alone
+        return (1 - anchor) * prior + anchor * alone
 
-    def _together(
-        self, views: _Views, without: Sequence[PooledModel], belief: Belief
-    ) -> tuple[float, list[list[Mixture | None]], Tensor]:
-        """Return the share of the prior that models without adaptation have, the mixtures, and the labels."""
-        mixtures, labels = self._fitted(views, views.prior, belief)
+    def _fit(self, views: _Views, without: Sequence[PooledModel], anchor: float, belief: Belief) -> _Fit:
+        """Label the pool's samples, without leaning on ``without`` where the labels would collapse by it."""
+        fit = self._fitted(views, views.prior, 0.0, belief)
         if without:
-            leaning = self._fitted(views, self._leaning(views.prior, without), belief)
-            if _entropy(leaning[1]) >= LEAST_ENTROPY * _entropy(labels):
-                return self.anchor, *leaning
-        return 0.0, mixtures, labels
+            leaning = self._fitted(views, self._leaning(views.prior, without, anchor), anchor, belief)
+            if _entropy(leaning.labels) >= LEAST_ENTROPY * _entropy(fit.labels):
+                return leaning
+        return fit
 
-    def _agreement(self, models: Sequence[PooledModel], labels: Tensor) -> float:
-        """Return the weighted mean probability that labels give to what models with adaptation predict."""
-        predicted = [model.logits.argmax(dim=-1) for model in models]
+    def _agreement(self, predicted: Iterable[Tensor], labels: Tensor) -> float:
+        """Return the weighted mean probability that labels give to the models' predicted classes."""
         each = torch.stack([labels.gather(1, classes[:, None]).mean() for classes in predicted])
         return float(self.weights @ each)
 
@@ -272,16 +284,14 @@ class Pool:
             for mixture, x in zip(mixtures, views.projected, strict=True)
         )
 
-    def _fitted(
-        self, views: _Views, prior: Tensor, belief: Belief
-    ) -> tuple[list[list[Mixture | None]], Tensor]:
-        """Return the mixtures of each round, and the labels."""
+    def _fitted(self, views: _Views, prior: Tensor, anchor: float, belief: Belief) -> _Fit:
+        """Make the mixtures of each round, and the labels, with a prior of which ``anchor`` is a part."""
         rounds, known, labels = list[list[Mixture | None]](), prior, prior
         for _ in range(ROUNDS):
             rounds.append([None if x is None else Mixture(x, known, belief) for x in views.projected])
             labels = self._said(rounds[-1], views, known)
             known = (labels + prior) / 2
-        return rounds, labels
+        return _Fit(belief, anchor, rounds, labels)
 
     def labels(self) -> Tensor:
         """Return labels of the pool's samples, float64 (N, C), rows sum to 1."""

@@ -158,8 +158,10 @@ class Scope(StudyTasks):
         Raises:
             ModelFileError: the reference is gone or damaged.
         """
-        if drawn in ("", "even"):
-            return tuple(() for _ in tasks) if drawn else ()
+        if not drawn:
+            return ()
+        if drawn == "even":
+            return tuple(() for _ in tasks)
         rows = [self.folder.reference_part(task.slug, "shares") for task in tasks]
         return tuple(() if row is None else tuple(row.tolist()) for row in rows)
 
