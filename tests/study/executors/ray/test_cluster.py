@@ -1,6 +1,7 @@
 """Two nodes on one machine: one joins a study under way, and is killed."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,16 @@ def test_a_node_joins_and_is_killed_and_no_trial_is_lost(
                 nodes.append(cluster.add_node(num_cpus=1))
             super().snapshot(snapshot)
 
+    class Unhurried(recording):  # type: ignore[misc]
+        """Answers late until the node is killed: the trials last until it has started its process."""
+
+        def answer(self, *told: Any) -> None:
+            if not listener.killed:
+                threading.Event().wait(0.5)
+            super().answer(*told)
+
     def start() -> Any:
-        made.append(recording(RayOptions(tmp_path / "tiny", address=cluster.address)))
+        made.append(Unhurried(RayOptions(tmp_path / "tiny", address=cluster.address)))
         return made[0]
 
     listener = JoinThenKill(2, lambda: cluster.remove_node(nodes[0], allow_graceful=False))
