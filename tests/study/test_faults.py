@@ -271,10 +271,12 @@ def test_a_second_driver_is_refused_and_says_who_runs_the_study(tiny_space: Path
 
 # Signals.
 
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 0, "SIGHUP": 0}
+
 
 @pytest.fixture(params=["SIGINT", "SIGTERM", "SIGHUP"])
 def signal_name(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A signal that ends this process, whatever the one that began the tests has told it to ignore."""
+    """A signal that ends this process and those it starts, whatever the one that began the tests ignores."""
     number = getattr(signal, request.param)
     before = signal.signal(number, signal.default_int_handler)
     yield request.param
@@ -312,13 +314,14 @@ def test_how_a_stopped_run_ends(
     monkeypatch.setattr(module, "run_study", stopped)
     given = ["--space", str(tiny_space), "--workers", "0", "--studies-dir", str(tmp_path)]
     result = CliRunner().invoke(cli, ["run", *given])
-    assert result.exit_code == {"SIGINT": 130, "SIGTERM": 0, "SIGHUP": 0}[signal_name]
+    assert result.exit_code == EXIT_CODES[signal_name]
     assert "nothing is lost. Continue with: iimt-search run --space" in result.output
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_run_that_is_asked_to_end_saves_and_goes_on(name: str, tiny_space: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_asked_to_end_saves_and_goes_on(
+    signal_name: str, tiny_space: Path, tmp_path: Path
+) -> None:
     text_ = (
         tiny_space.read_text().replace("steps: 4", "steps: 300").replace("evaluations: 2", "evaluations: 30")
     )
@@ -330,9 +333,9 @@ def test_a_run_that_is_asked_to_end_saves_and_goes_on(name: str, tiny_space: Pat
     deadline = time.monotonic() + 120
     while not list(checkpoints.glob("*/checkpoint.pt")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(getattr(signal, name))
+    process.send_signal(getattr(signal, signal_name))
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
+    assert process.returncode == EXIT_CODES[signal_name], output
     assert "Continue with: iimt-search run" in output.splitlines()[-1]
     assert list(checkpoints.glob("*/checkpoint.pt"))
 
